@@ -1,0 +1,63 @@
+//! Layout of every record that crosses the ring buffer and of every map that user space reads.
+//!
+//! All integers are in native byte order (both sides run on one machine), addresses and packet
+//! fields are named where they differ. Times are `CLOCK_MONOTONIC` nanoseconds
+//! (`bpf_ktime_get_ns`). No field is a `bool` or an enum: any bit pattern is a valid value, and
+//! decoding checks the ones that have a meaning.
+
+mod connection;
+mod process;
+mod segment;
+mod settings;
+mod slot;
+
+pub use connection::{ConnectionRecord, Owner, RewriteRecord, close, role};
+pub use process::ProcessRecord;
+pub use segment::{SegmentPart, SegmentRecord, flag};
+pub use settings::{Settings, feature};
+pub use slot::{NO_SLOT, SLOT_HEAD, Slot, verdict};
+
+/// Kinds of record, the first field of every [`Header`].
+pub mod kind {
+    /// [`super::ConnectionRecord`]: a connection was established, or was first seen.
+    pub const OPENED: u16 = 1;
+    /// [`super::ConnectionRecord`]: a connection ended.
+    pub const CLOSED: u16 = 2;
+    /// [`super::ConnectionRecord`]: a connection attempt ended without a connection.
+    pub const FAILED: u16 = 3;
+    /// [`super::SegmentRecord`] with one part: bytes of one segment.
+    pub const SEGMENT: u16 = 4;
+    /// [`super::SegmentRecord`] with two parts: the last request segment that was held back,
+    /// and the first segment of the other direction.
+    pub const PAIR: u16 = 5;
+    /// [`super::ProcessRecord`]: a process made a TCP socket.
+    pub const PROCESS: u16 = 6;
+    /// [`super::RewriteRecord`]: packets of the connection carry other addresses than its socket.
+    pub const REWRITE: u16 = 7;
+}
+
+/// Direction of a segment, seen from the socket.
+pub mod direction {
+    /// From the network to the socket.
+    pub const INGRESS: u8 = 0;
+    /// From the socket to the network.
+    pub const EGRESS: u8 = 1;
+}
+
+/// What every record starts with; 24 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u16,
+    /// Records of this connection that did not fit into the ring buffer since its last record.
+    pub lost: u16,
+    /// Index of the connection's [`Slot`], or [`NO_SLOT`].
+    pub slot: u32,
+    /// Time of the record; for segments, when the last of its bytes passed the socket.
+    pub time_ns: u64,
+    /// The socket's cookie (`bpf_get_socket_cookie`), unique until reboot; 0 for [`kind::PROCESS`].
+    pub cookie: u64,
+}
+
+const _: () = assert!(size_of::<Header>() == 24);

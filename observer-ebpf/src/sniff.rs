@@ -1,0 +1,1 @@
+//! Cheap guesses at the protocol from the first bytes.

@@ -1,0 +1,1 @@
+//! Calls to measures: counters, histograms, bounded series.

@@ -1,0 +1,1 @@
+//! The only wiring: builds the stages, connects them, drains them.

@@ -1,0 +1,1 @@
+//! Events to exchanges: connections, stream order, protocols.

@@ -1,0 +1,1 @@
+//! Kernel to bytes: loads and attaches the programs, drains the ring buffer.

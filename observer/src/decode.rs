@@ -1,0 +1,1 @@
+//! Bytes to events, total and checked.

@@ -1,0 +1,1 @@
+//! Exchanges to calls: who, with whom, which route.

@@ -1,0 +1,1 @@
+//! This machine as a read-only snapshot: cgroups, containers, processes, sockets.

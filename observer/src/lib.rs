@@ -1,0 +1,25 @@
+//! Observer: kernel records in, service metrics and live flows out.
+//!
+//! Data goes one way, and every stage is a folder named by a verb:
+//!
+//! ```text
+//! kernel record -> capture RawBatch -> decode Event -> assemble Exchange
+//!     -> enrich Call -> aggregate Snapshot -> serve
+//! ```
+//!
+//! What the stages read is a noun: [`model`] (values), [`config`], [`host`] (this machine),
+//! [`telemetry`] (our own health). A stage imports `model` and nouns, never another stage;
+//! only [`app`] knows them all.
+
+pub mod aggregate;
+pub mod app;
+pub mod assemble;
+pub mod capture;
+pub mod cli;
+pub mod config;
+pub mod decode;
+pub mod enrich;
+pub mod host;
+pub mod model;
+pub mod serve;
+pub mod telemetry;

@@ -1,0 +1,8 @@
+//! Values that cross the borders between stages: no logic, no I/O.
+
+pub mod call;
+pub mod connection;
+pub mod event;
+pub mod exchange;
+pub mod time;
+pub mod workload;

@@ -1,0 +1,115 @@
+//! What the kernel reported, decoded and checked, still in kernel terms.
+
+use std::net::SocketAddr;
+
+use super::{
+    connection::{Closed, ConnectFailure, Connection, ConnectionId, Direction, Owner},
+    time::Monotonic,
+};
+
+/// One segment with payload, or a window of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'a> {
+    /// When it passed the socket.
+    pub time: Monotonic,
+    /// Which way.
+    pub direction: Direction,
+    /// Offset of its first byte in the stream of this direction, from the first byte seen.
+    pub position: u64,
+    /// TCP sequence number of its first byte.
+    pub sequence: u32,
+    /// TCP acknowledgement number.
+    pub acknowledgement: u32,
+    /// Payload bytes it stands for; at least `bytes.len()`.
+    pub length: u32,
+    /// The captured bytes: the first ones.
+    pub bytes: &'a [u8],
+    /// It carried a FIN.
+    pub fin: bool,
+    /// It carried a RST.
+    pub reset: bool,
+    /// No earlier byte of this direction is still under way.
+    pub in_order: bool,
+}
+
+/// One decoded kernel record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A connection was established, or first seen.
+    Opened {
+        /// It.
+        connection: Connection,
+        /// Index of its slot in the map of live connections, if it has one.
+        slot: Option<u32>,
+    },
+    /// A connection ended.
+    Closed {
+        /// All that is known of it.
+        connection: Connection,
+        /// How it ended.
+        closed: Closed,
+        /// Index of its slot.
+        slot: Option<u32>,
+        /// Records of it that were lost in all.
+        lost: u32,
+    },
+    /// A connection attempt failed.
+    Failed {
+        /// What was tried.
+        connection: Connection,
+        /// When it failed.
+        at: Monotonic,
+        /// Why.
+        failure: ConnectFailure,
+        /// Index of its slot.
+        slot: Option<u32>,
+    },
+    /// Bytes of a segment.
+    Segment {
+        /// Of which connection.
+        id: ConnectionId,
+        /// Index of its slot.
+        slot: Option<u32>,
+        /// Records of this connection lost just before this one.
+        lost: u16,
+        /// The bytes.
+        segment: Segment<'a>,
+    },
+    /// The last request segment and the first segment that answered it.
+    Pair {
+        /// Of which connection.
+        id: ConnectionId,
+        /// Index of its slot.
+        slot: Option<u32>,
+        /// Records of this connection lost just before this one.
+        lost: u16,
+        /// The request segment.
+        request: Segment<'a>,
+        /// The segment of the other direction.
+        response: Segment<'a>,
+    },
+    /// Bytes that reached a listener with the end of a handshake; the connection's own record
+    /// follows and has the same ports and sequence number.
+    ListenerSegment {
+        /// Local port.
+        local_port: u16,
+        /// Remote port.
+        remote_port: u16,
+        /// The bytes; the position is 0.
+        segment: Segment<'a>,
+    },
+    /// A process made a TCP socket.
+    Process {
+        /// When.
+        time: Monotonic,
+        /// The process.
+        owner: Owner,
+    },
+    /// Packets of a connection carry other addresses than its socket.
+    Rewritten {
+        /// Which.
+        id: ConnectionId,
+        /// Local and remote address on the wire.
+        wire: (SocketAddr, SocketAddr),
+    },
+}

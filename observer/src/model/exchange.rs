@@ -1,0 +1,147 @@
+//! One request and its response, as bytes on one socket told them.
+
+use std::sync::Arc;
+
+use super::{
+    connection::{ConnectionId, Role},
+    time::Monotonic,
+};
+
+/// Version of HTTP on the wire (`network.protocol.version`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Request and response were complete.
+    Complete,
+    /// The response switched the connection to another protocol (101, or 2xx to CONNECT).
+    Tunnel,
+    /// The client closed or reset the connection before the response was complete.
+    ClientAborted,
+    /// The server closed or reset the connection before the response was complete.
+    ServerAborted,
+    /// The connection ended, and who ended it is not known.
+    Aborted,
+    /// Bytes that would tell were lost to the observer.
+    Lost,
+    /// What followed was not HTTP.
+    Malformed,
+}
+
+/// A parsed request head. Equal heads are shared.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestHead {
+    /// Method as sent (RFC 9110 section 9).
+    pub method: Box<str>,
+    /// Path of the target, without query and fragment; `*` and authority forms as they are.
+    pub path: Box<str>,
+    /// A query followed the path. Its content is not kept.
+    pub has_query: bool,
+    /// Scheme of an absolute-form target (RFC 9112 section 3.2.2).
+    pub scheme: Option<Box<str>>,
+    /// `Host` header, or the authority of an absolute-form or authority-form target.
+    pub authority: Box<str>,
+    /// `User-Agent`, cut at 128 bytes.
+    pub user_agent: Box<str>,
+    /// Version.
+    pub version: HttpVersion,
+    /// The path was longer than what is kept.
+    pub truncated: bool,
+}
+
+/// Times and sizes of one direction of an exchange.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// When the first byte passed the socket.
+    pub first: Monotonic,
+    /// When the last byte seen passed the socket.
+    pub last: Monotonic,
+    /// Bytes of the head: start line, fields and the empty line; for responses of the final head.
+    pub head_bytes: u64,
+    /// Bytes of the content: without chunk framing and trailers (`http.response.body.size`).
+    pub body_bytes: u64,
+}
+
+/// One request and its response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exchange {
+    /// Of which connection.
+    pub connection: ConnectionId,
+    /// Which end the observed socket is: `Client` or `Server`.
+    pub role: Role,
+    /// Number of the exchange on its connection, from 0.
+    pub ordinal: u64,
+    /// The request head; `None` when it was lost or longer than the limit.
+    pub request: Arc<RequestHead>,
+    /// Times and sizes of the request.
+    pub sent: Side,
+    /// Status code of the final response; `None` when there was none.
+    pub status: Option<u16>,
+    /// Version of the response.
+    pub response_version: Option<HttpVersion>,
+    /// Times and sizes of the response; `None` when no byte of it came.
+    pub received: Option<Side>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Sequence and acknowledgement number of the request's first segment, the same at both ends.
+    pub hop: (u32, u32),
+}
+
+/// A request whose response is not complete yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Of which connection.
+    pub connection: ConnectionId,
+    /// Which end the observed socket is.
+    pub role: Role,
+    /// The request head.
+    pub request: Arc<RequestHead>,
+    /// When its first byte passed the socket.
+    pub since: Monotonic,
+}
+
+// === impl HttpVersion ===
+
+impl HttpVersion {
+    /// As in `network.protocol.version`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http10 => "1.0",
+            Self::Http11 => "1.1",
+        }
+    }
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// Name in flows, JSON and labels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Tunnel => "tunnel",
+            Self::ClientAborted => "client_aborted",
+            Self::ServerAborted => "server_aborted",
+            Self::Aborted => "aborted",
+            Self::Lost => "lost",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// From the first byte of the request to the last of the response, at this socket.
+    pub fn duration(&self) -> std::time::Duration {
+        let end = self.received.map_or(self.sent.last, |side| side.last);
+        end.max(self.sent.last).since(self.sent.first)
+    }
+}

@@ -1,0 +1,1 @@
+//! Answers: metrics, health, flows and services over HTTP.

@@ -1,0 +1,3 @@
+//! Our own health: what was lost and why, what was covered, what it cost.
+
+pub mod health;

@@ -1,0 +1,58 @@
+//! The observer's own state as plain numbers, taken once per snapshot.
+
+/// Something that was lost, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// Stage that lost it: `kernel`, `decode`, `assemble`, `enrich`, `aggregate`, `serve`.
+    pub stage: &'static str,
+    /// Why, as a label value.
+    pub reason: &'static str,
+    /// How often, since start.
+    pub count: u64,
+}
+
+/// Run count and time of one BPF program, where the kernel offers them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Name of the program.
+    pub name: String,
+    /// Times it ran since it was loaded.
+    pub runs: u64,
+    /// Nanoseconds it ran; 0 unless `kernel.bpf_stats_enabled` is set.
+    pub nanoseconds: u64,
+}
+
+/// How full a bounded table is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Name of the table.
+    pub name: &'static str,
+    /// Entries in use.
+    pub entries: u64,
+    /// Most entries it can have.
+    pub limit: u64,
+}
+
+/// The observer's own state.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Everything lost, by stage and reason; also those that are zero.
+    pub losses: Vec<Loss>,
+    /// The BPF programs.
+    pub programs: Vec<ProgramCost>,
+    /// Bounded tables.
+    pub tables: Vec<Table>,
+    /// Records read from the ring buffer.
+    pub records: u64,
+    /// Bytes waiting in the ring buffer when last looked at, at their highest since the last
+    /// snapshot.
+    pub ring_used_bytes: u64,
+    /// Size of the ring buffer, bytes.
+    pub ring_size_bytes: u64,
+    /// CPU time of this process, user and system, seconds.
+    pub cpu_seconds: f64,
+    /// Resident memory of this process, bytes.
+    pub resident_bytes: u64,
+    /// Start of this process, seconds since the Unix epoch.
+    pub start_unix_seconds: f64,
+}

@@ -1,0 +1,3 @@
+//! Developer commands; each is one file.
+
+fn main() {}
