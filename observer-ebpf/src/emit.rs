@@ -118,7 +118,11 @@ pub fn wakeup() -> u64 {
     // SAFETY: the map is a ring buffer.
     let used = unsafe { bpf_ringbuf_query(storage(&EVENTS), BPF_RB_AVAIL_DATA.into()) };
     let limit = settings().map_or(u32::MAX, |settings| settings.wakeup_bytes);
-    if used > limit.into() { BPF_RB_FORCE_WAKEUP.into() } else { BPF_RB_NO_WAKEUP.into() }
+    if used > limit.into() {
+        BPF_RB_FORCE_WAKEUP.into()
+    } else {
+        BPF_RB_NO_WAKEUP.into()
+    }
 }
 
 /// Notes that a record of `socket` was lost.
@@ -136,7 +140,11 @@ pub fn header(socket: &mut Socket, kind: u16, time_ns: u64) -> Header {
     socket.lost = 0;
     Header {
         kind,
-        lost: if lost > u16::MAX.into() { u16::MAX } else { lost as u16 },
+        lost: if lost > u16::MAX.into() {
+            u16::MAX
+        } else {
+            lost as u16
+        },
         slot: socket.slot,
         time_ns,
         cookie: socket.cookie,
@@ -147,8 +155,11 @@ pub fn header(socket: &mut Socket, kind: u16, time_ns: u64) -> Header {
 #[inline(always)]
 pub fn send_hold(socket: &mut Socket, hold: &mut Hold, pair: bool, time_ns: u64) {
     let pending = socket.lost;
-    hold.record.header =
-        header(socket, if pair { kind::PAIR } else { kind::SEGMENT }, time_ns);
+    hold.record.header = header(
+        socket,
+        if pair { kind::PAIR } else { kind::SEGMENT },
+        time_ns,
+    );
     let mut length = u64::from(hold.record.first.captured);
     if pair {
         length += u64::from(hold.record.second.captured);
@@ -199,7 +210,8 @@ pub fn send_window(
     offset: u32,
 ) -> u64 {
     match part.captured {
-        0..=256 => send_sized::<256>(context, socket, part, offset),
+        0 => send_sized::<0>(context, socket, part, offset),
+        1..=256 => send_sized::<256>(context, socket, part, offset),
         257..=1024 => send_sized::<1024>(context, socket, part, offset),
         _ => send_sized::<4096>(context, socket, part, offset),
     }

@@ -29,7 +29,11 @@ pub const fn sequence_distance(from: u32, to: u32) -> i32 {
 #[inline(always)]
 pub const fn ipv4_header_length(first: u8) -> Option<usize> {
     let length = ((first & 0x0f) as usize) * 4;
-    if first >> 4 == 4 && length >= 20 { Some(length) } else { None }
+    if first >> 4 == 4 && length >= 20 {
+        Some(length)
+    } else {
+        None
+    }
 }
 
 /// Length of a TCP header from its byte 12 (data offset).
@@ -54,7 +58,11 @@ mod tests {
     fn header_lengths() {
         assert_eq!(ipv4_header_length(0x45), Some(20));
         assert_eq!(ipv4_header_length(0x4f), Some(60));
-        assert_eq!(ipv4_header_length(0x44), None, "shorter than the fixed part");
+        assert_eq!(
+            ipv4_header_length(0x44),
+            None,
+            "shorter than the fixed part"
+        );
         assert_eq!(ipv4_header_length(0x60), None);
         assert_eq!(tcp_header_length(0x50), 20);
         assert_eq!(tcp_header_length(0xf0), 60);

@@ -139,7 +139,10 @@ pub fn frame<const MAX: usize>(
             || (&raw const (*scratch).encodings).read_volatile() != 0
             || value as usize >= MAX;
         if head == 0 || doubtful {
-            return Framing { head, content: NO_LENGTH };
+            return Framing {
+                head,
+                content: NO_LENGTH,
+            };
         }
         // One space before the number is what everybody sends; anything else is not worth a proof.
         let start = value as usize + usize::from(at(value as usize) == b' ');
@@ -157,7 +160,10 @@ pub fn frame<const MAX: usize>(
             content = content * 10 + digit;
             index += 1;
         }
-        Framing { head, content: (&raw const (*scratch).content).read_volatile() }
+        Framing {
+            head,
+            content: (&raw const (*scratch).content).read_volatile(),
+        }
     }
 }
 
@@ -173,15 +179,31 @@ mod tests {
 
     fn frame_of(text: &str) -> Framing {
         let bytes = text.as_bytes();
-        frame::<4096>(bytes.len(), |index| byte(bytes, index), &mut Scratch::default())
+        frame::<4096>(
+            bytes.len(),
+            |index| byte(bytes, index),
+            &mut Scratch::default(),
+        )
     }
 
     #[test]
     fn content_length_is_found_in_any_case() {
-        for name in ["Content-Length", "content-length", "CONTENT-LENGTH", "cOnTent-lEngth"] {
+        for name in [
+            "Content-Length",
+            "content-length",
+            "CONTENT-LENGTH",
+            "cOnTent-lEngth",
+        ] {
             let head = format!("HTTP/1.1 200 OK\r\nServer: x\r\n{name}: 42\r\nDate: y\r\n\r\n");
             let framing = frame_of(&format!("{head}body"));
-            assert_eq!(framing, Framing { head: head.len() as u32, content: 42 }, "{name}");
+            assert_eq!(
+                framing,
+                Framing {
+                    head: head.len() as u32,
+                    content: 42
+                },
+                "{name}"
+            );
         }
     }
 
@@ -218,9 +240,19 @@ mod tests {
 
     #[test]
     fn common_methods_start_a_request() {
-        for method in ["GET /", "POST /", "PUT /", "HEAD /", "DELETE /", "PATCH /", "OPTIONS *"] {
+        for method in [
+            "GET /",
+            "POST /",
+            "PUT /",
+            "HEAD /",
+            "DELETE /",
+            "PATCH /",
+            "OPTIONS *",
+        ] {
             let bytes = method.as_bytes();
-            assert!(starts_request(u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])));
+            assert!(starts_request(u32::from_be_bytes([
+                bytes[0], bytes[1], bytes[2], bytes[3]
+            ])));
         }
         for other in [*b"HTTP", *b"\x16\x03\x01\x02", *b"get ", *b"PRI "] {
             assert!(!starts_request(u32::from_be_bytes(other)), "{other:?}");

@@ -1,7 +1,10 @@
 //! What the programs remember of a socket: per-socket state that lives and dies with it.
 
 use aya_ebpf::bindings::bpf_spin_lock;
-use observer_ebpf::{abi::SegmentRecord, sniff::{Framing, Scratch}};
+use observer_ebpf::{
+    abi::SegmentRecord,
+    sniff::{Framing, Scratch},
+};
 
 /// Most bytes of a request segment that are held back for its response.
 pub const REQUEST_CAPTURE: usize = 768;

@@ -117,8 +117,16 @@ unsafe impl Pod for PodSettings {}
 /// The programs, in the order in which they are attached: state first, then packets.
 const PROGRAMS: [(&str, &str, bool); 5] = [
     ("observer_create", "the process that made a socket", false),
-    ("observer_release", "whether the application let go of a socket first", false),
-    ("observer_connection", "connections opened, failed and closed", true),
+    (
+        "observer_release",
+        "whether the application let go of a socket first",
+        false,
+    ),
+    (
+        "observer_connection",
+        "connections opened, failed and closed",
+        true,
+    ),
     ("observer_ingress", "bytes received", true),
     ("observer_egress", "bytes sent", true),
 ];
@@ -185,7 +193,11 @@ impl Capture {
                 Err(error) if required => return Err(error),
                 Err(error) => Some(error.to_string()),
             };
-            attachments.push(Attachment { program, gives, missing });
+            attachments.push(Attachment {
+                program,
+                gives,
+                missing,
+            });
         }
         Ok(Self {
             ebpf,
@@ -215,7 +227,9 @@ impl Capture {
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
         while count < limit {
-            let Some(record) = self.ring.next() else { break };
+            let Some(record) = self.ring.next() else {
+                break;
+            };
             each(&record);
             count += 1;
         }
@@ -287,7 +301,9 @@ impl Capture {
     pub fn costs(&self) -> Vec<ProgramCost> {
         let mut costs = Vec::with_capacity(PROGRAMS.len());
         for (name, _, _) in PROGRAMS {
-            let Some(program) = self.ebpf.program(name) else { continue };
+            let Some(program) = self.ebpf.program(name) else {
+                continue;
+            };
             let Ok(info) = program.info() else { continue };
             costs.push(ProgramCost {
                 name: name.to_owned(),
@@ -315,7 +331,10 @@ pub fn check(cgroup: &Path) -> Result<Vec<Attachment>, CaptureError> {
 }
 
 fn open_cgroup(path: &Path) -> Result<File, CaptureError> {
-    let error = |source| CaptureError::Cgroup { path: path.to_owned(), source };
+    let error = |source| CaptureError::Cgroup {
+        path: path.to_owned(),
+        source,
+    };
     let file = File::open(path).map_err(error)?;
     // Every cgroup v2 directory has this file, but for the root, which lacks `cgroup.type`.
     match path.join("cgroup.procs").try_exists() {
@@ -341,11 +360,11 @@ fn attach_program(
     program: &'static str,
     cgroup: &File,
 ) -> Result<(), CaptureError> {
-    let failed = |verb| {
-        move |error: ProgramError| program_error(verb, program, error)
-    };
+    let failed = |verb| move |error: ProgramError| program_error(verb, program, error);
     let Some(found) = ebpf.program_mut(program) else {
-        return Err(CaptureError::Load(anyhow::anyhow!("the object has no program {program}")));
+        return Err(CaptureError::Load(anyhow::anyhow!(
+            "the object has no program {program}"
+        )));
     };
     // `Single` is right on the link path: a link may always stand beside others, and the kernel
     // refuses the flag that says so.
@@ -359,7 +378,8 @@ fn attach_program(
             };
             let skb: &mut CgroupSkb = found.try_into().map_err(failed("load"))?;
             skb.load().map_err(failed("load"))?;
-            skb.attach(cgroup, attach_type, mode).map_err(failed("attach"))?;
+            skb.attach(cgroup, attach_type, mode)
+                .map_err(failed("attach"))?;
         }
         aya::programs::Program::CgroupSock(_) => {
             let sock: &mut CgroupSock = found.try_into().map_err(failed("load"))?;
@@ -393,9 +413,15 @@ fn program_error(verb: &'static str, program: &'static str, error: ProgramError)
     let source = anyhow::Error::new(error);
     let detail = format!("{source:#}");
     if is_privilege(&detail) {
-        CaptureError::Privilege { detail: format!("{verb} {program}: {detail}") }
+        CaptureError::Privilege {
+            detail: format!("{verb} {program}: {detail}"),
+        }
     } else {
-        CaptureError::Program { verb, program, source }
+        CaptureError::Program {
+            verb,
+            program,
+            source,
+        }
     }
 }
 

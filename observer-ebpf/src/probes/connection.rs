@@ -90,7 +90,10 @@ fn create(context: &SockOpsContext, role: u8) -> Option<&'static mut Socket> {
         socket.role = role.into();
         // SAFETY: context fields.
         let (local, remote) = unsafe {
-            ((*context.ops).local_port as u16, u32::from_be((*context.ops).remote_port) as u16)
+            (
+                (*context.ops).local_port as u16,
+                u32::from_be((*context.ops).remote_port) as u16,
+            )
         };
         if ignored(local) || ignored(remote) {
             socket.phase = phase::IGNORED;
@@ -98,16 +101,22 @@ fn create(context: &SockOpsContext, role: u8) -> Option<&'static mut Socket> {
         }
         // SAFETY: a plain helper.
         socket.started_ns = unsafe { bpf_ktime_get_ns() };
-        let _ = context
-            .set_cb_flags((BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG) as i32);
+        let _ =
+            context.set_cb_flags((BPF_SOCK_OPS_STATE_CB_FLAG | BPF_SOCK_OPS_RTO_CB_FLAG) as i32);
     }
-    if socket.phase == phase::IGNORED { None } else { Some(socket) }
+    if socket.phase == phase::IGNORED {
+        None
+    } else {
+        Some(socket)
+    }
 }
 
 /// Whether user space asked not to observe connections of a port.
 #[inline(always)]
 pub(super) fn ignored(port: u16) -> bool {
-    let Some(settings) = emit::settings() else { return false };
+    let Some(settings) = emit::settings() else {
+        return false;
+    };
     if settings.ignored_count == 0 {
         return false;
     }
@@ -149,7 +158,11 @@ fn ended(context: &SockOpsContext, socket: &mut Socket, last_state: u32) {
     if socket.phase == phase::IGNORED || socket.phase == phase::ENDED {
         return;
     }
-    let kind = if last_state == TCP_SYN_SENT { kind::FAILED } else { kind::CLOSED };
+    let kind = if last_state == TCP_SYN_SENT {
+        kind::FAILED
+    } else {
+        kind::CLOSED
+    };
     // SAFETY: a plain helper.
     let now = unsafe { bpf_ktime_get_ns() };
     send(context, socket, kind, now, last_state as u8);
@@ -174,7 +187,10 @@ fn send(context: &SockOpsContext, socket: &mut Socket, kind: u16, now: u64, last
         (*record).header = emit::header(socket, kind, now);
         // Volatile: the compiler must not fold two reads into one at a computed offset, which the
         // verifier refuses.
-        let (local4, remote4) = (read(&raw const (*ops).local_ip4), read(&raw const (*ops).remote_ip4));
+        let (local4, remote4) = (
+            read(&raw const (*ops).local_ip4),
+            read(&raw const (*ops).remote_ip4),
+        );
         let mut local = [
             read(&raw const (*ops).local_ip6[0]),
             read(&raw const (*ops).local_ip6[1]),

@@ -4,8 +4,7 @@ use aya_ebpf::{
     EbpfContext,
     bindings::BPF_RB_FORCE_WAKEUP,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        bpf_ktime_get_ns,
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns,
         generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie},
     },
     macros::cgroup_sock,
@@ -75,7 +74,13 @@ fn announce(owner: &Owner) -> Option<()> {
     let _ = ANNOUNCED.insert(owner.tgid, now, 0);
     let mut entry = EVENTS.reserve::<ProcessRecord>(0)?;
     entry.write(ProcessRecord {
-        header: Header { kind: kind::PROCESS, lost: 0, slot: NO_SLOT, time_ns: now, cookie: 0 },
+        header: Header {
+            kind: kind::PROCESS,
+            lost: 0,
+            slot: NO_SLOT,
+            time_ns: now,
+            cookie: 0,
+        },
         owner: *owner,
     });
     entry.submit(BPF_RB_FORCE_WAKEUP.into());

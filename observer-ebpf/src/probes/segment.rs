@@ -12,8 +12,8 @@ use aya_ebpf::{
     helpers::{
         bpf_ktime_get_ns,
         generated::{
-            bpf_sk_fullsock, bpf_skb_cgroup_id, bpf_skb_load_bytes, bpf_spin_lock,
-            bpf_spin_unlock, bpf_tcp_sock,
+            bpf_sk_fullsock, bpf_skb_cgroup_id, bpf_skb_load_bytes, bpf_spin_lock, bpf_spin_unlock,
+            bpf_tcp_sock,
         },
     },
     macros::cgroup_skb,
@@ -26,8 +26,8 @@ use observer_ebpf::{
     },
     counters,
     packet::{
-        IPV4_MIN_HEADER, IPV6_HEADER, PROTOCOL_TCP, TCP_MIN_HEADER, ipv4_header_length, sequence_distance,
-        tcp_flag, tcp_header_length,
+        IPV4_MIN_HEADER, IPV6_HEADER, PROTOCOL_TCP, TCP_MIN_HEADER, ipv4_header_length,
+        sequence_distance, tcp_flag, tcp_header_length,
     },
     sniff::{self, Framing, NO_LENGTH},
 };
@@ -162,7 +162,11 @@ fn listener_segment(context: &SkBuffContext, packet: &Packet) {
         direction: direction::INGRESS,
         flags: flag::LISTENER
             | flag::IN_ORDER
-            | if packet.flags & tcp_flag::FIN != 0 { flag::FIN } else { 0 },
+            | if packet.flags & tcp_flag::FIN != 0 {
+                flag::FIN
+            } else {
+                0
+            },
         reserved: 0,
         ports: u32::from(packet.destination) | u32::from(packet.source) << 16,
     };
@@ -207,8 +211,7 @@ fn adopt(context: &SkBuffContext, sk: *mut bpf_sock, socket: &mut Socket) {
     socket.phase = phase::UNSYNCED;
     socket.end = close::PRE_EXISTING.into();
     // SAFETY: a full socket.
-    let (local, remote) =
-        unsafe { ((*sk).src_port as u16, u16::from_be((*sk).dst_port)) };
+    let (local, remote) = unsafe { ((*sk).src_port as u16, u16::from_be((*sk).dst_port)) };
     if ignored(local) || ignored(remote) {
         socket.phase = phase::IGNORED;
         return;
@@ -445,7 +448,10 @@ unsafe fn addresses(sk: *mut bpf_sock) -> ([u32; 4], [u32; 4]) {
     // SAFETY: promised by the caller. Volatile: the compiler must not fold two reads into one at a
     // computed offset, which the verifier refuses.
     unsafe {
-        let (local4, remote4) = (read(&raw const (*sk).src_ip4), read(&raw const (*sk).dst_ip4));
+        let (local4, remote4) = (
+            read(&raw const (*sk).src_ip4),
+            read(&raw const (*sk).dst_ip4),
+        );
         let local = [
             read(&raw const (*sk).src_ip6[0]),
             read(&raw const (*sk).src_ip6[1]),
@@ -497,8 +503,7 @@ fn decide<const DIRECTION: usize>(
     // On the way in a segment may be early: what TCP itself has in order is the reference then.
     let mut floor = sequence;
     let mut has_floor = false;
-    if DIRECTION == INGRESS && socket.synced[DIRECTION] != 0 && socket.next[DIRECTION] != sequence
-    {
+    if DIRECTION == INGRESS && socket.synced[DIRECTION] != 0 && socket.next[DIRECTION] != sequence {
         // SAFETY: a full socket.
         let tcp = unsafe { bpf_tcp_sock(sk) };
         if !tcp.is_null() {
@@ -584,12 +589,7 @@ fn decide<const DIRECTION: usize>(
 
 /// Samples what TCP measures into the slot.
 #[inline(always)]
-fn sample(
-    sk: *mut bpf_sock,
-    socket: &mut Socket,
-    slot: &mut observer_ebpf::abi::Slot,
-    now: u64,
-) {
+fn sample(sk: *mut bpf_sock, socket: &mut Socket, slot: &mut observer_ebpf::abi::Slot, now: u64) {
     socket.sampled_ns = now;
     // SAFETY: a full socket; the result is checked.
     unsafe {
@@ -610,8 +610,11 @@ fn first_payload<const DIRECTION: usize>(
     socket: &Socket,
     packet: &Packet,
 ) -> bool {
-    let from_client =
-        if DIRECTION == EGRESS { role::CLIENT } else { role::SERVER } == socket.role as u8;
+    let from_client = if DIRECTION == EGRESS {
+        role::CLIENT
+    } else {
+        role::SERVER
+    } == socket.role as u8;
     let mut first = 0_u8;
     // SAFETY: one byte into a local.
     let result = unsafe {
@@ -649,7 +652,11 @@ fn resync<const DIRECTION: usize>(
     if result != 0 || !sniff::starts_request(u32::from_be(first)) {
         return;
     }
-    let role = if DIRECTION == EGRESS { role::CLIENT } else { role::SERVER };
+    let role = if DIRECTION == EGRESS {
+        role::CLIENT
+    } else {
+        role::SERVER
+    };
     if socket.role == u32::from(role::UNKNOWN) || socket.role == u32::from(role) {
         socket.role = role.into();
         socket.phase = phase::HTTP;
@@ -860,12 +867,7 @@ const PROOF_FROM: u32 = 1024;
 
 /// Loads the start of a request segment into the hold; returns how many bytes.
 #[inline(always)]
-fn load_request(
-    context: &SkBuffContext,
-    held: &mut Hold,
-    part: &SegmentPart,
-    offset: u32,
-) -> u32 {
+fn load_request(context: &SkBuffContext, held: &mut Hold, part: &SegmentPart, offset: u32) -> u32 {
     let mut length = emit::opaque(part.length.into());
     if length > REQUEST_CAPTURE as u64 {
         length = REQUEST_CAPTURE as u64;
@@ -894,12 +896,7 @@ fn load_request(
 
 /// Loads the start of a response segment behind the request in the hold; returns how many bytes.
 #[inline(always)]
-fn load_response(
-    context: &SkBuffContext,
-    held: &mut Hold,
-    part: &SegmentPart,
-    offset: u32,
-) -> u32 {
+fn load_response(context: &SkBuffContext, held: &mut Hold, part: &SegmentPart, offset: u32) -> u32 {
     let mut length = emit::opaque(part.length.into());
     if length > RESPONSE_CAPTURE as u64 {
         length = RESPONSE_CAPTURE as u64;
@@ -939,7 +936,11 @@ fn prove_response(
     if request.head == 0 || held.response_length == 0 {
         return 0;
     }
-    let content = if request.content == NO_LENGTH { 0 } else { request.content };
+    let content = if request.content == NO_LENGTH {
+        0
+    } else {
+        request.content
+    };
     if held.request_position + u64::from(request.head) + content != requested {
         return 0;
     }
@@ -972,7 +973,9 @@ fn prove_response(
 #[inline(never)]
 pub extern "C" fn observer_frame(skb: *mut __sk_buff, response: u32) -> u64 {
     let context = SkBuffContext::new(skb);
-    let Some(sk) = full_socket(&context) else { return 0 };
+    let Some(sk) = full_socket(&context) else {
+        return 0;
+    };
     let Some(held) = emit::hold(sk) else { return 0 };
     let bytes = (&raw const held.bytes).cast::<u8>();
     let mut at = 0;
@@ -996,7 +999,10 @@ pub extern "C" fn observer_frame(skb: *mut __sk_buff, response: u32) -> u64 {
 /// Calls [`observer_frame`].
 #[inline(always)]
 fn frame(context: &SkBuffContext, held: &mut Hold, response: u32) -> Framing {
-    held.framing = Framing { head: 0, content: NO_LENGTH };
+    held.framing = Framing {
+        head: 0,
+        content: NO_LENGTH,
+    };
     observer_frame(context.skb.skb, response);
     // SAFETY: a field of the map value; volatile because the function wrote it behind our back.
     unsafe { (&raw const held.framing).read_volatile() }
@@ -1091,12 +1097,7 @@ fn ship(
 
 /// Notes a FIN or RST; the end of a connection that is older than us shows here only.
 #[inline(always)]
-fn ending<const DIRECTION: usize>(
-    sk: *mut bpf_sock,
-    socket: &mut Socket,
-    flags: u8,
-    now: u64,
-) {
+fn ending<const DIRECTION: usize>(sk: *mut bpf_sock, socket: &mut Socket, flags: u8, now: u64) {
     let mut end = socket.end as u8;
     if flags & tcp_flag::FIN != 0 {
         if DIRECTION == EGRESS {
@@ -1109,7 +1110,11 @@ fn ending<const DIRECTION: usize>(
         }
     }
     if flags & tcp_flag::RST != 0 {
-        end |= if DIRECTION == EGRESS { close::RESET_SENT } else { close::RESET_RECEIVED };
+        end |= if DIRECTION == EGRESS {
+            close::RESET_SENT
+        } else {
+            close::RESET_RECEIVED
+        };
     }
     socket.end = end.into();
     let both = close::FIN_SENT | close::FIN_RECEIVED;

@@ -2,8 +2,7 @@
 
 /// The BPF object file; empty when the binary was built without it. Aligned to 8 bytes, as its
 /// ELF structures want.
-pub static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer-ebpf"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/observer-ebpf"));
 
 /// What to say when there is no object.
 pub const NOT_BUILT: &str = "this binary was built without the kernel programs: build it with \
@@ -11,7 +10,11 @@ pub const NOT_BUILT: &str = "this binary was built without the kernel programs: 
 
 /// The object, or [`NOT_BUILT`].
 pub fn embedded() -> Result<&'static [u8], &'static str> {
-    if OBJECT.is_empty() { Err(NOT_BUILT) } else { Ok(OBJECT) }
+    if OBJECT.is_empty() {
+        Err(NOT_BUILT)
+    } else {
+        Ok(OBJECT)
+    }
 }
 
 #[cfg(test)]

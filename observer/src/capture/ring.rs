@@ -21,10 +21,18 @@ impl Waiter {
         }
         // SAFETY: the descriptor is new and nobody else's.
         let epoll = unsafe { std::os::fd::OwnedFd::from_raw_fd(raw) };
-        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLET) as u32, u64: 0 };
+        let mut event = libc::epoll_event {
+            events: (libc::EPOLLIN | libc::EPOLLET) as u32,
+            u64: 0,
+        };
         // SAFETY: both descriptors are open, the event lives through the call.
         let result = unsafe {
-            libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, ring.as_raw_fd(), &mut event)
+            libc::epoll_ctl(
+                epoll.as_raw_fd(),
+                libc::EPOLL_CTL_ADD,
+                ring.as_raw_fd(),
+                &mut event,
+            )
         };
         if result < 0 {
             return Err(io::Error::last_os_error());

@@ -43,7 +43,11 @@ impl Slots {
         }
         let start = NonNull::new(start.cast())
             .ok_or_else(|| io::Error::other("the mapping is at address zero"))?;
-        Ok(Self { start, count, bytes })
+        Ok(Self {
+            start,
+            count,
+            bytes,
+        })
     }
 
     /// Number of slots.
@@ -59,7 +63,9 @@ impl Slots {
     /// Cookie of the connection in a slot; 0 for a free slot or a bad index.
     pub fn cookie(&self, index: u32) -> u64 {
         // SAFETY: `at` checks the index; the field is read once.
-        self.at(index).map_or(0, |slot| unsafe { (&raw const (*slot).cookie).read_volatile() })
+        self.at(index).map_or(0, |slot| unsafe {
+            (&raw const (*slot).cookie).read_volatile()
+        })
     }
 
     /// A copy of a slot, if `cookie` has it. Numbers in it are of about now.
@@ -74,7 +80,9 @@ impl Slots {
     /// When the request that a slot holds passed the socket; 0 when it holds none.
     pub fn held_since(&self, index: u32) -> u64 {
         // SAFETY: as in `cookie`.
-        self.at(index).map_or(0, |slot| unsafe { (&raw const (*slot).held_ns).read_volatile() })
+        self.at(index).map_or(0, |slot| unsafe {
+            (&raw const (*slot).held_ns).read_volatile()
+        })
     }
 
     /// Tells the kernel that the connection is not to be decoded.
@@ -123,7 +131,9 @@ impl Slots {
         if self.cookie(index) == 0 {
             return false;
         }
-        let Some(slot) = self.at(index) else { return false };
+        let Some(slot) = self.at(index) else {
+            return false;
+        };
         // SAFETY: zero is a valid slot. The connection has ended, so the kernel writes no more.
         unsafe { slot.write_bytes(0, 1) };
         true
