@@ -1,1 +1,5 @@
 //! The command line.
+
+pub mod arguments;
+pub mod config;
+pub mod doctor;
