@@ -97,12 +97,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Installs what building needs: a linker for the host and the BPF toolchain.
+/// Installs what building needs: the BPF toolchain. A linker for the host is there, or we would
+/// not have been built.
 pub(crate) fn for_building() -> Result<()> {
-    if find("cc").is_none() {
-        install("a C compiler to link with", &["gcc", "libc6-dev"])?;
+    let compiler = match toolchain::compiler() {
+        Some(compiler) => compiler,
+        None => install_compiler()?,
+    };
+    if toolchain::linker(&compiler).is_none() {
+        install_linker(&compiler)?;
     }
-    bpf_toolchain()
+    Ok(())
 }
 
 /// Installs what building and testing need.
@@ -142,18 +147,6 @@ fn lint_components() -> Result<()> {
             say(&format!("installing rustup's {component}"));
             run_quietly(clean("rustup").args(["component", "add", component]))?;
         }
-    }
-    Ok(())
-}
-
-/// Completes one of the two combinations of [`toolchain`].
-fn bpf_toolchain() -> Result<()> {
-    let compiler = match toolchain::compiler() {
-        Some(compiler) => compiler,
-        None => install_compiler()?,
-    };
-    if toolchain::linker(&compiler).is_none() {
-        install_linker(&compiler)?;
     }
     Ok(())
 }

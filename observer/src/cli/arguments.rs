@@ -96,12 +96,13 @@ pub struct AgentArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without --follow the newest flows are shown, oldest first, and the command ends. Filters must \
-all match; one that is given several times matches any of its values.
+all match; commas separate alternatives of one (`--status 404,5xx`). The agent checks them, and \
+says what it does not understand.
 
 Examples:
   observer flows --last 20
   observer flows --follow --service shop --status 5xx
-  observer flows --follow --method GET --path '/api/*' --min-duration 100ms -o wide
+  observer flows --follow --method GET --path /api/ --min-duration 100ms -o wide
   observer flows --last 1000 -o json | jq .")]
 pub struct FlowsArguments {
     /// Where the agent answers
@@ -110,36 +111,36 @@ pub struct FlowsArguments {
     /// Go on with new flows until interrupted
     #[arg(long, short)]
     pub follow: bool,
-    /// How many of the flows that already happened to show [default: 20, with --follow 0]
+    /// How many of the flows that already happened to show [default: 100, with --follow none]
     #[arg(long, value_name = "N")]
     pub last: Option<usize>,
     /// Form of the output
     #[arg(long, short, value_name = "FORM", default_value = "compact")]
     pub output: FlowsOutput,
-    /// Only flows of this service
+    /// Only flows of this service; `*` is any text
     #[arg(long, value_name = "NAME")]
-    pub service: Vec<String>,
+    pub service: Option<String>,
     /// Only flows with this service or address at the other end
     #[arg(long, value_name = "NAME|ADDR")]
-    pub peer: Vec<String>,
+    pub peer: Option<String>,
     /// Only flows with this port at either end
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    pub port: Vec<u16>,
-    /// Only flows of this protocol
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+    /// Only calls (`http`), or only connections (`tcp`)
     #[arg(long, value_name = "PROTOCOL")]
-    pub protocol: Vec<FlowsProtocol>,
+    pub protocol: Option<String>,
     /// Only calls with this HTTP method
     #[arg(long, value_name = "METHOD")]
-    pub method: Vec<String>,
-    /// Only calls with this path; `*` is any text
-    #[arg(long, value_name = "PATTERN")]
-    pub path: Vec<String>,
-    /// Only calls with this status: `404`, or a class like `5xx`
-    #[arg(long, value_name = "STATUS", value_parser = parse_status)]
-    pub status: Vec<StatusFilter>,
+    pub method: Option<String>,
+    /// Only calls whose path starts like this, or matches it when it has a `*`
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+    /// Only calls with this status: `404`, a class like `5xx`, a range like `400-499`
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
     /// Only flows that took at least so long: `250us`, `100ms`, `5s`
-    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
-    pub min_duration: Option<Duration>,
+    #[arg(long, value_name = "DURATION")]
+    pub min_duration: Option<String>,
 }
 
 /// Form of what `observer flows` prints.
@@ -151,24 +152,6 @@ pub enum FlowsOutput {
     Wide,
     /// One JSON object a line, as /api/v1/flows gives it
     Json,
-}
-
-/// Protocol of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FlowsProtocol {
-    /// HTTP calls
-    Http,
-    /// Connections
-    Tcp,
-}
-
-/// Which status codes to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StatusFilter {
-    /// Exactly this one, 100 to 599.
-    Code(u16),
-    /// All with this first digit, 1 to 5.
-    Class(u8),
 }
 
 /// `observer top`.
@@ -247,22 +230,6 @@ pub enum ConfigCommand {
     },
 }
 
-/// A status code or class.
-fn parse_status(text: &str) -> Result<StatusFilter, String> {
-    let class = match text.as_bytes() {
-        [digit @ b'1'..=b'5', b'x' | b'X', b'x' | b'X'] => Some(digit - b'0'),
-        _ => None,
-    };
-    if let Some(class) = class {
-        return Ok(StatusFilter::Class(class));
-    }
-    text.parse()
-        .ok()
-        .filter(|code| (100..600).contains(code))
-        .map(StatusFilter::Code)
-        .ok_or_else(|| format!("{text:?} is neither a status code (`404`) nor a class (`5xx`)"))
-}
-
 /// A time between two refreshes that leaves the agent something to do in between.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
@@ -291,27 +258,6 @@ impl AgentArguments {
             log_level: *log_level,
             sampling: *sampling,
             ignore_ports: ignore_ports.clone(),
-        }
-    }
-}
-
-// === impl FlowsArguments ===
-
-impl FlowsArguments {
-    /// How many flows of the past to show.
-    pub fn past(&self) -> usize {
-        self.last.unwrap_or(if self.follow { 0 } else { 20 })
-    }
-}
-
-// === impl StatusFilter ===
-
-impl StatusFilter {
-    /// Whether `code` is one of these.
-    pub fn matches(self, code: u16) -> bool {
-        match self {
-            Self::Code(wanted) => code == wanted,
-            Self::Class(digit) => code / 100 == u16::from(digit),
         }
     }
 }
@@ -366,30 +312,19 @@ mod tests {
     }
 
     #[test]
-    fn filters_of_flows() {
-        let arguments = flows(
-            "observer flows -f -o wide --service a --service b --status 404 --status 5xx \
-             --min-duration 100ms --protocol http --port 80",
-        );
+    fn flows_and_their_filters() {
+        let line = "observer flows -f -o wide --service a,b --status 404,5xx --port 80 --last 5";
+        let Command::Flows(arguments) = parse(line).unwrap() else {
+            panic!("not flows")
+        };
         assert!(arguments.follow);
-        assert_eq!(arguments.past(), 0);
+        assert_eq!(arguments.last, Some(5));
         assert_eq!(arguments.output, FlowsOutput::Wide);
-        assert_eq!(arguments.service, ["a", "b"]);
-        assert_eq!(
-            arguments.status,
-            [StatusFilter::Code(404), StatusFilter::Class(5)]
-        );
-        assert_eq!(arguments.min_duration, Some(Duration::from_millis(100)));
-        assert_eq!(arguments.protocol, [FlowsProtocol::Http]);
-        assert_eq!(arguments.port, [80]);
-        assert!(arguments.status[1].matches(503) && !arguments.status[1].matches(404));
-    }
-
-    #[test]
-    fn how_many_flows_of_the_past() {
-        assert_eq!(flows("observer flows").past(), 20);
-        assert_eq!(flows("observer flows --follow").past(), 0);
-        assert_eq!(flows("observer flows --follow --last 5").past(), 5);
+        assert_eq!(arguments.server, DEFAULT_SERVER);
+        assert_eq!(arguments.service.as_deref(), Some("a,b"));
+        assert_eq!(arguments.status.as_deref(), Some("404,5xx"));
+        assert_eq!(arguments.port.as_deref(), Some("80"));
+        assert_eq!(arguments.min_duration, None);
     }
 
     #[test]
@@ -399,10 +334,8 @@ mod tests {
             "observer agent --listen nowhere",
             "observer agent --ignore-port 0",
             "observer agent --log-level loud",
-            "observer flows --status 6xx",
-            "observer flows --status 99",
-            "observer flows --min-duration 5",
             "observer flows -o yaml",
+            "observer flows --last many",
             "observer top --interval 1ms",
             "observer config check",
             "observer doctor --unknown",

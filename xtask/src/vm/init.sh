@@ -54,7 +54,7 @@ metric() {
 # Calls on the server side of the exchange, as flows.
 flows() {
     get "http://$AGENT/api/v1/flows?last=1000" |
-        grep -F '/hello' | grep -c -F '"server"'
+        grep -F '"kind":"call"' | grep -F '"side":"server"' | grep -c -F '"path":"/hello"'
 }
 
 counted() {
