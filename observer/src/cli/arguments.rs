@@ -272,13 +272,6 @@ mod tests {
         Arguments::try_parse_from(line.split_whitespace()).map(|arguments| arguments.command)
     }
 
-    fn flows(line: &str) -> FlowsArguments {
-        match parse(line).unwrap() {
-            Command::Flows(arguments) => arguments,
-            other => panic!("{other:?}"),
-        }
-    }
-
     #[test]
     fn the_definition_is_consistent() {
         Arguments::command().debug_assert();

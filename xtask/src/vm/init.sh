@@ -38,7 +38,8 @@ await() {
 get() { timeout 10 wget -q -O - "$1"; }
 serves() { get http://127.0.0.1:8080/hello; }
 ready() { get "http://$AGENT/readyz"; }
-gone() { ! kill -0 "$agent"; }
+gone() { ! kill -0 "$agent" 2>/dev/null; }
+ready_or_gone() { ready || gone; }
 
 # Sum of the samples of metric $1 whose labels contain all of the other arguments.
 metric() {
@@ -85,7 +86,9 @@ if [ -x /bin/observer ]; then
     observer doctor || fail "observer doctor exits $?"
     observer agent >/tmp/observer.log 2>&1 &
     agent=$!
-    await 60 ready || fail "observer agent is not ready after 60 s"
+    await 60 ready_or_gone
+    gone && fail "observer agent ended before it was ready"
+    ready || fail "observer agent is not ready after 60 s"
 fi
 
 httpd -p 127.0.0.1:8080 -h /www || fail "httpd does not start"

@@ -83,10 +83,25 @@ pub(super) fn boot(
     let outcome = verdict(&console, ended);
     if verbose || !outcome.passed() {
         for line in console.lines() {
-            say(&format!("vm: {}| {}", kernel.release, line.trim_end()));
+            say(&format!("vm: {}| {}", kernel.release, printable(line)));
         }
     }
     Ok(outcome)
+}
+
+/// A line without what only a terminal understands: the firmware clears the screen.
+fn printable(line: &str) -> String {
+    let mut kept = String::new();
+    let mut characters = line.trim_end().chars();
+    while let Some(character) = characters.next() {
+        if character != '\u{1b}' {
+            kept.extend((!character.is_control() || character == '\t').then_some(character));
+        } else if characters.next() == Some('[') {
+            // ECMA-48, 5.4: a control sequence ends with a byte from 0x40 to 0x7e.
+            let _ = characters.find(|end| ('@'..='~').contains(end));
+        }
+    }
+    kept
 }
 
 /// What the console says.
@@ -125,6 +140,14 @@ impl fmt::Display for Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_console_is_printable() {
+        assert_eq!(
+            printable("\u{1b}c\u{1b}[?7l\u{1b}[2J\u{1b}[0mkernel\t5.10\r"),
+            "kernel\t5.10"
+        );
+    }
 
     #[test]
     fn the_last_verdict_counts() {
