@@ -1,0 +1,162 @@
+//! Real servers: nginx, Python's and Node's HTTP servers.
+
+use std::{
+    fs::{self, File},
+    net::{SocketAddr, TcpStream},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::{
+    http,
+    place::Place,
+    process::Process,
+    wait::{self, PATIENCE},
+};
+
+const PYTHON_SCRIPT: &str = include_str!("server/server.py");
+const NODE_SCRIPT: &str = include_str!("server/server.mjs");
+const NGINX_CONFIGURATION: &str = include_str!("server/nginx.conf");
+
+/// Debian's interpreter: a version manager's shim in the `PATH` would be a shell script.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+/// Bytes of nginx's and Python's `/hello`.
+pub const HELLO: &str = "hello world\n";
+
+/// A running server on 127.0.0.1.
+#[derive(Debug)]
+pub struct Server {
+    process: Process,
+    address: SocketAddr,
+    folder: TempDir,
+}
+
+/// What nginx itself counted (`stub_status`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Handled {
+    /// Connections accepted.
+    pub connections: u64,
+    /// Requests, the one that asked included.
+    pub requests: u64,
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Starts nginx: see `server/nginx.conf` for its locations.
+    pub fn nginx(place: &Place<'_>) -> Result<Self> {
+        let mut command = place.command("nginx")?;
+        Self::start(place, &mut command, |command, folder, port| {
+            let root = folder.join("www");
+            fs::create_dir(&root)?;
+            fs::write(root.join("hello"), HELLO)?;
+            // Files with holes: they have a size and take no room.
+            for (name, size) in [("64k", 64 << 10), ("10m", 10 << 20), ("1g", 1 << 30)] {
+                File::create(root.join(name))?.set_len(size)?;
+            }
+            let text = NGINX_CONFIGURATION
+                .replace("@FOLDER@", &folder.display().to_string())
+                .replace("@PORT@", &port.to_string());
+            let configuration = folder.join("nginx.conf");
+            fs::write(&configuration, text)?;
+            command
+                .arg("-p")
+                .arg(folder)
+                .arg("-e")
+                .arg(folder.join("error.log"));
+            command.arg("-c").arg(configuration);
+            Ok(())
+        })
+    }
+
+    /// Starts Python's threaded HTTP server: see `server/server.py` for its routes.
+    pub fn python(place: &Place<'_>, environment: &[(&str, &str)]) -> Result<Self> {
+        let mut command = place.command(PYTHON)?;
+        command.envs(environment.iter().copied());
+        Self::script(place, &mut command, "server.py", PYTHON_SCRIPT)
+    }
+
+    /// Starts Node's HTTP server: see `server/server.mjs` for its routes.
+    pub fn node(place: &Place<'_>, environment: &[(&str, &str)]) -> Result<Self> {
+        let mut command = place.command("node")?;
+        command.envs(environment.iter().copied());
+        Self::script(place, &mut command, "server.mjs", NODE_SCRIPT)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// URL of `path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Its process id; of nginx the master's.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What nginx counted, asked from outside of the observed cgroup's client side.
+    pub fn handled(&self) -> Result<Handled> {
+        let page = http::get(self.address, "/status")?.body;
+        let line = page.lines().nth(2).context("nginx tells no numbers")?;
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let mut next = || numbers.next().context("nginx tells too few numbers");
+        let connections = next()??;
+        next()??;
+        Ok(Handled {
+            connections,
+            requests: next()??,
+        })
+    }
+
+    /// Ends it and waits for that.
+    pub fn stop(mut self) -> Result<()> {
+        self.process.stop().map(drop)
+    }
+
+    fn script(place: &Place<'_>, command: &mut Command, name: &str, text: &str) -> Result<Self> {
+        Self::start(place, command, |command, folder, port| {
+            let script = folder.join(name);
+            fs::write(&script, text)?;
+            command.arg(script).arg(port.to_string());
+            Ok(())
+        })
+    }
+
+    fn start(
+        place: &Place<'_>,
+        command: &mut Command,
+        prepare: impl FnOnce(&mut Command, &Path, u16) -> Result<()>,
+    ) -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let port = place.free_port()?;
+        prepare(command, folder.path(), port).context("prepare a server")?;
+        let log = folder.path().join("log");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?);
+        let process = Process::spawn(command)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let mut server = Self {
+            process,
+            address,
+            folder,
+        };
+        wait::until("a server to listen", PATIENCE, || {
+            if let Some(status) = server.process.ended()? {
+                let log = fs::read_to_string(server.folder.path().join("log"))?;
+                bail!("the server ended with {status}: {log}");
+            }
+            Ok(TcpStream::connect(address).ok().map(drop))
+        })?;
+        Ok(server)
+    }
+}

@@ -1,0 +1,62 @@
+//! A call that is stuck shows before it ends.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use observer_tests::{
+    agent::Agent,
+    cgroup::Cgroup,
+    conversation::{Conversation, Cut},
+    flow::BOTH_SIDES,
+    place::Place,
+    requirement::{Need, lacking},
+};
+
+#[test]
+fn requests_in_flight_are_counted() -> Result<()> {
+    if lacking(&[Need::Observer])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("inflight")?;
+    let place = Place::host(&cgroup);
+    let agent = Agent::start(&cgroup)?;
+    let talks = (0..3).map(|_| Conversation::open(&place));
+    let mut talks: Vec<Conversation> = talks.collect::<Result<_>>()?;
+    for talk in &mut talks {
+        talk.ask(b"GET /stuck HTTP/1.1\r\nHost: a.test\r\n\r\n", Cut::Whole)?;
+    }
+    let gauges = ["http_server_active_requests", "http_client_active_requests"];
+    for gauge in gauges {
+        agent.expect_metric(gauge, &[], 3)?;
+    }
+    let calls = agent.flows()?.iter().filter(|flow| flow.is_call()).count();
+    ensure!(calls == 0, "{calls} calls are told before they ended");
+    std::thread::sleep(Duration::from_millis(500));
+    // One is answered, one is given up, one stays.
+    talks[0].answer(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        Cut::Whole,
+    )?;
+    talks.remove(1).reset_by_client()?;
+    for side in BOTH_SIDES {
+        for call in agent.exactly(2, "calls that ended", |flow| flow.is_call_at(side))? {
+            let took = call.number("duration_seconds")?;
+            let answered = call.text("outcome") == "complete";
+            // What was never answered has lasted as long as it was waited for, or is not measured.
+            ensure!(!answered || took > 0.5, "{call:?}");
+        }
+    }
+    for gauge in gauges {
+        let active = agent.metrics()?.sum(gauge, &[]);
+        ensure!(active == 1.0, "{gauge} is {active}");
+    }
+    talks.remove(1).close_by_client()?;
+    for side in BOTH_SIDES {
+        agent.exactly(3, "calls that ended", |flow| flow.is_call_at(side))?;
+    }
+    for gauge in gauges {
+        let active = agent.metrics()?.sum(gauge, &[]);
+        ensure!(active == 0.0, "{gauge} is {active}");
+    }
+    agent.stop()
+}

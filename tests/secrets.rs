@@ -1,0 +1,74 @@
+//! Credentials, cookies and query values leave no trace in anything that the observer says.
+
+use std::net::SocketAddr;
+
+use anyhow::{Result, ensure};
+use observer_tests::{
+    agent::{self, Agent},
+    cgroup::Cgroup,
+    conversation::{Conversation, Cut},
+    place::{Handshake, Place},
+    requirement::{Need, lacking},
+};
+
+/// In every place where a secret can be; long and rare enough to be found by itself.
+const SECRET: &str = "s3cr3tq7x9";
+
+#[test]
+fn secrets_are_not_kept() -> Result<()> {
+    if lacking(&[Need::Observer])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("secrets")?;
+    let place = Place::host(&cgroup);
+    let agent = Agent::start(&cgroup)?;
+    let listener = place.listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    let requests = [
+        format!("GET /login?token={SECRET}&a=b HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+        format!("GET /login HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer {SECRET}\r\n\r\n"),
+        format!("GET /login HTTP/1.1\r\nHost: a.test\r\nCookie: id={SECRET}; b=c\r\n\r\n"),
+        format!("GET http://u:{SECRET}@a.test/login?{SECRET} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+        format!("GET /login#{SECRET} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+        format!(
+            "POST /login HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{SECRET}",
+            SECRET.len()
+        ),
+    ];
+    let response = format!(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: id={SECRET}\r\nLocation: /?{SECRET}\r\n\
+         Content-Length: {}\r\n\r\n{SECRET}",
+        SECRET.len()
+    );
+    for cut in [Cut::Whole, Cut::Seeded(5)] {
+        let mut talk = Conversation::accept(&place, &listener, Handshake::Plain)?;
+        for request in &requests {
+            talk.ask(request.as_bytes(), cut)?;
+            talk.answer(response.as_bytes(), cut)?;
+        }
+        talk.close_by_client()?;
+    }
+    let calls = agent.exactly(4 * requests.len(), "calls", |flow| flow.is_call())?;
+    for call in &calls {
+        ensure!(call.text("path") == "/login", "{call:?}");
+    }
+    let url = format!("http://{}", agent.address());
+    let mut said = vec![
+        agent.get("/metrics")?,
+        agent.get("/api/v1/flows?last=100000")?,
+        agent.get("/api/v1/services")?,
+        agent.log()?,
+    ];
+    for form in ["compact", "wide", "json"] {
+        let flows = agent::run(&["flows", "--server", &url, "--last", "1000", "-o", form])?;
+        ensure!(
+            flows.status.success(),
+            "observer flows -o {form}: {flows:?}"
+        );
+        said.push(String::from_utf8_lossy(&flows.stdout).into_owned());
+    }
+    for text in said {
+        let line = text.lines().find(|line| line.contains(SECRET));
+        ensure!(line.is_none(), "a secret is told: {line:?}");
+    }
+    agent.stop()
+}
