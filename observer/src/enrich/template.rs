@@ -273,7 +273,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
+        #![proptest_config(ProptestConfig::with_cases(2000))]
 
         #[test]
         fn no_template_holds_a_value(parts in prop::collection::vec(segments(), 0..12), truncated: bool) {

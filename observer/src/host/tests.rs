@@ -549,6 +549,11 @@ fn this_very_process() {
     assert_eq!(found.pid, this);
     host.expire(at(2));
     assert!(host.tables()[0].entries > 0);
+    // Processes of others show what is not allowed to this user.
+    let user = |process: &str| std::fs::metadata(format!("/proc/{process}")).unwrap().uid();
+    if user("self") != 0 && user("1") != user("self") {
+        assert!(lost(&host, "process_denied") > 0 && lost(&host, "descriptors_denied") > 0);
+    }
 }
 
 /// Files that this user may not read make an identity poorer, never an error.
