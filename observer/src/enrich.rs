@@ -193,17 +193,8 @@ impl Enricher {
 
     /// Takes an exchange.
     pub fn exchange(&mut self, exchange: Exchange) -> Call {
-        let id = exchange.connection;
-        if !self.connections.contains_key(&id) {
-            self.place(&exchange);
-        }
-        let Some(state) = self.connections.get_mut(&id) else {
-            // No room to remember it.
-            self.losses.exchanges_unknown += 1;
-            let link = Arc::new(state::placeholder(&exchange, &self.unknown));
-            let head = &exchange.request;
-            let route = self.routes.route(SHARED, &head.path, head.truncated);
-            return call(link, route, exchange);
+        let Some(state) = self.connections.get_mut(&exchange.connection) else {
+            return self.exchange_of_unknown(exchange);
         };
         self.losses.exchanges_unknown += u64::from(state.placeholder);
         state.active = state.active.max(exchange.sent.first);
@@ -406,17 +397,22 @@ impl Enricher {
     }
 
     /// Remembers the connection of an exchange whose opening was not seen.
-    fn place(&mut self, exchange: &Exchange) {
-        let link = Arc::new(state::placeholder(exchange, &self.unknown));
+    #[cold]
+    fn exchange_of_unknown(&mut self, exchange: Exchange) -> Call {
+        self.losses.exchanges_unknown += 1;
+        let link = Arc::new(state::placeholder(&exchange, &self.unknown));
         let service = self.routes.acquire(&link.workload);
+        let head = &exchange.request;
+        let route = self.routes.route(service, &head.path, head.truncated);
         self.remember(State {
-            link,
+            link: link.clone(),
             service,
             recent: None,
             active: exchange.sent.first,
             placeholder: true,
             closed: false,
         });
+        call(link, route, exchange)
     }
 
     /// Adds a connection; when there is no room, the one that closed first makes some.

@@ -156,7 +156,7 @@ impl Host {
         let holder = match certain {
             true => None,
             // A new client socket of a process that is gone is gone too.
-            false if connection.role == Role::Client && !connection.pre_existing => None,
+            false if is_new_client(connection) => None,
             false => self.holder(connection, now),
         };
         if let Some(process) = holder.or(maker).and_then(|pid| self.processes.get_mut(pid)) {
@@ -309,9 +309,11 @@ impl Host {
     }
 
     fn remember(&mut self, mut process: Process, now: Monotonic) {
-        for port in self.sockets.ports_of(process.facts.pid) {
-            if self.ports.contains(&port) {
-                process.serves(port);
+        if !self.ports.is_empty() {
+            for port in self.sockets.ports_of(process.facts.pid) {
+                if self.ports.contains(&port) {
+                    process.serves(port);
+                }
             }
         }
         self.processes.insert(&self.config.proc_root, process, now);
@@ -466,6 +468,11 @@ impl Host {
             }
         }
     }
+}
+
+/// A socket that a known process made to connect, after the observer started.
+fn is_new_client(connection: &Connection) -> bool {
+    connection.role == Role::Client && !connection.pre_existing && connection.owner.pid != 0
 }
 
 /// Keeps only the entries that fit, if any do.

@@ -34,36 +34,88 @@ const ENDINGS: &[&str] = &[
     "pdf", "png", "svg", "ttf", "txt", "webp", "woff", "woff2", "xml", "zip",
 ];
 
-/// Parts that a name of a route may be made of.
-const SEPARATORS: [char; 5] = ['-', '_', '.', '~', ','];
+/// Classes of bytes, as bits.
+const LETTER: u8 = 1 << 0;
+const DIGIT: u8 = 1 << 1;
+/// May stand in names: `-`, `_` and the like.
+const MARK: u8 = 1 << 2;
+/// Structures that [`structured`] knows.
+const STRUCTURE: u8 = 1 << 3;
+/// `{`, of placeholders.
+const BRACE: u8 = 1 << 4;
+/// `;`, before parameters.
+pub(super) const PARAMETER: u8 = 1 << 5;
+const OTHER: u8 = 1 << 6;
+/// `/`, the end of a segment.
+const END: u8 = 1 << 7;
+
+const CLASSES: [u8; 256] = classes();
+
+/// Length of the segment that `path` starts with, and the classes of its bytes.
+pub(super) fn scan(path: &[u8]) -> (usize, u8) {
+    let mut seen = 0;
+    for (length, byte) in path.iter().enumerate() {
+        let class = CLASSES.get(usize::from(*byte)).copied().unwrap_or(OTHER);
+        if class == END {
+            return (length, seen);
+        }
+        seen |= class;
+    }
+    (path.len(), seen)
+}
+
+/// Writes a segment, or what stands for it. `seen` are the classes that [`scan`] found.
+pub(super) fn write(segment: &str, seen: u8, out: &mut String) {
+    match seen {
+        // What most segments are goes the short way.
+        LETTER if segment.len() < 16 => out.push_str(segment),
+        DIGIT if segment.len() <= MAX_SEGMENT => out.push_str("{id}"),
+        _ if seen & BRACE != 0 && is_placeholder(segment) => out.push_str(segment),
+        _ if segment.len() > MAX_SEGMENT => out.push_str("{token}"),
+        _ => {
+            let around = if seen & STRUCTURE == 0 {
+                None
+            } else {
+                structured(segment)
+            };
+            if let Some((before, placeholder, after)) = around {
+                out.push_str(before);
+                out.push_str(placeholder);
+                out.push_str(after);
+            } else {
+                out.push_str(placeholder(segment).unwrap_or(segment));
+            }
+        }
+    }
+}
 
 /// The placeholder that stands for a segment; `None` when the segment stays as it is.
 ///
 /// Placeholders themselves stay.
 pub(super) fn placeholder(segment: &str) -> Option<&'static str> {
     let bytes = segment.as_bytes();
-    if bytes.is_empty() || is_placeholder(segment) {
-        return None;
-    }
     if bytes.len() > MAX_SEGMENT {
-        return Some("{token}");
+        return if is_placeholder(segment) {
+            None
+        } else {
+            Some("{token}")
+        };
     }
     let mut letters = 0;
     let mut digits = 0;
     let mut others = 0;
+    let mut at = false;
     for byte in bytes {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' => letters += 1,
-            b'0'..=b'9' => digits += 1,
-            b'-' | b'.' | b'_' | b'~' | b',' | b'+' | b'@' | b':' | b'!' | b'$' | b'\'' | b'*'
-            | b'&' => others += 1,
-            b'%' => {
-                return Some(if is_email(segment) {
-                    "{email}"
-                } else {
-                    "{text}"
-                });
+        match CLASSES.get(usize::from(*byte)).copied().unwrap_or(OTHER) {
+            LETTER => letters += 1,
+            DIGIT => digits += 1,
+            MARK => {
+                others += 1;
+                at |= *byte == b'@';
             }
+            STRUCTURE if *byte != b'(' => others += 1,
+            _ if *byte == b'%' && is_email(segment) => return Some("{email}"),
+            _ if is_placeholder(segment) => return None,
             _ => return Some("{text}"),
         }
     }
@@ -83,7 +135,7 @@ pub(super) fn placeholder(segment: &str) -> Option<&'static str> {
     if others >= 2 && segment.parse::<IpAddr>().is_ok() {
         return Some("{ip}");
     }
-    if others > 0 && is_email(segment) {
+    if at && is_email(segment) {
         return Some("{email}");
     }
     if is_version(segment) {
@@ -175,6 +227,27 @@ pub(super) fn is_placeholder(segment: &str) -> bool {
         }
 }
 
+const fn classes() -> [u8; 256] {
+    let mut table = [OTHER; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' => LETTER,
+            b'0'..=b'9' => DIGIT,
+            b'.' | b':' | b'(' => STRUCTURE,
+            b'-' | b'_' | b'~' | b',' | b'+' | b'@' | b'!' | b'$' | b'\'' | b'*' | b'&' => MARK,
+            b'{' => BRACE,
+            b';' => PARAMETER,
+            b'/' => END,
+            _ => OTHER,
+        };
+        if byte == u8::MAX {
+            return table;
+        }
+        byte += 1;
+    }
+}
+
 fn is_signed(bytes: &[u8]) -> bool {
     let number = bytes
         .strip_prefix(b"-")
@@ -252,10 +325,15 @@ fn parts(segment: &str) -> Option<&'static str> {
     let mut count = 0;
     let mut numbers = 0;
     let mut found = None;
-    for part in segment.split(SEPARATORS).filter(|part| !part.is_empty()) {
+    let separator = |byte: &u8| matches!(byte, b'-' | b'_' | b'.' | b'~' | b',');
+    for part in segment
+        .as_bytes()
+        .split(separator)
+        .filter(|part| !part.is_empty())
+    {
         count += 1;
-        numbers += usize::from(all_digits(part));
-        found = found.or_else(|| part_placeholder(part.as_bytes()));
+        numbers += usize::from(part.iter().all(u8::is_ascii_digit));
+        found = found.or_else(|| part_placeholder(part));
     }
     match found {
         // Encoded values may hold `-` and `_` anywhere (RFC 4648 section 5).

@@ -549,4 +549,40 @@ fn this_very_process() {
     assert_eq!(found.pid, this);
     host.expire(at(2));
     assert!(host.tables()[0].entries > 0);
+    // Processes of others show what is not allowed to this user.
+    let user = |process: &str| std::fs::metadata(format!("/proc/{process}")).unwrap().uid();
+    if user("self") != 0 && user("1") != user("self") {
+        assert!(lost(&host, "process_denied") > 0 && lost(&host, "descriptors_denied") > 0);
+    }
+}
+
+/// Files that this user may not read make an identity poorer, never an error.
+#[test]
+fn without_rights_less_is_known() {
+    let machine = Machine::new();
+    let spec = Spec {
+        environment: "OTEL_SERVICE_NAME=shop\0",
+        ..Spec::default()
+    };
+    machine.start(&spec);
+    // A folder cannot be read as a file or link whatever the rights of the user are; what is
+    // denied for want of rights goes the same way, and is counted when this is not root.
+    let unreadable = |name: &str| {
+        let path = machine.path(&format!("proc/10/{name}"));
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(path).unwrap();
+    };
+    unreadable("exe");
+    unreadable("environ");
+    std::fs::remove_dir(machine.path("proc/10/fd")).unwrap();
+    let mut host = machine.host();
+    let found = host.workload(&client(owner(10, "nginx", 0)), at(1));
+    assert_eq!(
+        (&*found.service, found.source),
+        ("nginx", NameSource::Program)
+    );
+    assert_eq!(
+        (&*found.executable, &*found.command, &*found.cgroup),
+        ("", "nginx", "/")
+    );
 }
