@@ -43,9 +43,9 @@ fn values(aggregator: &mut Aggregator, family: &str, now: Monotonic) -> BTreeMap
             .labels()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let value = match series.value {
-            Value::Integer(value) => value as f64,
-            Value::Float(value) => value,
+        let value = match &series.value {
+            Value::Integer(value) => *value as f64,
+            Value::Float(value) => *value,
             Value::Histogram(_, histogram) => histogram.count() as f64,
         };
         assert!(
