@@ -159,39 +159,13 @@ impl Aggregator {
 
     /// Measures a call that ended; returns its flow, unless it is left out of the sample.
     pub fn call(&mut self, call: &Call, now: Monotonic) -> Option<&Flow> {
-        let role = call.exchange.role;
-        if let Some(tracked) = self.links.table.get(&call.link.connection.id)
-            && !tracked.is(&call.link, role)
-        {
-            self.track(&call.link, role, now);
+        let mut service = self.call_tracked(call, now);
+        if service.is_none() && self.links.table.contains_key(&call.link.connection.id) {
+            // More is known of the connection than when it was last heard of.
+            self.track(&call.link, call.exchange.role, now);
+            service = self.call_tracked(call, now);
         }
-        let calls = match role {
-            Role::Client => &mut self.client,
-            Role::Server | Role::Unknown => &mut self.server,
-        };
-        let service = match self.links.table.get_mut(&call.link.connection.id) {
-            Some(tracked) => {
-                tracked.used = now;
-                let handle = match &tracked.memo {
-                    Some((key, handle)) if key.fits(call) => Some(*handle),
-                    _ => None,
-                };
-                if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
-                    value.observe(&call.exchange);
-                } else {
-                    let key = CallKey::new(tracked.identity.clone(), call);
-                    let handle = observe(calls, &key, call, now);
-                    // A key that overflowed may get a series of its own later: ask every time.
-                    tracked.memo = (!handle.is_overflow()).then_some((key, handle));
-                }
-                tracked.service
-            }
-            None => {
-                let identity = self.identities.intern(&call.link, role);
-                observe(calls, &CallKey::new(identity.clone(), call), call, now);
-                service(&mut self.services, &identity, now)
-            }
-        };
+        let service = service.unwrap_or_else(|| self.call_untracked(call, now));
         if let Some(service) = self.services.update(service, now) {
             service.call(call, now);
         }
@@ -313,6 +287,48 @@ impl Aggregator {
     /// The last flows.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// Counts a call on a tracked connection, in the series of its last call if that was alike;
+    /// returns its service, or `None` when the connection is not tracked as this link.
+    fn call_tracked(&mut self, call: &Call, now: Monotonic) -> Option<Handle> {
+        let role = call.exchange.role;
+        let tracked = self.links.table.get_mut(&call.link.connection.id)?;
+        if !tracked.is(&call.link, role) {
+            return None;
+        }
+        tracked.used = now;
+        let calls = if role == Role::Client {
+            &mut self.client
+        } else {
+            &mut self.server
+        };
+        let handle = match &tracked.memo {
+            Some((key, handle)) if key.fits(call) => Some(*handle),
+            _ => None,
+        };
+        if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
+            value.observe(&call.exchange);
+        } else {
+            let key = CallKey::new(tracked.identity.clone(), call);
+            let handle = observe(calls, &key, call, now);
+            // A key that overflowed may get a series of its own later: ask every time.
+            tracked.memo = (!handle.is_overflow()).then_some((key, handle));
+        }
+        Some(tracked.service)
+    }
+
+    /// Counts a call on a connection that is not tracked; returns its service.
+    fn call_untracked(&mut self, call: &Call, now: Monotonic) -> Handle {
+        let role = call.exchange.role;
+        let identity = self.identities.intern(&call.link, role);
+        let calls = if role == Role::Client {
+            &mut self.client
+        } else {
+            &mut self.server
+        };
+        observe(calls, &CallKey::new(identity.clone(), call), call, now);
+        service(&mut self.services, &identity, now)
     }
 
     /// Counts what a connection moved since it last told; returns its TCP series.

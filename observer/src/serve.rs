@@ -273,12 +273,14 @@ impl Shared {
 // === impl Pipeline ===
 
 impl Pipeline {
-    /// The next question, if there is one; never waits. Call it in every round.
+    /// The next question, if there is one; never waits. Call it in every round: it also shows that
+    /// the pipeline is alive.
     pub fn query(&mut self) -> Option<Query> {
+        self.tick();
         self.queries.try_recv().ok()
     }
 
-    /// Shows that the pipeline is alive; call it in every round, at least once in a few seconds.
+    /// Shows that the pipeline is alive, where a round takes long.
     pub fn tick(&self) {
         let now = u64::try_from(self.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.shared.alive.store(now, Ordering::Relaxed);

@@ -129,6 +129,8 @@ impl Quantiles {
         if total == 0 {
             return None;
         }
+        let (mut seen, mut index) = (0, 0_usize);
+        let mut counts = counts();
         Some(parts.map(|part| {
             #[expect(
                 clippy::cast_precision_loss,
@@ -137,12 +139,13 @@ impl Quantiles {
                 reason = "a rank between 1 and the total"
             )]
             let rank = ((total as f64 * part).ceil() as u64).clamp(1, total);
-            let mut seen = 0;
-            let index = counts().position(|count| {
+            while seen < rank
+                && let Some(count) = counts.next()
+            {
                 seen += count;
-                seen >= rank
-            });
-            Duration::from_nanos(middle(index.unwrap_or(SIZE - 1)))
+                index += 1;
+            }
+            Duration::from_nanos(middle(index.saturating_sub(1)))
         }))
     }
 

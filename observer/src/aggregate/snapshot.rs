@@ -43,20 +43,20 @@ pub struct Series {
     /// Labels that it shares with other families.
     pub labels: Labels,
     /// Labels that tell it apart within its family.
-    pub more: [Option<(&'static str, &'static str)>; 2],
+    pub more: Box<[(&'static str, &'static str)]>,
     /// Its value.
     pub value: Value,
 }
 
 /// Value of a series.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Value {
     /// A whole number.
     Integer(u64),
     /// A number.
     Float(f64),
-    /// Observations.
-    Histogram(&'static Buckets, Histogram),
+    /// Observations; boxed, because most series are one number.
+    Histogram(&'static Buckets, Box<Histogram>),
 }
 
 struct Builder {
@@ -84,7 +84,7 @@ impl Series {
     fn new(labels: &Labels, value: Value) -> Self {
         Self {
             labels: labels.clone(),
-            more: [None; 2],
+            more: Box::default(),
             value,
         }
     }
@@ -92,7 +92,7 @@ impl Series {
     /// All labels, in order of exposition.
     pub fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let own = self.labels.iter().map(|(name, value)| (*name, &**value));
-        own.chain(self.more.iter().flatten().copied())
+        own.chain(self.more.iter().copied())
     }
 }
 
@@ -114,7 +114,7 @@ impl Builder {
         let [duration, request, response] = families;
         let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Calls) -> &Histogram| {
             let series = store.iter().map(|(_, labels, calls)| {
-                Series::new(labels, Value::Histogram(buckets, *pick(calls)))
+                Series::new(labels, Value::Histogram(buckets, Box::new(*pick(calls))))
             });
             self.add(family, series);
         };
@@ -144,7 +144,10 @@ impl Builder {
                 .oldest
                 .map_or(0.0, |oldest| at.since(oldest).as_secs_f64());
             let mut series = Series::new(labels, Value::Float(age));
-            series.more = [key.map(|_| ("role", end(key).as_str())), None];
+            series.more = key
+                .map(|_| ("role", end(key).as_str()))
+                .into_iter()
+                .collect();
             series
         });
         self.add(&contract::HTTP_OLDEST, series);
@@ -165,7 +168,7 @@ impl Builder {
                 .filter(|(_, count)| *count > 0);
             counts.map(|(failure, count)| Series {
                 labels: labels.clone(),
-                more: [Some(("reason", failure.as_str())), None],
+                more: Box::new([("reason", failure.as_str())]),
                 value: Value::Integer(count),
             })
         });
@@ -179,7 +182,7 @@ impl Builder {
                 .filter(|(_, _, count)| *count > 0)
                 .map(|(by, reset, count)| Series {
                     labels: labels.clone(),
-                    more: [Some(("closed_by", by.as_str())), Some(("reset", reset))],
+                    more: Box::new([("closed_by", by.as_str()), ("reset", reset)]),
                     value: Value::Integer(count),
                 })
         });
@@ -199,9 +202,9 @@ impl Builder {
         });
         integers(&contract::TCP_RETRANSMITS, |tcp| tcp.retransmits);
         let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
-            let series = store
-                .iter()
-                .map(|(_, labels, tcp)| Series::new(labels, Value::Histogram(buckets, *pick(tcp))));
+            let series = store.iter().map(|(_, labels, tcp)| {
+                Series::new(labels, Value::Histogram(buckets, Box::new(*pick(tcp))))
+            });
             self.add(family, series);
         };
         histograms(&contract::TCP_RTT, &ROUND_TRIP_SECONDS, |tcp| &tcp.rtt);
@@ -211,13 +214,13 @@ impl Builder {
         });
         self.add(&contract::TCP_MINIMUM_RTT, minimum);
         let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
-            let series = store.iter().map(|(_, labels, tcp)| (labels, *pick(tcp)));
+            let series = store.iter().map(|(_, labels, tcp)| (labels, pick(tcp)));
             // A series that never can have one, as connect times of servers, says nothing.
             let series = series.filter(|(_, histogram)| histogram.count() > 0);
             self.add(
                 family,
                 series.map(|(labels, histogram)| {
-                    Series::new(labels, Value::Histogram(buckets, histogram))
+                    Series::new(labels, Value::Histogram(buckets, Box::new(*histogram)))
                 }),
             );
         };
@@ -237,7 +240,7 @@ impl Builder {
                 .filter(|(_, count)| *count > 0);
             counts.map(|(outcome, count)| Series {
                 labels: labels.clone(),
-                more: [Some(("outcome", outcome.as_str())), None],
+                more: Box::new([("outcome", outcome.as_str())]),
                 value: Value::Integer(count),
             })
         });

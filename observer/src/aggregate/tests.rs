@@ -43,9 +43,9 @@ fn values(aggregator: &mut Aggregator, family: &str, now: Monotonic) -> BTreeMap
             .labels()
             .map(|(name, value)| format!("{name}={value}"))
             .collect();
-        let value = match series.value {
-            Value::Integer(value) => value as f64,
-            Value::Float(value) => value,
+        let value = match &series.value {
+            Value::Integer(value) => *value as f64,
+            Value::Float(value) => *value,
             Value::Histogram(_, histogram) => histogram.count() as f64,
         };
         assert!(
@@ -528,4 +528,41 @@ fn the_steady_state_makes_no_series() {
         .map(|(_, handle)| *handle);
     assert_eq!(memo, after);
     assert_eq!(total(&mut aggregator, DURATION), 1_001.0);
+}
+
+#[test]
+fn a_smaller_budget_keeps_what_there_is() {
+    let mut aggregator = aggregator(10);
+    for service in ["a", "b", "c"] {
+        aggregator.call(&call(service, "/", 200), at(3));
+    }
+    let budgets = Budgets::all(1);
+    aggregator.reconfigure(Config {
+        budgets,
+        flow_history: 2,
+        ..Config::default()
+    });
+    for service in ["a", "b", "c", "d"] {
+        aggregator.call(&call(service, "/", 500), at(4));
+        aggregator.call(&call(service, "/", 200), at(4));
+    }
+    // Three known series went on; five calls had none.
+    let found = values(&mut aggregator, DURATION, at(4));
+    assert_eq!(found["otel_metric_overflow=true"], 5.0);
+    assert_eq!(found.values().sum::<f64>(), 11.0);
+    assert_eq!(aggregator.history().last(10, |_| true).len(), 2);
+    let snapshot = aggregator.snapshot(Health::default(), at(4));
+    let overflow = snapshot
+        .services
+        .iter()
+        .find(|row| row.service == "_OVERFLOW")
+        .unwrap();
+    assert_eq!((overflow.calls, overflow.errors), (2, 1));
+    let overflows = values(&mut aggregator, "observer_series_overflow_total", at(4));
+    assert_eq!(overflows["family=http_server"], 5.0);
+    // Room comes back as others go idle.
+    aggregator.expire(at(1_000));
+    aggregator.call(&call("d", "/", 200), at(1_001));
+    let found = values(&mut aggregator, DURATION, at(1_001));
+    assert_eq!((found.len(), found["otel_metric_overflow=true"]), (2, 5.0));
 }

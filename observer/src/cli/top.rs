@@ -51,7 +51,7 @@ pub fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// One table as text.
-fn table(server: &str, style: Style) -> anyhow::Result<String> {
+pub(super) fn table(server: &str, style: Style) -> anyhow::Result<String> {
     let text = client::get(server, "/api/v1/services", false)?
         .text()
         .context("the observer stopped answering")?;

@@ -112,11 +112,11 @@ impl Format {
         let mut labels = String::new();
         for series in &samples.series {
             render_labels(&mut labels, series);
-            match series.value {
+            match &series.value {
                 Value::Integer(value) => sample(out, family.name, "", &labels, None, value),
                 Value::Float(value) => sample(out, family.name, "", &labels, None, value),
                 Value::Histogram(buckets, histogram) => {
-                    self.histogram(out, family.name, &labels, buckets, &histogram);
+                    self.histogram(out, family.name, &labels, buckets, histogram);
                 }
             }
         }

@@ -80,7 +80,6 @@ fn server(live: mpsc::Receiver<u16>) -> (String, Hub) {
             aggregator.call(&fixture::call("web", path, status), now);
         }
         loop {
-            pipeline.tick();
             answer(&mut aggregator, &mut pipeline);
             match live.recv_timeout(std::time::Duration::from_millis(1)) {
                 Ok(status) => {
@@ -168,6 +167,17 @@ fn the_last_flows() {
     let error = print(&wrong, Style::plain(), &mut Vec::new()).unwrap_err();
     let text = "answered 400: port=http: expected a port from 1 to 65535";
     assert!(error.to_string().ends_with(text), "{error}");
+}
+
+#[test]
+fn top_shows_the_same_server() {
+    let (_live, receiver) = mpsc::channel();
+    let (server, _hub) = server(receiver);
+    let table = crate::cli::top::table(&server, Style::plain()).unwrap();
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert_eq!(row[..2], ["server", "shop/web"]);
+    // One of three failed; half of the bytes were understood.
+    assert_eq!((row[3], row[12]), ("33.3%", "50.0%"), "{table}");
 }
 
 /// Takes lines, and then breaks like a closed pipe.
