@@ -177,7 +177,7 @@ fn complete(compiler: &Compiler) -> Result<()> {
             say("installing a compiler for BPF: rustup's nightly with rust-src");
             let mut rustup = clean("rustup");
             rustup.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
-            rustup.args(["--component", "rust-src"]);
+            rustup.args(["--component", "rust-src", "--no-self-update"]);
             output_of(&mut rustup)?;
         }
         Compiler::Nightly => {}
