@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path, process::Command};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    toolchain::{self, Compiler, DEBIAN_LLVM, DEBIAN_PACKAGES, LINKER_VERSION, clean},
+    toolchain::{self, Compiler, DEBIAN_LLVM, DEBIAN_PACKAGES, LINKER_VERSION, Toolchain, clean},
     workspace::{find, is_root, output_of, run as run_command, run_quietly, say, succeeds},
 };
 
@@ -97,17 +97,26 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Installs what building needs: the BPF toolchain. A linker for the host is there, or we would
-/// not have been built.
+/// Installs what building needs: a BPF toolchain. A linker for the host is there, or we would not
+/// have been built.
 pub(crate) fn for_building() -> Result<()> {
-    let compiler = match toolchain::compiler() {
-        Some(compiler) => compiler,
-        None => install_compiler()?,
-    };
-    if toolchain::linker(&compiler).is_none() {
-        install_linker(&compiler)?;
+    if Toolchain::detect().is_ok() {
+        return Ok(());
     }
-    Ok(())
+    // Debian's compiler is released and stays as it is; a nightly that someone has already made
+    // ready for this is what they want, though.
+    let mut order = [Compiler::Debian, Compiler::Nightly];
+    if toolchain::is_there(&Compiler::Nightly) {
+        order.reverse();
+    }
+    let mut problems = Vec::new();
+    for compiler in order {
+        match complete(&compiler) {
+            Ok(()) => return Ok(()),
+            Err(error) => problems.push(format!("{error:#}")),
+        }
+    }
+    bail!("no BPF toolchain could be set up; {}", problems.join("; "))
 }
 
 /// Installs what building and testing need.
@@ -151,37 +160,32 @@ fn lint_components() -> Result<()> {
     Ok(())
 }
 
-/// Debian's compiler where it is offered, because it is released and stays as it is; rustup's
-/// nightly otherwise.
-fn install_compiler() -> Result<Compiler> {
-    let why_not = match install("a compiler for BPF (Debian's)", DEBIAN_PACKAGES) {
-        Ok(()) => String::new(),
-        Err(error) => format!("{error:#}"),
-    };
-    if let Some(compiler) = toolchain::compiler() {
-        return Ok(compiler);
+/// Installs what `compiler` lacks to be one of the combinations of [`toolchain`].
+fn complete(compiler: &Compiler) -> Result<()> {
+    match compiler {
+        Compiler::Debian => {
+            let packages: Vec<_> = DEBIAN_PACKAGES
+                .iter()
+                .copied()
+                .filter(|name| !is_installed(name))
+                .collect();
+            if !packages.is_empty() {
+                install("Debian's compiler and LLVM for BPF", &packages)?;
+            }
+        }
+        Compiler::Nightly if !toolchain::is_there(compiler) => {
+            say("installing a compiler for BPF: rustup's nightly with rust-src");
+            let mut rustup = clean("rustup");
+            rustup.args(["toolchain", "install", "nightly", "--profile", "minimal"]);
+            rustup.args(["--component", "rust-src", "--no-self-update"]);
+            output_of(&mut rustup)?;
+        }
+        Compiler::Nightly => {}
     }
-    say("installing a compiler for BPF: rustup's nightly with rust-src");
-    let rustup = run_quietly(clean("rustup").args([
-        "toolchain",
-        "install",
-        "nightly",
-        "--profile",
-        "minimal",
-        "--component",
-        "rust-src",
-    ]));
-    if let Some(compiler) = toolchain::compiler() {
-        return Ok(compiler);
+    if toolchain::linker(compiler).is_none() {
+        install_linker(compiler)?;
     }
-    let rustup = rustup
-        .err()
-        .map_or_else(String::new, |error| format!("{error:#}"));
-    bail!(
-        "no compiler for BPF: either install rustup's nightly with rust-src ({rustup}), or the \
-         Debian packages {} ({why_not})",
-        DEBIAN_PACKAGES.join(" ")
-    )
+    Ok(())
 }
 
 /// Installs `bpf-linker` below `target/tools`.

@@ -8,7 +8,7 @@
 //! 2. Debian's `rustc-web`, `cargo-web` and `rust-web-src`, and `bpf-linker` built against
 //!    Debian's LLVM 22.
 //!
-//! A complete one is used as it is, the first before the second.
+//! A complete one is used as it is, the first before the second; `cargo xtask setup` completes one.
 
 use std::{
     fs,
@@ -76,17 +76,20 @@ pub(crate) struct Toolchain {
     pub(crate) linker: PathBuf,
 }
 
-/// The compiler that is there, with the source of `core`.
-pub(crate) fn compiler() -> Option<Compiler> {
-    let mut nightly = clean("rustup");
-    nightly.args(["run", "nightly", "rustc", "--print", "sysroot"]);
-    if output_of(&mut nightly).is_ok_and(|sysroot| has_source(Path::new(&sysroot))) {
-        return Some(Compiler::Nightly);
+/// Whether `compiler` is there, with the source of `core`.
+pub(crate) fn is_there(compiler: &Compiler) -> bool {
+    match compiler {
+        Compiler::Nightly => {
+            let mut nightly = clean("rustup");
+            nightly.args(["run", "nightly", "rustc", "--print", "sysroot"]);
+            output_of(&mut nightly).is_ok_and(|sysroot| has_source(Path::new(&sysroot)))
+        }
+        Compiler::Debian => {
+            has_source(Path::new("/usr"))
+                && Path::new("/usr/bin/cargo").is_file()
+                && Path::new("/usr/bin/rustc").is_file()
+        }
     }
-    let whole = has_source(Path::new("/usr"))
-        && Path::new("/usr/bin/cargo").is_file()
-        && Path::new("/usr/bin/rustc").is_file();
-    whole.then_some(Compiler::Debian)
 }
 
 /// The linker that is there: ours, or one in `PATH`.
@@ -125,12 +128,18 @@ fn has_source(sysroot: &Path) -> bool {
 // === impl Toolchain ===
 
 impl Toolchain {
-    /// The combination that is complete, or what to do to have one.
+    /// The first combination that is complete, or what to do to have one.
     pub(crate) fn detect() -> Result<Self> {
-        let missing = || anyhow!("the BPF toolchain is not complete: run `cargo xtask setup`");
-        let compiler = compiler().ok_or_else(missing)?;
-        let linker = linker(&compiler).ok_or_else(missing)?;
-        Ok(Self { compiler, linker })
+        [Compiler::Nightly, Compiler::Debian]
+            .into_iter()
+            .filter(is_there)
+            .find_map(|compiler| {
+                Some(Self {
+                    linker: linker(&compiler)?,
+                    compiler,
+                })
+            })
+            .ok_or_else(|| anyhow!("no BPF toolchain is complete: run `cargo xtask setup`"))
     }
 
     /// Builds the kernel programs, if they changed, and leaves the object where the build script

@@ -87,7 +87,7 @@ pub(crate) fn output_of(command: &mut Command) -> Result<String> {
             "{} failed ({}): {}",
             shown(command),
             output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
+            last_line(&output.stderr)
         );
     }
     Ok(String::from_utf8_lossy(&output.stdout)
@@ -147,6 +147,25 @@ fn capture(command: &mut Command) -> Result<Output> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot run {}", shown(command)))
+}
+
+/// The line that gives the reason: the last that starts with "error", or the last one.
+fn last_line(stderr: &[u8]) -> String {
+    let text = String::from_utf8_lossy(stderr);
+    let reason = text
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| line.starts_with("error"));
+    reason
+        .or_else(|| {
+            text.lines()
+                .rev()
+                .map(str::trim)
+                .find(|line| !line.is_empty())
+        })
+        .unwrap_or_default()
+        .to_owned()
 }
 
 fn shown(command: &Command) -> String {
