@@ -67,7 +67,7 @@ fn a_redirected_port_is_told_at_both_ends() -> Result<()> {
     let (cgroup, namespace) = (Cgroup::create("redirect")?, Namespace::create("redirect")?);
     namespace.rules(
         "table ip redirects { chain output { type nat hook output priority -100; \
-         tcp dport 19001 redirect to :19002; } }",
+         tcp dport 19001 redirect to :19002; }; }",
     )?;
     let place = Place::inside(&cgroup, &namespace);
     check(
@@ -90,7 +90,7 @@ fn a_virtual_address_is_told_apart_from_its_backend() -> Result<()> {
     near.run("ip", &["route", "add", "10.96.0.0/16", "via", "10.78.0.2"])?;
     near.rules(
         "table ip services { chain output { type nat hook output priority -100; \
-         ip daddr 10.96.0.10 tcp dport 80 dnat to 10.78.0.2:8080; } }",
+         ip daddr 10.96.0.10 tcp dport 80 dnat to 10.78.0.2:8080; }; }",
     )?;
     check(
         &Place::inside(&cgroup, &near),

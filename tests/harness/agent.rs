@@ -56,7 +56,7 @@ pub fn binary() -> Result<PathBuf> {
 
 /// Runs the observer with `arguments` to its end.
 pub fn run(arguments: &[&str]) -> Result<Output> {
-    process::run(Command::new(binary()?).args(arguments))
+    process::run_within(Command::new(binary()?).args(arguments), PATIENCE)
 }
 
 /// A folder that every user may read, with a copy of the observer in it.

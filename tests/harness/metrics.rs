@@ -103,7 +103,11 @@ impl Metrics {
 
     /// Sum of the samples called `name` that have all of `labels`.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.select(name, labels).map(|sample| sample.value).sum()
+        // The sum of no numbers is -0.0.
+        self.select(name, labels)
+            .map(|sample| sample.value)
+            .sum::<f64>()
+            + 0.0
     }
 
     /// Everything that the observer lost, as `stage/reason count`.
