@@ -61,3 +61,38 @@ pub struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == 24);
+
+/// A type that crosses the ring buffer: `repr(C)`, without implicit padding, any bits valid.
+///
+/// # Safety
+///
+/// The implementor must be all that.
+pub unsafe trait Record: Copy {}
+
+// SAFETY: integers and arrays of integers only, padding is explicit, sizes are asserted.
+unsafe impl Record for Header {}
+// SAFETY: as above.
+unsafe impl Record for ConnectionRecord {}
+// SAFETY: as above.
+unsafe impl Record for RewriteRecord {}
+// SAFETY: as above.
+unsafe impl Record for SegmentRecord {}
+// SAFETY: as above.
+unsafe impl Record for ProcessRecord {}
+// SAFETY: as above.
+unsafe impl Record for Slot {}
+
+/// Reads a record from the start of `bytes`; `None` when there are too few.
+pub fn read<T: Record>(bytes: &[u8]) -> Option<T> {
+    if bytes.len() < size_of::<T>() {
+        return None;
+    }
+    // SAFETY: there are enough bytes, alignment does not matter, and any bits are valid.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
+/// The bytes of a record, as the kernel would send them: for fixtures and tests.
+pub fn bytes_of<T: Record>(record: &T) -> &[u8] {
+    // SAFETY: a valid reference to a type without implicit padding.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(record).cast(), size_of::<T>()) }
+}

@@ -42,6 +42,11 @@ counters! {
     EXTENSION_HEADERS = 10, "extension_headers";
 }
 
+/// Which counters are losses, by index; the others tell of work done.
+pub const IS_LOSS: [bool; ALL.len()] = [
+    true, true, true, true, true, false, false, true, false, false, true,
+];
+
 /// Size of the counter map.
 pub const COUNT: u32 = ALL.len() as u32;
 

@@ -1,1 +1,70 @@
-//! Pure parsing of packet headers.
+//! Where the TCP payload of an IP packet lies; pure, shared with the host's tests.
+
+/// TCP flag bits (RFC 9293 section 3.1), as in byte 13 of the header.
+pub mod tcp_flag {
+    /// No more data from the sender.
+    pub const FIN: u8 = 0x01;
+    /// Synchronise sequence numbers.
+    pub const SYN: u8 = 0x02;
+    /// Reset the connection.
+    pub const RST: u8 = 0x04;
+}
+
+/// IPv4 header without options (RFC 791 section 3.1).
+pub const IPV4_MIN_HEADER: usize = 20;
+/// Fixed IPv6 header (RFC 8200 section 3).
+pub const IPV6_HEADER: usize = 40;
+/// TCP header without options.
+pub const TCP_MIN_HEADER: usize = 20;
+/// Protocol number of TCP (RFC 9293).
+pub const PROTOCOL_TCP: u8 = 6;
+
+/// Signed distance from sequence number `from` to `to` (RFC 9293 section 3.4: modulo 2^32).
+#[inline(always)]
+pub const fn sequence_distance(from: u32, to: u32) -> i32 {
+    to.wrapping_sub(from) as i32
+}
+
+/// Length of an IPv4 header from its first byte, or `None` when the byte is not of IPv4.
+#[inline(always)]
+pub const fn ipv4_header_length(first: u8) -> Option<usize> {
+    let length = ((first & 0x0f) as usize) * 4;
+    if first >> 4 == 4 && length >= 20 {
+        Some(length)
+    } else {
+        None
+    }
+}
+
+/// Length of a TCP header from its byte 12 (data offset).
+#[inline(always)]
+pub const fn tcp_header_length(offset: u8) -> usize {
+    ((offset >> 4) as usize) * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sequence_numbers_wrap() {
+        assert_eq!(sequence_distance(10, 15), 5);
+        assert_eq!(sequence_distance(15, 10), -5);
+        assert_eq!(sequence_distance(u32::MAX - 1, 3), 5);
+        assert_eq!(sequence_distance(3, u32::MAX - 1), -5);
+    }
+
+    #[test]
+    fn header_lengths() {
+        assert_eq!(ipv4_header_length(0x45), Some(20));
+        assert_eq!(ipv4_header_length(0x4f), Some(60));
+        assert_eq!(
+            ipv4_header_length(0x44),
+            None,
+            "shorter than the fixed part"
+        );
+        assert_eq!(ipv4_header_length(0x60), None);
+        assert_eq!(tcp_header_length(0x50), 20);
+        assert_eq!(tcp_header_length(0xf0), 60);
+    }
+}

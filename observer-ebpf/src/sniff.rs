@@ -1,1 +1,270 @@
-//! Cheap guesses at the protocol from the first bytes.
+//! Cheap guesses from the first bytes of a segment, and the framing of a captured head.
+//!
+//! These guesses decide only which bytes are *shipped*. Their bias is to ship: a false "maybe"
+//! costs a record, which user space judges with all bytes at hand.
+
+/// What a captured head says about the length of its message.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Framing {
+    /// Bytes up to and including the empty line; 0 when the head is not complete.
+    pub head: u32,
+    /// Value of `Content-Length`; [`NO_LENGTH`] when there is none that can be trusted.
+    pub content: u64,
+}
+
+/// No usable `Content-Length`.
+pub const NO_LENGTH: u64 = u64::MAX;
+
+impl Framing {
+    /// Where the message ends that starts at `position`; 0 when that is not known.
+    #[inline(always)]
+    pub const fn until(self, position: u64) -> u64 {
+        if self.head == 0 || self.content == NO_LENGTH {
+            return 0;
+        }
+        position + self.head as u64 + self.content
+    }
+}
+
+/// Whether a connection whose client speaks first with `byte` may speak HTTP/1.
+///
+/// Methods are case-sensitive tokens (RFC 9110 section 9.1) and every registered one is upper
+/// case; a first segment may be as short as one byte.
+#[inline(always)]
+pub const fn may_start_method(byte: u8) -> bool {
+    byte.is_ascii_uppercase()
+}
+
+/// Whether the first four bytes of a segment, as a big-endian number, start a request with one of
+/// the common methods; for connections whose start was not seen.
+#[inline(always)]
+pub const fn starts_request(first: u32) -> bool {
+    // A range check of a few constants is cheaper in the kernel than a table.
+    matches!(
+        &first.to_be_bytes(),
+        b"GET " | b"POST" | b"PUT " | b"HEAD" | b"DELE" | b"PATC" | b"OPTI" | b"CONN" | b"TRAC"
+    )
+}
+
+/// Where [`frame`] keeps what depends on the path it took through the bytes.
+///
+/// It must be memory, not registers: the verifier follows every path, and two paths that differ in
+/// a register are two programs to it. It does not follow the contents of map values.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scratch {
+    head: u32,
+    value: u32,
+    lengths: u32,
+    encodings: u32,
+    content: u64,
+}
+
+/// Names are told apart by a product of their last sixteen bytes: one comparison instead of two,
+/// and the verifier learns nothing about the bytes from it.
+const OLDER: u64 = 0x9e37_79b9_7f4a_7c15;
+const NEWER: u64 = 0xc2b2_ae3d_27d4_eb4f;
+/// `\ncontent-length:`, every byte with bit 5 set.
+const CONTENT_LENGTH: u64 = key(b"*content-length:");
+/// The last sixteen bytes of `transfer-encoding:`.
+const TRANSFER_ENCODING: u64 = key(b"ansfer-encoding:");
+/// Longest `Content-Length` that is read: fifteen digits and what ends them.
+const DIGITS: usize = 16;
+
+const fn key(name: &[u8; 16]) -> u64 {
+    let all = u128::from_be_bytes(*name);
+    mix((all >> 64) as u64, all as u64)
+}
+
+#[inline(always)]
+const fn mix(older: u64, newer: u64) -> u64 {
+    older.wrapping_mul(OLDER) ^ newer.wrapping_mul(NEWER)
+}
+
+/// Finds the end of a head and its `Content-Length`, reading byte `i` with `at(i)`; `at` is asked
+/// for indexes below `MAX + 20`, and what it answers beyond `length` does not matter.
+///
+/// `content` is [`NO_LENGTH`] when there is no `Content-Length`, more than one, a malformed one,
+/// or a `Transfer-Encoding` (which overrides it, RFC 9112 section 6.3).
+#[inline(always)]
+pub fn frame<const MAX: usize>(
+    length: usize,
+    at: impl Fn(usize) -> u8,
+    scratch: &mut Scratch,
+) -> Framing {
+    let scratch = core::ptr::from_mut(scratch);
+    // SAFETY: a valid reference; volatile so that nothing is kept in registers.
+    unsafe {
+        scratch.write_volatile(Scratch {
+            head: 0,
+            value: 0,
+            lengths: 0,
+            encodings: 0,
+            content: NO_LENGTH,
+        });
+        let mut older: u64 = 0;
+        let mut newer: u64 = 0;
+        let mut raw: u32 = 0;
+        let mut index = 0;
+        while index < MAX {
+            if index >= length {
+                break;
+            }
+            let byte = at(index);
+            index += 1;
+            older = (older << 8) | (newer >> 56);
+            // Bit 5 makes letters lower case, and a line feed an asterisk.
+            newer = (newer << 8) | u64::from(byte | 0x20);
+            raw = (raw << 8) | u32::from(byte);
+            if raw == u32::from_be_bytes(*b"\r\n\r\n") {
+                (&raw mut (*scratch).head).write_volatile(index as u32);
+                break;
+            }
+            if byte == b':' {
+                let key = mix(older, newer);
+                if key == CONTENT_LENGTH {
+                    (&raw mut (*scratch).value).write_volatile(index as u32);
+                    let lengths = (&raw const (*scratch).lengths).read_volatile();
+                    (&raw mut (*scratch).lengths).write_volatile(lengths + 1);
+                }
+                if key == TRANSFER_ENCODING {
+                    (&raw mut (*scratch).encodings).write_volatile(1);
+                }
+            }
+        }
+        let head = (&raw const (*scratch).head).read_volatile();
+        let value = (&raw const (*scratch).value).read_volatile();
+        let doubtful = (&raw const (*scratch).lengths).read_volatile() != 1
+            || (&raw const (*scratch).encodings).read_volatile() != 0
+            || value as usize >= MAX;
+        if head == 0 || doubtful {
+            return Framing {
+                head,
+                content: NO_LENGTH,
+            };
+        }
+        // One space before the number is what everybody sends; anything else is not worth a proof.
+        let start = value as usize + usize::from(at(value as usize) == b' ');
+        let mut content: u64 = 0;
+        let mut index = 0;
+        while index < DIGITS {
+            let byte = at(start + index);
+            let digit = u64::from(byte.wrapping_sub(b'0'));
+            if digit > 9 {
+                if byte == b'\r' && index != 0 {
+                    (&raw mut (*scratch).content).write_volatile(content);
+                }
+                break;
+            }
+            content = content * 10 + digit;
+            index += 1;
+        }
+        Framing {
+            head,
+            content: (&raw const (*scratch).content).read_volatile(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn byte(bytes: &[u8], index: usize) -> u8 {
+        bytes.get(index).copied().unwrap_or(0)
+    }
+
+    fn frame_of(text: &str) -> Framing {
+        let bytes = text.as_bytes();
+        frame::<4096>(
+            bytes.len(),
+            |index| byte(bytes, index),
+            &mut Scratch::default(),
+        )
+    }
+
+    #[test]
+    fn content_length_is_found_in_any_case() {
+        for name in [
+            "Content-Length",
+            "content-length",
+            "CONTENT-LENGTH",
+            "cOnTent-lEngth",
+        ] {
+            let head = format!("HTTP/1.1 200 OK\r\nServer: x\r\n{name}: 42\r\nDate: y\r\n\r\n");
+            let framing = frame_of(&format!("{head}body"));
+            assert_eq!(
+                framing,
+                Framing {
+                    head: head.len() as u32,
+                    content: 42
+                },
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_doubtful_has_no_length() {
+        for fields in [
+            "",
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: 1 2\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 0x10\r\n",
+            "Content-Length: 99999999999999999999\r\n",
+            "X-Content-Length: 4\r\n",
+            "Content-Lengths: 4\r\n",
+            "Content-Length: 1234567890123456\r\n",
+        ] {
+            let framing = frame_of(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"));
+            assert_ne!(framing.head, 0, "{fields:?}");
+            assert_eq!(framing.content, NO_LENGTH, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn an_incomplete_head_is_not_framed() {
+        let head = "GET / HTTP/1.1\r\nContent-Length: 42\r\n\r\n";
+        for end in 0..head.len() {
+            assert_eq!(frame_of(&head[..end]).head, 0, "{:?}", &head[..end]);
+        }
+        assert_eq!(frame_of(head).head as usize, head.len());
+    }
+
+    #[test]
+    fn common_methods_start_a_request() {
+        for method in [
+            "GET /",
+            "POST /",
+            "PUT /",
+            "HEAD /",
+            "DELETE /",
+            "PATCH /",
+            "OPTIONS *",
+        ] {
+            let bytes = method.as_bytes();
+            assert!(starts_request(u32::from_be_bytes([
+                bytes[0], bytes[1], bytes[2], bytes[3]
+            ])));
+        }
+        for other in [*b"HTTP", *b"\x16\x03\x01\x02", *b"get ", *b"PRI "] {
+            assert!(!starts_request(u32::from_be_bytes(other)), "{other:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_framed_within_bounds(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let framing =
+                frame::<256>(bytes.len(), |index| byte(&bytes, index), &mut Scratch::default());
+            prop_assert!(framing.head as usize <= bytes.len().min(256));
+        }
+    }
+}

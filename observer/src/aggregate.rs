@@ -1,1 +1,454 @@
 //! Calls to measures: counters, histograms, bounded series.
+//!
+//! One owner, one thread, no clock: every method is told the time. What is measured is listed in
+//! [`contract`]. Nothing that was observed is lost to the bounds: what does not fit a budget goes
+//! to the overflow series of its family.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    model::{
+        call::{Call, Link, LinkEvent},
+        connection::{Role, Transfer},
+        exchange::InFlight,
+        time::Monotonic,
+    },
+    telemetry::health::Health,
+};
+
+pub mod contract;
+pub mod histogram;
+pub mod history;
+pub mod series;
+pub mod services;
+pub mod sketch;
+pub mod snapshot;
+
+mod calls;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod identity;
+mod links;
+
+use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use history::{Flow, History};
+use identity::{Identities, Interned, ServiceKey};
+use links::{Links, Tcp, Tracked};
+use series::{Handle, Store};
+use services::Service;
+use snapshot::Snapshot;
+
+/// Bounds of the aggregate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Most label sets of each group of families.
+    pub budgets: Budgets,
+    /// How long a series may be without an update before it is removed.
+    pub idle: Duration,
+    /// Most open connections that are tracked.
+    pub connections: usize,
+    /// Flows that are kept for those who ask later; at least 1.
+    pub flow_history: usize,
+    /// Share of flows that is kept and shown live, 0 to 1. Connections are kept or left whole,
+    /// failed calls and failed connections are always kept. Does not change any metric.
+    pub flow_ratio: f64,
+}
+
+/// Most label sets of each group of families that share them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// `http_server_*` histograms.
+    pub http_server: usize,
+    /// `http_client_*` histograms.
+    pub http_client: usize,
+    /// Requests in flight.
+    pub http_active: usize,
+    /// `observer_tcp_*`.
+    pub tcp: usize,
+    /// Services at one end: outcomes, coverage, the table of services.
+    pub services: usize,
+}
+
+/// All measures.
+#[derive(Debug)]
+pub struct Aggregator {
+    config: Config,
+    identities: Identities,
+    links: Links,
+    server: Store<CallKey, Calls>,
+    client: Store<CallKey, Calls>,
+    active: Store<ActiveKey, Active>,
+    tcp: Store<Interned, Tcp>,
+    services: Store<ServiceKey, Service>,
+    history: History,
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            budgets: Budgets::default(),
+            idle: Duration::from_secs(5 * 60),
+            connections: 131_072,
+            flow_history: 8_192,
+            flow_ratio: 1.0,
+        }
+    }
+}
+
+// === impl Budgets ===
+
+impl Budgets {
+    /// The same budget for every group.
+    pub const fn all(budget: usize) -> Self {
+        Self {
+            http_server: budget,
+            http_client: budget,
+            http_active: budget,
+            tcp: budget,
+            services: budget,
+        }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::all(2_000)
+    }
+}
+
+// === impl Aggregator ===
+
+impl Aggregator {
+    /// Nothing measured yet.
+    pub fn new(config: Config) -> Self {
+        let Budgets {
+            http_server,
+            http_client,
+            http_active,
+            tcp,
+            services,
+        } = config.budgets;
+        Self {
+            identities: Identities::default(),
+            links: Links::new(config.connections),
+            server: Store::new(http_server),
+            client: Store::new(http_client),
+            active: Store::new(http_active),
+            tcp: Store::new(tcp),
+            services: Store::new(services),
+            history: History::new(config.flow_history, config.flow_ratio),
+            config,
+        }
+    }
+
+    /// Changes the bounds and keeps all measures; series above a smaller budget stay until they
+    /// are idle.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.links.limit = config.connections;
+        self.server.set_budget(config.budgets.http_server);
+        self.client.set_budget(config.budgets.http_client);
+        self.active.set_budget(config.budgets.http_active);
+        self.tcp.set_budget(config.budgets.tcp);
+        self.services.set_budget(config.budgets.services);
+        self.history
+            .reconfigure(config.flow_history, config.flow_ratio);
+        self.config = config;
+    }
+
+    /// Measures a call that ended; returns its flow, unless it is left out of the sample.
+    pub fn call(&mut self, call: &Call, now: Monotonic) -> Option<&Flow> {
+        let role = call.exchange.role;
+        if let Some(tracked) = self.links.table.get(&call.link.connection.id)
+            && !tracked.is(&call.link, role)
+        {
+            self.track(&call.link, role, now);
+        }
+        let calls = match role {
+            Role::Client => &mut self.client,
+            Role::Server | Role::Unknown => &mut self.server,
+        };
+        let service = match self.links.table.get_mut(&call.link.connection.id) {
+            Some(tracked) => {
+                tracked.used = now;
+                let handle = match &tracked.memo {
+                    Some((key, handle)) if key.fits(call) => Some(*handle),
+                    _ => None,
+                };
+                if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
+                    value.observe(&call.exchange);
+                } else {
+                    let key = CallKey::new(tracked.identity.clone(), call);
+                    let handle = observe(calls, &key, call, now);
+                    // A key that overflowed may get a series of its own later: ask every time.
+                    tracked.memo = (!handle.is_overflow()).then_some((key, handle));
+                }
+                tracked.service
+            }
+            None => {
+                let identity = self.identities.intern(&call.link, role);
+                observe(calls, &CallKey::new(identity.clone(), call), call, now);
+                service(&mut self.services, &identity, now)
+            }
+        };
+        if let Some(service) = self.services.update(service, now) {
+            service.call(call, now);
+        }
+        self.history.call(call)
+    }
+
+    /// Measures a change of a connection; returns its flow, unless there is none or it is left out
+    /// of the sample.
+    pub fn link(&mut self, event: &LinkEvent, now: Monotonic) -> Option<&Flow> {
+        match event {
+            LinkEvent::Opened(link) => {
+                let known = self.links.table.contains_key(&link.connection.id);
+                let (tcp, _) = self.track(link, link.connection.role, now);
+                if known {
+                    return None;
+                }
+                if !self.links.table.contains_key(&link.connection.id) {
+                    self.links.untracked += 1;
+                }
+                if let Some(tcp) = self.tcp.update(tcp, now) {
+                    tcp.established(link);
+                }
+                self.history.link(link.connection.id, event)
+            }
+            LinkEvent::Progress { link, transfer } => {
+                self.moved(link, transfer, false, now);
+                None
+            }
+            LinkEvent::Closed {
+                link,
+                at,
+                by,
+                reset,
+                transfer,
+            } => {
+                let tcp = self.moved(link, transfer, true, now);
+                if let Some(tracked) = self.links.table.remove(&link.connection.id) {
+                    self.release(&tracked, now);
+                }
+                if let Some(tcp) = self.tcp.update(tcp, now) {
+                    tcp.ended(link, *at, *by, *reset);
+                }
+                self.history.link(link.connection.id, event)
+            }
+            LinkEvent::Failed { link, failure, .. } => {
+                let (_, tcp, _) = self.resolve(link, link.connection.role, now);
+                if let Some(tracked) = self.links.table.remove(&link.connection.id) {
+                    self.release(&tracked, now);
+                }
+                if let Some(tcp) = self.tcp.update(tcp, now) {
+                    tcp.failed(*failure);
+                }
+                self.history.link(link.connection.id, event)
+            }
+        }
+    }
+
+    /// Sets the gauges of requests in flight: `calls` are all of them.
+    pub fn in_flight(
+        &mut self,
+        now: Monotonic,
+        calls: &mut dyn Iterator<Item = (Arc<Link>, InFlight)>,
+    ) {
+        for active in self.active.values_mut() {
+            *active = Active::default();
+        }
+        for service in self.services.values_mut() {
+            service.in_flight = 0;
+            service.oldest = None;
+        }
+        for (link, request) in calls {
+            let (identity, _, service) = self.resolve(&link, request.role, now);
+            let key = ActiveKey {
+                identity,
+                method: Method::of(&request.request.method),
+            };
+            let handle = self
+                .active
+                .resolve(&key, now, || (key.labels(), Active::default()));
+            let earlier = |oldest: Option<Monotonic>| {
+                Some(oldest.map_or(request.since, |oldest| oldest.min(request.since)))
+            };
+            if let Some(active) = self.active.update(handle, now) {
+                active.count += 1;
+                active.oldest = earlier(active.oldest);
+            }
+            if let Some(service) = self.services.update(service, now) {
+                service.in_flight += 1;
+                service.oldest = earlier(service.oldest);
+            }
+        }
+    }
+
+    /// Removes what was idle for too long; cheap enough for once a second.
+    pub fn expire(&mut self, now: Monotonic) {
+        for tracked in self.links.expire(now) {
+            self.release(&tracked, now);
+        }
+        let idle = self.config.idle;
+        self.server.expire(now, idle, |_| false);
+        self.client.expire(now, idle, |_| false);
+        self.active.expire(now, idle, |active| active.count > 0);
+        self.tcp.expire(now, idle, |tcp| tcp.open > 0);
+        self.services.expire(now, idle, Service::busy);
+        // The memo of a quiet connection must not keep what no series has any more.
+        for tracked in self.links.table.values_mut() {
+            if now.since(tracked.used) >= idle {
+                tracked.memo = None;
+            }
+        }
+        self.identities.expire();
+    }
+
+    /// All measures as plain values; `health` is shown with them.
+    pub fn snapshot(&mut self, health: Health, now: Monotonic) -> Snapshot {
+        snapshot::take(self, health, now)
+    }
+
+    /// The last flows.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Counts what a connection moved since it last told; returns its TCP series.
+    fn moved(&mut self, link: &Arc<Link>, total: &Transfer, last: bool, now: Monotonic) -> Handle {
+        let known = self.links.table.contains_key(&link.connection.id);
+        // So old that it may have been forgotten: its past may be counted already.
+        let old = !known && now.since(link.connection.started) >= links::FORGET;
+        let (tcp, service) = self.track(link, link.connection.role, now);
+        let change = match self.links.table.get_mut(&link.connection.id) {
+            Some(tracked) => {
+                let change = links::change(&tracked.counted, total);
+                tracked.counted = links::latest(&tracked.counted, total);
+                change
+            }
+            // There was no room to track it: all that it moved is counted at its end.
+            None if last => *total,
+            None => return tcp,
+        };
+        if old {
+            return tcp;
+        }
+        if let Some(tcp) = self.tcp.update(tcp, now) {
+            tcp.moved(&change);
+        }
+        if let Some(service) = self.services.update(service, now) {
+            service.moved(&change, now);
+        }
+        tcp
+    }
+
+    /// The series of a connection, which is tracked from now on if there is room.
+    fn track(&mut self, link: &Arc<Link>, role: Role, now: Monotonic) -> (Handle, Handle) {
+        let id = link.connection.id;
+        let mut role = role;
+        if let Some(tracked) = self.links.table.get_mut(&id) {
+            tracked.used = now;
+            if role == Role::Unknown {
+                role = tracked.identity.0.role();
+            }
+            if tracked.is(link, role) {
+                return (tracked.tcp, tracked.service);
+            }
+        } else if self.links.table.len() >= self.links.limit {
+            let (_, tcp, service) = self.resolve(link, role, now);
+            return (tcp, service);
+        }
+        let (identity, tcp, service) = self.resolve(link, role, now);
+        let mut counted = Transfer::default();
+        if let Some(tracked) = self.links.table.get_mut(&id) {
+            if tracked.identity == identity {
+                tracked.link = link.clone();
+                return (tracked.tcp, tracked.service);
+            }
+            // More is known of it now: it is open under this identity, no longer under the old.
+            counted = tracked.counted;
+            if let Some(tracked) = self.links.table.remove(&id) {
+                self.release(&tracked, now);
+            }
+        }
+        if let Some(tcp) = self.tcp.update(tcp, now) {
+            tcp.open += 1;
+        }
+        if let Some(service) = self.services.update(service, now) {
+            service.open += 1;
+        }
+        let link = link.clone();
+        let tracked = Tracked {
+            link,
+            identity,
+            tcp,
+            service,
+            memo: None,
+            counted,
+            used: now,
+        };
+        self.links.table.insert(id, tracked);
+        (tcp, service)
+    }
+
+    /// Takes a connection off the gauges of open ones.
+    fn release(&mut self, tracked: &Tracked, now: Monotonic) {
+        if let Some(tcp) = self.tcp.update(tracked.tcp, now) {
+            tcp.open = tcp.open.saturating_sub(1);
+        }
+        if let Some(service) = self.services.update(tracked.service, now) {
+            service.open = service.open.saturating_sub(1);
+        }
+    }
+
+    /// Identity and series of a connection, tracked or not.
+    fn resolve(
+        &mut self,
+        link: &Arc<Link>,
+        role: Role,
+        now: Monotonic,
+    ) -> (Interned, Handle, Handle) {
+        if let Some(tracked) = self.links.table.get(&link.connection.id)
+            && tracked.is(link, role)
+        {
+            return (tracked.identity.clone(), tracked.tcp, tracked.service);
+        }
+        let identity = self.identities.intern(link, role);
+        let tcp = self.tcp.resolve(&identity, now, || {
+            (
+                identity.0.labels(&[("role", role.as_str())]),
+                Tcp::default(),
+            )
+        });
+        let service = service(&mut self.services, &identity, now);
+        (identity, tcp, service)
+    }
+}
+
+/// Counts a call in the series of `key`.
+fn observe(
+    calls: &mut Store<CallKey, Calls>,
+    key: &CallKey,
+    call: &Call,
+    now: Monotonic,
+) -> Handle {
+    let handle = calls.resolve(key, now, || (key.labels(), Calls::default()));
+    if let Some(value) = calls.update(handle, now) {
+        value.observe(&call.exchange);
+    }
+    handle
+}
+
+/// The series of a service.
+fn service(
+    services: &mut Store<ServiceKey, Service>,
+    identity: &Interned,
+    now: Monotonic,
+) -> Handle {
+    let key = identity.0.service();
+    services.resolve(&key, now, || (key.labels(), Service::new(now)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,434 @@
 //! Kernel to bytes: loads and attaches the programs, drains the ring buffer.
+//!
+//! The only user of aya. Everything it attaches is a link that the kernel drops when this process
+//! ends, however it ends: nothing is pinned.
+
+pub mod object;
+mod ring;
+mod slots;
+
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, MapData, PerCpuArray, Queue, RingBuf},
+    programs::{
+        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, ProgramError, SockOps,
+    },
+};
+use observer_ebpf::{
+    abi::{Settings, Slot, feature},
+    counters,
+};
+
+use crate::telemetry::health::{Loss, ProgramCost};
+
+pub use slots::Slots;
+
+/// What to capture, and how much room it may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Directory of the cgroup v2 below which sockets are observed.
+    pub cgroup: PathBuf,
+    /// Size of the ring buffer in bytes, a power of two and a multiple of the page size.
+    pub ring_bytes: u32,
+    /// Connections that can be looked at while they live; more are observed without that.
+    pub max_connections: u32,
+    /// Ports whose connections are not observed, at most 32.
+    pub ignored_ports: Vec<u16>,
+}
+
+/// Why capture cannot work here.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    /// The binary has no kernel programs.
+    #[error("{0}")]
+    NotBuilt(&'static str),
+    /// The cgroup cannot be opened.
+    #[error("cannot open the cgroup {path}: {source} (name a cgroup v2 directory with --cgroup)")]
+    Cgroup {
+        /// Its directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel refused the object for want of privilege.
+    #[error(
+        "the kernel refused the programs ({detail}): CAP_BPF and CAP_NET_ADMIN are needed \
+         (`observer doctor` tells what is missing)"
+    )]
+    Privilege {
+        /// What it said.
+        detail: String,
+    },
+    /// The object could not be loaded.
+    #[error("cannot load the kernel programs: {0:#}")]
+    Load(#[source] anyhow::Error),
+    /// A program could not be loaded or attached.
+    #[error("cannot {verb} the program {program}: {source:#}")]
+    Program {
+        /// `load` or `attach`.
+        verb: &'static str,
+        /// Its name.
+        program: &'static str,
+        /// Why.
+        source: anyhow::Error,
+    },
+}
+
+/// Something that was attached, or that this kernel lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// Name of the program.
+    pub program: &'static str,
+    /// What it gives.
+    pub gives: &'static str,
+    /// Why it is missing; `None` when it is attached.
+    pub missing: Option<String>,
+}
+
+/// The attached programs and their maps. Dropping it detaches everything.
+pub struct Capture {
+    ebpf: Ebpf,
+    ring: RingBuf<MapData>,
+    waiter: ring::Waiter,
+    slots: Slots,
+    free_slots: Queue<MapData, u32>,
+    counters: PerCpuArray<MapData, u64>,
+    settings: Array<MapData, PodSettings>,
+    attachments: Vec<Attachment>,
+    ring_bytes: u32,
+    records: u64,
+}
+
+/// [`Settings`] for aya.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct PodSettings(Settings);
+
+// SAFETY: `Settings` is `repr(C)`, has no padding (its size is asserted) and any bits are valid.
+unsafe impl Pod for PodSettings {}
+
+/// The programs, in the order in which they are attached: state first, then packets.
+const PROGRAMS: [(&str, &str, bool); 5] = [
+    ("observer_create", "the process that made a socket", false),
+    (
+        "observer_release",
+        "whether the application let go of a socket first",
+        false,
+    ),
+    (
+        "observer_connection",
+        "connections opened, failed and closed",
+        true,
+    ),
+    ("observer_ingress", "bytes received", true),
+    ("observer_egress", "bytes sent", true),
+];
+
+// === impl Config ===
+
+impl Config {
+    fn settings(&self) -> Settings {
+        let mut settings = Settings {
+            features: feature::PAYLOAD | feature::NETNS,
+            wakeup_bytes: self.ring_bytes / 8,
+            ..Settings::default()
+        };
+        for (slot, port) in settings.ignored_ports.iter_mut().zip(&self.ignored_ports) {
+            *slot = *port;
+            settings.ignored_count += 1;
+        }
+        settings
+    }
+}
+
+// === impl Capture ===
+
+impl Capture {
+    /// Loads the programs into the kernel and attaches them to the cgroup.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError`] says what is missing and what to do. Programs without which the core
+    /// still works are noted in [`Capture::attachments`] instead.
+    pub fn attach(config: &Config) -> Result<Self, CaptureError> {
+        let object = object::embedded().map_err(CaptureError::NotBuilt)?;
+        let cgroup = open_cgroup(&config.cgroup)?;
+        let mut loader = EbpfLoader::new();
+        loader
+            .map_max_entries("EVENTS", config.ring_bytes)
+            .map_max_entries("SLOTS", config.max_connections)
+            .map_max_entries("FREE_SLOTS", config.max_connections);
+        let mut ebpf = loader.load(object).map_err(load_error)?;
+
+        let mut settings: Array<_, PodSettings> = take(&mut ebpf, "SETTINGS")?;
+        settings
+            .set(0, PodSettings(config.settings()), 0)
+            .map_err(|error| CaptureError::Load(error.into()))?;
+        let counters = take(&mut ebpf, "COUNTERS")?;
+        let mut free_slots: Queue<_, u32> = take(&mut ebpf, "FREE_SLOTS")?;
+        for index in 0..config.max_connections {
+            free_slots
+                .push(index, 0)
+                .map_err(|error| CaptureError::Load(error.into()))?;
+        }
+        let slots = ebpf
+            .take_map("SLOTS")
+            .ok_or_else(|| CaptureError::Load(anyhow::anyhow!("the object has no map SLOTS")))?;
+        let slots = Slots::map(&slots, config.max_connections)
+            .map_err(|error| CaptureError::Load(anyhow::Error::new(error).context("map SLOTS")))?;
+        let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
+        let waiter = ring::Waiter::new(&ring).map_err(|error| CaptureError::Load(error.into()))?;
+
+        let mut attachments = Vec::new();
+        for (program, gives, required) in PROGRAMS {
+            let missing = match attach_program(&mut ebpf, program, &cgroup) {
+                Ok(()) => None,
+                Err(error) if required => return Err(error),
+                Err(error) => Some(error.to_string()),
+            };
+            attachments.push(Attachment {
+                program,
+                gives,
+                missing,
+            });
+        }
+        Ok(Self {
+            ebpf,
+            ring,
+            waiter,
+            slots,
+            free_slots,
+            counters,
+            settings,
+            attachments,
+            ring_bytes: config.ring_bytes,
+            records: 0,
+        })
+    }
+
+    /// What was attached, and what this kernel lacks.
+    pub fn attachments(&self) -> &[Attachment] {
+        &self.attachments
+    }
+
+    /// Sleeps until the ring buffer fills up, the kernel asks for attention, or `timeout`.
+    pub fn wait(&mut self, timeout: Duration) {
+        self.waiter.wait(timeout);
+    }
+
+    /// Hands up to `limit` records to `each`, oldest first; returns how many there were.
+    pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
+        let mut count = 0;
+        while count < limit {
+            let Some(record) = self.ring.next() else {
+                break;
+            };
+            each(&record);
+            count += 1;
+        }
+        self.records += count as u64;
+        count
+    }
+
+    /// The live connections.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// Gives back the slot of a connection that ended.
+    pub fn free_slot(&mut self, index: u32) {
+        if self.slots.clear(index) {
+            // The queue has room for every slot, so this cannot fail but for a kernel error, and
+            // then one slot fewer is all that is lost.
+            if let Err(error) = self.free_slots.push(index, 0) {
+                tracing::debug!(index, %error, "cannot give back a slot");
+            }
+        }
+    }
+
+    /// Changes what may change without attaching anew.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses the new settings; the old ones stay.
+    pub fn reconfigure(&mut self, config: &Config) -> Result<(), CaptureError> {
+        self.settings
+            .set(0, PodSettings(config.settings()), 0)
+            .map_err(|error| CaptureError::Load(error.into()))
+    }
+
+    /// Records read so far.
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Size of the ring buffer, bytes.
+    pub fn ring_bytes(&self) -> u64 {
+        self.ring_bytes.into()
+    }
+
+    /// Everything that the kernel side lost, and how often; also what it never lost.
+    pub fn losses(&self) -> Vec<Loss> {
+        let mut losses = Vec::with_capacity(counters::ALL.len());
+        for counter in counters::ALL {
+            if counters::IS_LOSS[counter.index as usize] {
+                losses.push(Loss {
+                    stage: "kernel",
+                    reason: counter.name,
+                    count: self.counter(counter.index),
+                });
+            }
+        }
+        losses
+    }
+
+    /// Value of a kernel counter, all CPUs together.
+    pub fn counter(&self, index: u32) -> u64 {
+        self.counters
+            .get(&index, 0)
+            .map(|values| values.iter().sum())
+            .unwrap_or(0)
+    }
+
+    /// Run count and time of each program; time only with `kernel.bpf_stats_enabled`.
+    pub fn costs(&self) -> Vec<ProgramCost> {
+        let mut costs = Vec::with_capacity(PROGRAMS.len());
+        for (name, _, _) in PROGRAMS {
+            let Some(program) = self.ebpf.program(name) else {
+                continue;
+            };
+            let Ok(info) = program.info() else { continue };
+            costs.push(ProgramCost {
+                name: name.to_owned(),
+                runs: info.run_count(),
+                nanoseconds: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+            });
+        }
+        costs
+    }
+}
+
+/// Loads the programs and lets them go: whether the core would work here.
+///
+/// # Errors
+///
+/// What [`Capture::attach`] would say.
+pub fn check(cgroup: &Path) -> Result<Vec<Attachment>, CaptureError> {
+    let capture = Capture::attach(&Config {
+        cgroup: cgroup.to_owned(),
+        ring_bytes: 64 << 10,
+        max_connections: 16,
+        ignored_ports: Vec::new(),
+    })?;
+    Ok(capture.attachments.clone())
+}
+
+fn open_cgroup(path: &Path) -> Result<File, CaptureError> {
+    let error = |source| CaptureError::Cgroup {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(error)?;
+    // Every cgroup v2 directory has this file, but for the root, which lacks `cgroup.type`.
+    match path.join("cgroup.procs").try_exists() {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(error(io::Error::other("it is not a cgroup v2 directory"))),
+        Err(source) => Err(error(source)),
+    }
+}
+
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, CaptureError>
+where
+    M: TryFrom<aya::maps::Map>,
+    M::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = ebpf
+        .take_map(name)
+        .ok_or_else(|| CaptureError::Load(anyhow::anyhow!("the object has no map {name}")))?;
+    M::try_from(map).map_err(|error| CaptureError::Load(error.into()))
+}
+
+fn attach_program(
+    ebpf: &mut Ebpf,
+    program: &'static str,
+    cgroup: &File,
+) -> Result<(), CaptureError> {
+    let failed = |verb| move |error: ProgramError| program_error(verb, program, error);
+    let Some(found) = ebpf.program_mut(program) else {
+        return Err(CaptureError::Load(anyhow::anyhow!(
+            "the object has no program {program}"
+        )));
+    };
+    // `Single` is right on the link path: a link may always stand beside others, and the kernel
+    // refuses the flag that says so.
+    let mode = CgroupAttachMode::Single;
+    match found {
+        aya::programs::Program::CgroupSkb(_) => {
+            let attach_type = if program == "observer_ingress" {
+                CgroupSkbAttachType::Ingress
+            } else {
+                CgroupSkbAttachType::Egress
+            };
+            let skb: &mut CgroupSkb = found.try_into().map_err(failed("load"))?;
+            skb.load().map_err(failed("load"))?;
+            skb.attach(cgroup, attach_type, mode)
+                .map_err(failed("attach"))?;
+        }
+        aya::programs::Program::CgroupSock(_) => {
+            let sock: &mut CgroupSock = found.try_into().map_err(failed("load"))?;
+            sock.load().map_err(failed("load"))?;
+            sock.attach(cgroup, mode).map_err(failed("attach"))?;
+        }
+        aya::programs::Program::SockOps(_) => {
+            let ops: &mut SockOps = found.try_into().map_err(failed("load"))?;
+            ops.load().map_err(failed("load"))?;
+            ops.attach(cgroup, mode).map_err(failed("attach"))?;
+        }
+        _ => {
+            return Err(CaptureError::Load(anyhow::anyhow!(
+                "the program {program} is of an unexpected kind"
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn load_error(error: aya::EbpfError) -> CaptureError {
+    let detail = format!("{:#}", anyhow::Error::new(error));
+    if is_privilege(&detail) {
+        CaptureError::Privilege { detail }
+    } else {
+        CaptureError::Load(anyhow::anyhow!(detail))
+    }
+}
+
+fn program_error(verb: &'static str, program: &'static str, error: ProgramError) -> CaptureError {
+    let source = anyhow::Error::new(error);
+    let detail = format!("{source:#}");
+    if is_privilege(&detail) {
+        CaptureError::Privilege {
+            detail: format!("{verb} {program}: {detail}"),
+        }
+    } else {
+        CaptureError::Program {
+            verb,
+            program,
+            source,
+        }
+    }
+}
+
+fn is_privilege(detail: &str) -> bool {
+    // EPERM is want of privilege; EACCES would be the verifier's no.
+    detail.contains("Operation not permitted")
+}
+
+/// Bytes of a [`Slot`], for the memory map.
+const SLOT_BYTES: usize = size_of::<Slot>();

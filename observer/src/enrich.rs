@@ -1,1 +1,459 @@
 //! Exchanges to calls: who, with whom, which route.
+//!
+//! A connection is resolved once, when it opens; an exchange then costs two look-ups and two
+//! reference counts, and allocates nothing.
+
+mod failure;
+mod peers;
+mod routes;
+mod segment;
+mod state;
+mod template;
+
+use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+
+use hashbrown::HashMap;
+
+use crate::{
+    host::Host,
+    model::{
+        call::{Call, Link, LinkEvent},
+        connection::{Connection, ConnectionEvent, ConnectionId, Role},
+        exchange::{Exchange, RequestHead},
+        time::Monotonic,
+        workload::{NameSource, Peer, Workload},
+    },
+    telemetry::health::{Loss, Table},
+};
+
+pub use template::{RoutePattern, RoutePatternError};
+
+use peers::Peers;
+use routes::{Limits, Routes, SHARED};
+use state::State;
+
+/// How routes are named and how much is remembered.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Routes that the heuristic does not know, the first that matches wins.
+    pub routes: Vec<RoutePattern>,
+    /// Segments of a route template; what follows is `/*`.
+    pub max_segments: usize,
+    /// Distinct route templates of one service; what is beyond is `/*`. Configured routes do not
+    /// count.
+    pub max_routes: usize,
+    /// Services with a budget of route templates of their own; the others share one.
+    pub max_services: usize,
+    /// How long an unused route template takes part of the budget.
+    pub route_idle: Duration,
+    /// Most connections remembered.
+    pub max_connections: usize,
+    /// How long a closed connection is remembered, for late exchanges and for its other end.
+    pub linger: Duration,
+    /// How long a connection is remembered that nothing is heard of: its end may have been lost.
+    pub connection_idle: Duration,
+}
+
+/// Gives exchanges and connections their identities.
+#[derive(Debug)]
+pub struct Enricher {
+    config: Config,
+    connections: HashMap<ConnectionId, State, foldhash::fast::RandomState>,
+    /// Closed connections, the earliest first.
+    closed: VecDeque<(Monotonic, ConnectionId)>,
+    peers: Peers,
+    routes: Routes,
+    unknown: Arc<Workload>,
+    swept: Option<Monotonic>,
+    losses: Losses,
+}
+
+#[derive(Debug, Default)]
+struct Losses {
+    exchanges_unknown: u64,
+    events_unknown: u64,
+    connections_full: u64,
+    connections_idle: u64,
+}
+
+/// Connections are searched for idle ones at most this often.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            routes: Vec::new(),
+            max_segments: 8,
+            max_routes: 512,
+            max_services: 4096,
+            route_idle: Duration::from_secs(3600),
+            max_connections: 131_072,
+            linger: Duration::from_secs(5),
+            connection_idle: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+impl Config {
+    fn limits(&self) -> Limits {
+        Limits {
+            depth: self.max_segments,
+            routes: self.max_routes,
+            services: self.max_services,
+            idle: self.route_idle,
+        }
+    }
+}
+
+// === impl Enricher ===
+
+impl Enricher {
+    /// Knows no connection yet.
+    pub fn new(config: Config) -> Self {
+        let service = "unknown".into();
+        Self {
+            routes: Routes::new(config.routes.clone(), config.limits()),
+            connections: HashMap::default(),
+            closed: VecDeque::new(),
+            peers: Peers::default(),
+            unknown: Arc::new(Workload {
+                service,
+                ..Workload::default()
+            }),
+            swept: None,
+            losses: Losses::default(),
+            config,
+        }
+    }
+
+    /// Changes patterns and limits; connections are kept.
+    pub fn reconfigure(&mut self, config: Config) {
+        self.routes
+            .reconfigure(config.routes.clone(), config.limits());
+        self.config = config;
+    }
+
+    /// Takes a change of a connection. `None` when it is not of interest to later stages, or of a
+    /// connection that is not known.
+    pub fn connection(
+        &mut self,
+        event: ConnectionEvent,
+        host: &mut Host,
+        now: Monotonic,
+    ) -> Option<LinkEvent> {
+        match event {
+            ConnectionEvent::Opened(connection) => {
+                Some(LinkEvent::Opened(self.open(connection, host, now)))
+            }
+            ConnectionEvent::Progress { id, transfer } => {
+                let Some(state) = self.connections.get_mut(&id) else {
+                    self.losses.events_unknown += 1;
+                    return None;
+                };
+                state.active = now;
+                Some(LinkEvent::Progress {
+                    link: state.link.clone(),
+                    transfer,
+                })
+            }
+            ConnectionEvent::Rewritten { id, wire } => {
+                self.rewrite(id, wire);
+                None
+            }
+            ConnectionEvent::Closed { connection, closed } => {
+                let link = self.close(connection, host, now);
+                let (at, by) = (closed.at, closed.by);
+                Some(LinkEvent::Closed {
+                    link,
+                    at,
+                    by,
+                    reset: closed.reset,
+                    transfer: closed.transfer,
+                })
+            }
+            ConnectionEvent::Failed {
+                connection,
+                at,
+                failure,
+            } => {
+                self.forget(connection.id);
+                let workload = host.workload(&connection, now);
+                let peer = Peer::Address(connection.remote.ip());
+                let link = Arc::new(Link {
+                    connection,
+                    workload,
+                    peer,
+                });
+                Some(LinkEvent::Failed { link, at, failure })
+            }
+        }
+    }
+
+    /// Takes an exchange.
+    pub fn exchange(&mut self, exchange: Exchange) -> Call {
+        let id = exchange.connection;
+        if !self.connections.contains_key(&id) {
+            self.place(&exchange);
+        }
+        let Some(state) = self.connections.get_mut(&id) else {
+            // No room to remember it.
+            self.losses.exchanges_unknown += 1;
+            let link = Arc::new(state::placeholder(&exchange, &self.unknown));
+            let head = &exchange.request;
+            let route = self.routes.route(SHARED, &head.path, head.truncated);
+            return call(link, route, exchange);
+        };
+        self.losses.exchanges_unknown += u64::from(state.placeholder);
+        state.active = state.active.max(exchange.sent.first);
+        if state.link.connection.role == Role::Unknown && exchange.role != Role::Unknown {
+            let mut link = Link::clone(&state.link);
+            link.connection.role = exchange.role;
+            state.link = Arc::new(link);
+        }
+        let route = state.route(&mut self.routes, &exchange.request);
+        call(state.link.clone(), route, exchange)
+    }
+
+    /// What is known of a connection.
+    pub fn link(&self, id: ConnectionId) -> Option<&Arc<Link>> {
+        self.connections.get(&id).map(|state| &state.link)
+    }
+
+    /// The route of a path that belongs to no connection. All such paths share one budget.
+    pub fn route(&mut self, path: &str) -> Arc<str> {
+        self.routes.route(SHARED, path, false)
+    }
+
+    /// The route of a request that is not an exchange yet, within the budget of its connection.
+    pub fn route_of(&mut self, id: ConnectionId, head: &Arc<RequestHead>) -> Arc<str> {
+        match self.connections.get_mut(&id) {
+            Some(state) => state.route(&mut self.routes, head),
+            None => self.routes.route(SHARED, &head.path, head.truncated),
+        }
+    }
+
+    /// Forgets connections that closed a while ago or were not heard of for long, and routes out
+    /// of use. Meant to be called about once a second.
+    pub fn expire(&mut self, now: Monotonic) {
+        while let Some((at, id)) = self.closed.front().copied() {
+            if now.since(at) < self.config.linger {
+                break;
+            }
+            self.closed.pop_front();
+            if self.connections.get(&id).is_some_and(|state| state.closed) {
+                self.forget(id);
+            }
+        }
+        if now.since(*self.swept.get_or_insert(now)) >= SWEEP_INTERVAL {
+            self.swept = Some(now);
+            let idle = |state: &State| now.since(state.active) >= self.config.connection_idle;
+            let found: Vec<ConnectionId> = self
+                .connections
+                .iter()
+                .filter_map(|(id, state)| idle(state).then_some(*id))
+                .collect();
+            for id in found {
+                self.losses.connections_idle += 1;
+                self.forget(id);
+            }
+        }
+        self.routes.expire(now);
+    }
+
+    /// How full the tables are.
+    pub fn tables(&self) -> Vec<Table> {
+        let table = |name, entries: usize, limit: usize| Table {
+            name,
+            entries: entries as u64,
+            limit: limit as u64,
+        };
+        let Config {
+            max_connections,
+            max_services,
+            max_routes,
+            ..
+        } = self.config;
+        let routes = (self.routes.services() + 1).saturating_mul(max_routes);
+        vec![
+            table(
+                "enrich_connections",
+                self.connections.len(),
+                max_connections,
+            ),
+            table("enrich_services", self.routes.services(), max_services),
+            table("enrich_routes", self.routes.len(), routes),
+        ]
+    }
+
+    /// What could not be known or remembered.
+    pub fn losses(&self) -> Vec<Loss> {
+        let loss = |reason, count| Loss {
+            stage: "enrich",
+            reason,
+            count,
+        };
+        vec![
+            loss(
+                "exchange_of_unknown_connection",
+                self.losses.exchanges_unknown,
+            ),
+            loss("event_of_unknown_connection", self.losses.events_unknown),
+            loss("connections_full", self.losses.connections_full),
+            loss("connections_idle", self.losses.connections_idle),
+            loss("routes_full", self.routes.overflowed),
+            loss("services_full", self.routes.shared),
+        ]
+    }
+
+    fn open(&mut self, connection: Connection, host: &mut Host, now: Monotonic) -> Arc<Link> {
+        let id = connection.id;
+        // Told again: the other end stays.
+        let before = self.forget(id).filter(|before| !before.placeholder);
+        let workload = host.workload(&connection, now);
+        let peer = match before {
+            Some(State { link, .. }) if matches!(link.peer, Peer::Local(_)) => link.peer.clone(),
+            _ => self.meet(&connection, &workload),
+        };
+        let service = self.routes.acquire(&workload);
+        let link = Arc::new(Link {
+            connection,
+            workload,
+            peer,
+        });
+        self.remember(State {
+            link: link.clone(),
+            service,
+            recent: None,
+            active: now,
+            placeholder: false,
+            closed: false,
+        });
+        link
+    }
+
+    /// Finds the other end of a connection and tells it of this one.
+    fn meet(&mut self, connection: &Connection, workload: &Arc<Workload>) -> Peer {
+        let connections = &self.connections;
+        let look = |id: ConnectionId| {
+            let state = connections.get(&id)?;
+            let alone = !state.placeholder && matches!(state.link.peer, Peer::Address(_));
+            alone.then_some(&state.link.connection)
+        };
+        let other = self.peers.find(connection, look);
+        let Some(state) = other.and_then(|id| self.connections.get_mut(&id)) else {
+            return Peer::Address(connection.remote.ip());
+        };
+        let theirs = state.link.workload.clone();
+        let peer = Peer::Local(workload.clone());
+        state.link = Arc::new(Link {
+            peer,
+            ..Link::clone(&state.link)
+        });
+        Peer::Local(theirs)
+    }
+
+    fn rewrite(&mut self, id: ConnectionId, wire: (SocketAddr, SocketAddr)) {
+        let Some(state) = self.connections.get(&id).filter(|state| !state.placeholder) else {
+            self.losses.events_unknown += 1;
+            return;
+        };
+        let mut link = Link::clone(&state.link);
+        self.peers.remove(&link.connection);
+        link.connection.wire = Some(wire);
+        self.peers.insert(&link.connection);
+        if matches!(link.peer, Peer::Address(_)) {
+            link.peer = self.meet(&link.connection, &link.workload);
+        }
+        if let Some(state) = self.connections.get_mut(&id) {
+            state.link = Arc::new(link);
+        }
+    }
+
+    fn close(&mut self, connection: Connection, host: &mut Host, now: Monotonic) -> Arc<Link> {
+        let id = connection.id;
+        let known = self.connections.get(&id).filter(|state| !state.placeholder);
+        let link = match known.map(|state| state.link.clone()) {
+            Some(link) if link.connection == connection => link,
+            Some(link) => {
+                self.peers.remove(&link.connection);
+                let mut updated = Link::clone(&link);
+                updated.connection = state::newest(&link.connection, connection);
+                if link.workload.source == NameSource::Unknown
+                    && updated.connection.owner != link.connection.owner
+                {
+                    updated.workload = host.workload(&updated.connection, now);
+                }
+                self.peers.insert(&updated.connection);
+                Arc::new(updated)
+            }
+            None => {
+                // The first that is heard of it.
+                self.losses.events_unknown += 1;
+                self.open(connection, host, now)
+            }
+        };
+        if let Some(state) = self.connections.get_mut(&id) {
+            state.link = link.clone();
+            state.active = now;
+            if !state.closed {
+                state.closed = true;
+                self.closed.push_back((now, id));
+            }
+        }
+        link
+    }
+
+    /// Remembers the connection of an exchange whose opening was not seen.
+    fn place(&mut self, exchange: &Exchange) {
+        let link = Arc::new(state::placeholder(exchange, &self.unknown));
+        let service = self.routes.acquire(&link.workload);
+        self.remember(State {
+            link,
+            service,
+            recent: None,
+            active: exchange.sent.first,
+            placeholder: true,
+            closed: false,
+        });
+    }
+
+    /// Adds a connection; when there is no room, the one that closed first makes some.
+    fn remember(&mut self, state: State) {
+        while self.connections.len() >= self.config.max_connections {
+            let Some((_, id)) = self.closed.pop_front() else {
+                self.losses.connections_full += 1;
+                self.routes.release(state.service);
+                return;
+            };
+            if self.connections.get(&id).is_some_and(|state| state.closed) {
+                self.forget(id);
+            }
+        }
+        if !state.placeholder {
+            self.peers.insert(&state.link.connection);
+        }
+        self.connections.insert(state.link.connection.id, state);
+    }
+
+    fn forget(&mut self, id: ConnectionId) -> Option<State> {
+        let state = self.connections.remove(&id)?;
+        self.peers.remove(&state.link.connection);
+        self.routes.release(state.service);
+        Some(state)
+    }
+}
+
+fn call(link: Arc<Link>, route: Arc<str>, exchange: Exchange) -> Call {
+    let error = failure::error_type(exchange.role, exchange.status, exchange.outcome);
+    Call {
+        link,
+        exchange,
+        route,
+        error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

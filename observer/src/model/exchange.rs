@@ -78,7 +78,7 @@ pub struct Exchange {
     pub role: Role,
     /// Number of the exchange on its connection, from 0.
     pub ordinal: u64,
-    /// The request head; `None` when it was lost or longer than the limit.
+    /// The request head.
     pub request: Arc<RequestHead>,
     /// Times and sizes of the request.
     pub sent: Side,
@@ -90,6 +90,8 @@ pub struct Exchange {
     pub received: Option<Side>,
     /// How it ended.
     pub outcome: Outcome,
+    /// When it ended: with its last byte, or with what aborted it.
+    pub ended: Monotonic,
     /// Sequence and acknowledgement number of the request's first segment, the same at both ends.
     pub hop: (u32, u32),
 }
@@ -139,9 +141,8 @@ impl Outcome {
 // === impl Exchange ===
 
 impl Exchange {
-    /// From the first byte of the request to the last of the response, at this socket.
+    /// From the first byte of the request to the end, at this socket.
     pub fn duration(&self) -> std::time::Duration {
-        let end = self.received.map_or(self.sent.last, |side| side.last);
-        end.max(self.sent.last).since(self.sent.first)
+        self.ended.since(self.sent.first)
     }
 }

@@ -1,0 +1,265 @@
+//! Getting records out: reserve or copy, wake, and count what did not fit.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, bpf_sock},
+    helpers::{
+        bpf_ringbuf_query, bpf_sk_storage_get,
+        generated::{bpf_get_socket_cookie, bpf_ringbuf_output},
+    },
+    programs::SkBuffContext,
+};
+use observer_ebpf::{
+    abi::{Header, NO_SLOT, Owner, SegmentPart, SegmentRecord, Settings, Slot, kind},
+    counters::{self, Counter},
+};
+
+use crate::{
+    maps::{COUNTERS, EVENTS, FREE_SLOTS, HOLDS, OWNERS, SETTINGS, SLOTS, SOCKETS},
+    state::{Hold, REQUEST_CAPTURE, RESPONSE_CAPTURE, Socket},
+};
+
+/// `BPF_SK_STORAGE_GET_F_CREATE`.
+pub const CREATE: u64 = 1;
+
+/// Hides a value's origin from the optimiser, so that a bound checked after it stays checked
+/// where the verifier can see it.
+#[inline(always)]
+pub fn opaque(mut value: u64) -> u64 {
+    // SAFETY: the register is moved to itself. It is a real instruction because line information
+    // must not name one instruction twice.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) value) };
+    value
+}
+
+/// Counts one.
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter.index) {
+        // SAFETY: per-CPU element; a nested run may lose one count, which is tolerable.
+        unsafe { *value += 1 };
+    }
+}
+
+/// What user space wants.
+#[inline(always)]
+pub fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// The state of a socket.
+#[inline(always)]
+pub fn socket(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut Socket> {
+    // SAFETY: `sk` is a socket the verifier knows; the result is checked.
+    unsafe {
+        bpf_sk_storage_get(storage(&SOCKETS), sk.cast(), core::ptr::null_mut(), flags)
+            .cast::<Socket>()
+            .as_mut()
+    }
+}
+
+/// The held request of a socket.
+#[inline(always)]
+pub fn hold(sk: *mut bpf_sock) -> Option<&'static mut Hold> {
+    // SAFETY: as above.
+    unsafe {
+        bpf_sk_storage_get(storage(&HOLDS), sk.cast(), core::ptr::null_mut(), CREATE)
+            .cast::<Hold>()
+            .as_mut()
+    }
+}
+
+/// The owner of a socket.
+#[inline(always)]
+pub fn owner(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut Owner> {
+    // SAFETY: as above.
+    unsafe {
+        bpf_sk_storage_get(storage(&OWNERS), sk.cast(), core::ptr::null_mut(), flags)
+            .cast::<Owner>()
+            .as_mut()
+    }
+}
+
+#[inline(always)]
+fn storage<T>(map: &'static T) -> *mut core::ffi::c_void {
+    core::ptr::from_ref(map).cast_mut().cast()
+}
+
+/// The slot of a connection.
+#[inline(always)]
+pub fn slot(index: u32) -> Option<&'static mut Slot> {
+    // SAFETY: user space only reads the fields that the kernel writes.
+    unsafe { SLOTS.get_ptr_mut(index).and_then(|slot| slot.as_mut()) }
+}
+
+/// Takes a free slot for `cookie`, or [`NO_SLOT`].
+#[inline(always)]
+pub fn take_slot(cookie: u64) -> u32 {
+    let Ok(Some(index)) = FREE_SLOTS.pop() else {
+        count(counters::SLOTS_FULL);
+        return NO_SLOT;
+    };
+    if let Some(slot) = slot(index) {
+        slot.cookie = cookie;
+    }
+    index
+}
+
+/// The cookie of the socket behind a context.
+#[inline(always)]
+pub fn cookie(context: &impl EbpfContext) -> u64 {
+    // SAFETY: every context used here is accepted by the helper.
+    unsafe { bpf_get_socket_cookie(context.as_ptr()) }
+}
+
+/// Wakes user space only when the ring buffer fills up: it looks by itself every few milliseconds.
+#[inline(always)]
+pub fn wakeup() -> u64 {
+    // SAFETY: the map is a ring buffer.
+    let used = unsafe { bpf_ringbuf_query(storage(&EVENTS), BPF_RB_AVAIL_DATA.into()) };
+    let limit = settings().map_or(u32::MAX, |settings| settings.wakeup_bytes);
+    if used > limit.into() {
+        BPF_RB_FORCE_WAKEUP.into()
+    } else {
+        BPF_RB_NO_WAKEUP.into()
+    }
+}
+
+/// Notes that a record of `socket` was lost.
+#[inline(always)]
+pub fn lost(socket: &mut Socket) {
+    count(counters::RING_FULL);
+    socket.lost += 1;
+    socket.lost_records += 1;
+}
+
+/// The header of a record of `socket`; takes over its pending loss.
+#[inline(always)]
+pub fn header(socket: &mut Socket, kind: u16, time_ns: u64) -> Header {
+    let lost = socket.lost;
+    socket.lost = 0;
+    Header {
+        kind,
+        lost: if lost > u16::MAX.into() {
+            u16::MAX
+        } else {
+            lost as u16
+        },
+        slot: socket.slot,
+        time_ns,
+        cookie: socket.cookie,
+    }
+}
+
+/// Sends the held request, with the response's bytes behind it when `pair` is set.
+#[inline(always)]
+pub fn send_hold(socket: &mut Socket, hold: &mut Hold, pair: bool, time_ns: u64) {
+    let pending = socket.lost;
+    hold.record.header = header(
+        socket,
+        if pair { kind::PAIR } else { kind::SEGMENT },
+        time_ns,
+    );
+    let mut length = u64::from(hold.record.first.captured);
+    if pair {
+        length += u64::from(hold.record.second.captured);
+    }
+    let length = opaque(length);
+    if length > (REQUEST_CAPTURE + RESPONSE_CAPTURE) as u64 {
+        return;
+    }
+    // SAFETY: record and bytes are contiguous (`repr(C)`, asserted below), and the length is
+    // bounded by the bytes there are.
+    let result = unsafe {
+        bpf_ringbuf_output(
+            storage(&EVENTS),
+            core::ptr::from_mut(&mut hold.record).cast(),
+            size_of::<SegmentRecord>() as u64 + length,
+            wakeup(),
+        )
+    };
+    if result == 0 {
+        count(counters::RECORDS);
+    } else {
+        socket.lost = pending;
+        lost(socket);
+    }
+}
+
+const _: () = assert!(
+    core::mem::offset_of!(Hold, bytes)
+        == core::mem::offset_of!(Hold, record) + size_of::<SegmentRecord>()
+);
+
+/// A record with room for `N` payload bytes.
+#[repr(C)]
+struct Window<const N: usize> {
+    record: SegmentRecord,
+    bytes: [u8; N],
+}
+
+/// Sends one window of a segment, with payload at `offset` of the packet.
+///
+/// `part.captured` says how many bytes to copy, at most 4096; fewer in the record if they could
+/// not be read. Not inlined: it is called from many places, and each would be verified anew.
+#[inline(never)]
+pub fn send_window(
+    context: &SkBuffContext,
+    socket: &mut Socket,
+    part: &SegmentPart,
+    offset: u32,
+) -> u64 {
+    match part.captured {
+        0 => send_sized::<0>(context, socket, part, offset),
+        1..=256 => send_sized::<256>(context, socket, part, offset),
+        257..=1024 => send_sized::<1024>(context, socket, part, offset),
+        _ => send_sized::<4096>(context, socket, part, offset),
+    }
+    0
+}
+
+#[inline(always)]
+fn send_sized<const N: usize>(
+    context: &SkBuffContext,
+    socket: &mut Socket,
+    part: &SegmentPart,
+    offset: u32,
+) {
+    let Some(mut entry) = EVENTS.reserve::<Window<N>>(0) else {
+        lost(socket);
+        return;
+    };
+    let window = entry.as_mut_ptr();
+    let mut captured = opaque(part.captured.into());
+    // SAFETY: the entry is ours until it is submitted; all fields of the record are written.
+    unsafe {
+        let record = &raw mut (*window).record;
+        (*record).header = header(socket, kind::SEGMENT, part.time_ns);
+        (*record).first = *part;
+        // Word by word: a larger store would become a call of `memset`.
+        let second = (&raw mut (*record).second).cast::<u64>();
+        second.write_volatile(0);
+        second.add(1).write_volatile(0);
+        second.add(2).write_volatile(0);
+        second.add(3).write_volatile(0);
+        second.add(4).write_volatile(0);
+        if captured > N as u64 {
+            captured = N as u64;
+        }
+        if captured > 0 {
+            let bytes = (&raw mut (*window).bytes).cast();
+            let result = aya_ebpf::helpers::generated::bpf_skb_load_bytes(
+                context.as_ptr(),
+                offset,
+                bytes,
+                captured as u32,
+            );
+            if result != 0 {
+                count(counters::LOAD_FAILED);
+                (*record).first.captured = 0;
+            }
+        }
+    }
+    count(counters::RECORDS);
+    entry.submit(wakeup());
+}

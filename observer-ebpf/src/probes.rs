@@ -1,0 +1,5 @@
+//! The programs, one file per kernel subject.
+
+mod connection;
+mod process;
+mod segment;

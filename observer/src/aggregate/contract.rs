@@ -1,0 +1,307 @@
+//! Every metric family there is: name, kind, unit, meaning and labels, in order of exposition.
+//!
+//! Names are those of Prometheus; where a family is one of the OpenTelemetry semantic conventions,
+//! `convention` has its name there. A label without a value is left out. Every family about
+//! services can also have one series with the single label `otel_metric_overflow="true"`: it takes
+//! what came after the budget of the family was used up.
+
+use opentelemetry_semantic_conventions::metric;
+
+/// What a family is.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Name of the family in the Prometheus text format; counters end in `_total`.
+    pub name: &'static str,
+    /// Kind of its values.
+    pub kind: Kind,
+    /// Unit as the name has it; `None` for plain numbers.
+    pub unit: Option<&'static str>,
+    /// What it tells.
+    pub help: &'static str,
+    /// Labels that its series can have, `le` not among them.
+    pub labels: &'static [&'static str],
+    /// Name in the OpenTelemetry semantic conventions.
+    pub convention: Option<&'static str>,
+}
+
+/// Kind of the values of a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only rises, from 0; starts again when the series was idle for long.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations in buckets.
+    Histogram,
+    /// Always 1; the labels are the information.
+    Info,
+}
+
+/// Values of `http_request_method`: RFC 9110 section 9.3, PATCH (RFC 5789) and QUERY; every other
+/// method is [`OTHER_METHOD`].
+pub const METHODS: &[&str] = &[
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
+];
+
+/// Value of `http_request_method` for methods that are not in [`METHODS`].
+pub const OTHER_METHOD: &str = "_OTHER";
+
+const CALL: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "http_request_method",
+    "http_route",
+    "http_response_status_code",
+    "network_protocol_version",
+    "url_scheme",
+    "error_type",
+    OVERFLOW,
+];
+
+const ACTIVE: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "http_request_method",
+    "url_scheme",
+    OVERFLOW,
+];
+
+const OLDEST: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "http_request_method",
+    "url_scheme",
+    "role",
+    OVERFLOW,
+];
+
+const TCP: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "role",
+    OVERFLOW,
+];
+
+const TCP_FAILED: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "role",
+    "reason",
+    OVERFLOW,
+];
+
+const TCP_CLOSED: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "role",
+    "closed_by",
+    "reset",
+    OVERFLOW,
+];
+
+const SERVICE: &[&str] = &["service_name", "service_namespace", "role", OVERFLOW];
+
+const OUTCOME: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "role",
+    "outcome",
+    OVERFLOW,
+];
+
+const OVERFLOW: &str = super::series::OVERFLOW_LABEL;
+
+macro_rules! families {
+    ($($constant:ident: $kind:ident $name:literal, $unit:expr, $labels:expr, $convention:expr, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $constant: Family = Family {
+                name: $name,
+                kind: Kind::$kind,
+                unit: $unit,
+                help: $help,
+                labels: $labels,
+                convention: $convention,
+            };
+        )*
+
+        /// All families, in order of exposition.
+        pub static FAMILIES: &[&Family] = &[$(&$constant),*];
+    };
+}
+
+families! {
+    HTTP_SERVER_DURATION: Histogram "http_server_request_duration_seconds", Some("seconds"), CALL,
+        Some(metric::HTTP_SERVER_REQUEST_DURATION),
+        "Duration of HTTP requests at the server's socket, first byte of the request to last of the response. Without exchanges whose end was lost to the observer.";
+    HTTP_SERVER_REQUEST_BODY: Histogram "http_server_request_body_size_bytes", Some("bytes"), CALL,
+        Some(metric::HTTP_SERVER_REQUEST_BODY_SIZE),
+        "Size of the content of requests that servers received, without framing.";
+    HTTP_SERVER_RESPONSE_BODY: Histogram "http_server_response_body_size_bytes", Some("bytes"), CALL,
+        Some(metric::HTTP_SERVER_RESPONSE_BODY_SIZE),
+        "Size of the content of responses that servers sent, without framing. Without requests that were never answered.";
+    HTTP_CLIENT_DURATION: Histogram "http_client_request_duration_seconds", Some("seconds"), CALL,
+        Some(metric::HTTP_CLIENT_REQUEST_DURATION),
+        "Duration of HTTP requests at the client's socket, first byte of the request to last of the response. Without exchanges whose end was lost to the observer.";
+    HTTP_CLIENT_REQUEST_BODY: Histogram "http_client_request_body_size_bytes", Some("bytes"), CALL,
+        Some(metric::HTTP_CLIENT_REQUEST_BODY_SIZE),
+        "Size of the content of requests that clients sent, without framing.";
+    HTTP_CLIENT_RESPONSE_BODY: Histogram "http_client_response_body_size_bytes", Some("bytes"), CALL,
+        Some(metric::HTTP_CLIENT_RESPONSE_BODY_SIZE),
+        "Size of the content of responses that clients received, without framing. Without requests that were never answered.";
+    HTTP_SERVER_ACTIVE: Gauge "http_server_active_requests", None, ACTIVE,
+        Some(metric::HTTP_SERVER_ACTIVE_REQUESTS),
+        "Requests that a server has received and not completely answered.";
+    HTTP_CLIENT_ACTIVE: Gauge "http_client_active_requests", None, ACTIVE,
+        Some(metric::HTTP_CLIENT_ACTIVE_REQUESTS),
+        "Requests that a client has sent and got no complete response to.";
+    HTTP_OLDEST: Gauge "observer_http_oldest_active_request_seconds", Some("seconds"), OLDEST, None,
+        "Age of the oldest request in flight; 0 when none is.";
+    HTTP_EXCHANGES: Counter "observer_http_exchanges_total", None, OUTCOME, None,
+        "HTTP exchanges by how they ended; also those that were lost to the observer.";
+    TCP_OPENED: Counter "observer_tcp_connections_opened_total", None, TCP, None,
+        "TCP connections established: by connect where role is client, by accept where it is server. Without those older than the observer.";
+    TCP_FAILURES: Counter "observer_tcp_connect_failures_total", None, TCP_FAILED, None,
+        "TCP connections that were never established, by reason.";
+    TCP_CLOSED_TOTAL: Counter "observer_tcp_connections_closed_total", None, TCP_CLOSED, None,
+        "TCP connections that ended, by who ended them and whether with a RST.";
+    TCP_OPEN: Gauge "observer_tcp_open_connections", None, TCP, None,
+        "TCP connections that are open.";
+    TCP_SENT_BYTES: Counter "observer_tcp_sent_bytes_total", Some("bytes"), TCP, None,
+        "Payload bytes sent, each once.";
+    TCP_RECEIVED_BYTES: Counter "observer_tcp_received_bytes_total", Some("bytes"), TCP, None,
+        "Payload bytes received, each once.";
+    TCP_SENT_SEGMENTS: Counter "observer_tcp_sent_segments_total", None, TCP, None,
+        "TCP segments sent, with control segments and retransmits.";
+    TCP_RECEIVED_SEGMENTS: Counter "observer_tcp_received_segments_total", None, TCP, None,
+        "TCP segments received, with control segments.";
+    TCP_RETRANSMITS: Counter "observer_tcp_retransmits_total", None, TCP, None,
+        "TCP segments sent again.";
+    TCP_RTT: Histogram "observer_tcp_rtt_seconds", Some("seconds"), TCP, None,
+        "Smoothed round-trip time: one sample a second of connections that move, one when a connection ends.";
+    TCP_MINIMUM_RTT: Gauge "observer_tcp_minimum_rtt_seconds", Some("seconds"), TCP, None,
+        "Lowest round-trip time measured since the series began.";
+    TCP_CONNECT: Histogram "observer_tcp_connect_duration_seconds", Some("seconds"), TCP, None,
+        "Time from connect to the end of the handshake, at clients.";
+    TCP_DURATION: Histogram "observer_tcp_connection_duration_seconds", Some("seconds"), TCP, None,
+        "Life of TCP connections that ended, from the end of the handshake. Without those older than the observer.";
+    UNDERSTOOD_BYTES: Counter "observer_understood_bytes_total", Some("bytes"), SERVICE, None,
+        "Payload bytes, both ways, that were understood as part of an exchange.";
+    MOVED_BYTES: Counter "observer_moved_bytes_total", Some("bytes"), SERVICE, None,
+        "Payload bytes, both ways, that the service's sockets moved.";
+    COVERAGE: Gauge "observer_coverage_ratio", Some("ratio"), SERVICE, None,
+        "Understood bytes by moved bytes; absent before a byte moved.";
+    LOSS: Counter "observer_loss_total", None, &["stage", "reason"], None,
+        "What the observer lost, by stage and reason.";
+    PROGRAM_RUNS: Counter "observer_bpf_program_runs_total", None, &["program"], None,
+        "Times a BPF program ran.";
+    PROGRAM_SECONDS: Counter "observer_bpf_program_seconds_total", Some("seconds"), &["program"], None,
+        "Time a BPF program ran; 0 unless the kernel keeps statistics (kernel.bpf_stats_enabled).";
+    TABLE_ENTRIES: Gauge "observer_table_entries", None, &["table"], None,
+        "Entries in use of a bounded table.";
+    TABLE_LIMIT: Gauge "observer_table_limit", None, &["table"], None,
+        "Most entries that a bounded table can have.";
+    RING_RECORDS: Counter "observer_ring_records_total", None, &[], None,
+        "Records read from the kernel's ring buffer.";
+    RING_USED: Gauge "observer_ring_used_bytes", Some("bytes"), &[], None,
+        "Bytes that waited in the ring buffer, at their highest since the last scrape.";
+    RING_SIZE: Gauge "observer_ring_size_bytes", Some("bytes"), &[], None,
+        "Size of the ring buffer.";
+    SERIES: Gauge "observer_series", None, &["family"], None,
+        "Label sets in use of a group of families that share them: http_server, http_client, http_active, tcp, services.";
+    SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,
+        "Most label sets that a group of families can have.";
+    SERIES_OVERFLOW: Counter "observer_series_overflow_total", None, &["family"], None,
+        "Updates that went to the overflow series of a group of families.";
+    PROCESS_CPU: Counter "process_cpu_seconds_total", Some("seconds"), &[], None,
+        "CPU time of the observer, user and system.";
+    PROCESS_MEMORY: Gauge "process_resident_memory_bytes", Some("bytes"), &[], None,
+        "Resident memory of the observer.";
+    PROCESS_START: Gauge "process_start_time_seconds", Some("seconds"), &[], None,
+        "Start of the observer since the Unix epoch.";
+    BUILD: Info "observer_build_info", None, &["version"], None,
+        "Version of the observer.";
+}
+
+// === impl Kind ===
+
+impl Kind {
+    /// Name in `# TYPE` lines of the Prometheus text format, which has no info.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge | Self::Info => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+
+    /// Name in `# TYPE` lines of OpenMetrics.
+    pub const fn open_metrics(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_end_in_their_unit() {
+        let mut names = BTreeSet::new();
+        for family in FAMILIES {
+            assert!(names.insert(family.name), "{} twice", family.name);
+            let counter = family.name.strip_suffix("_total");
+            assert_eq!(
+                counter.is_some(),
+                family.kind == Kind::Counter,
+                "{}",
+                family.name
+            );
+            let stem = counter.unwrap_or(family.name);
+            if let Some(unit) = family.unit {
+                assert!(stem.ends_with(&format!("_{unit}")), "{}", family.name);
+            }
+            assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn conventional_names_are_translated_as_prometheus_does() {
+        for family in FAMILIES {
+            let Some(convention) = family.convention else {
+                continue;
+            };
+            let name = convention.replace('.', "_");
+            let unit = family
+                .unit
+                .map(|unit| format!("_{unit}"))
+                .unwrap_or_default();
+            assert_eq!(family.name, format!("{name}{unit}"));
+        }
+    }
+}

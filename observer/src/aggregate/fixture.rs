@@ -1,0 +1,148 @@
+//! Calls and connections for tests.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::model::{
+    call::{Call, Link, LinkEvent},
+    connection::{ClosedBy, Connection, ConnectionId, Owner, Role, Transfer},
+    exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+    time::Monotonic,
+    workload::{NameSource, Peer, Runtime, Workload},
+};
+
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+pub(crate) fn workload(service: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        service: service.into(),
+        namespace: "shop".into(),
+        version: "1".into(),
+        source: NameSource::Unit,
+        runtime: Runtime::Unit {
+            name: format!("{service}.service").into(),
+        },
+        cgroup: format!("/system.slice/{service}.service").into(),
+        pid: 4_242,
+        command: service.into(),
+        executable: format!("/usr/bin/{service}").into(),
+    })
+}
+
+/// An outside client of `service`.
+pub(crate) fn link(id: u64, service: &str) -> Arc<Link> {
+    link_with(
+        id,
+        service,
+        Role::Server,
+        Peer::Address([192, 0, 2, 7].into()),
+    )
+}
+
+pub(crate) fn link_with(id: u64, service: &str, role: Role, peer: Peer) -> Arc<Link> {
+    let near: SocketAddr = "10.0.0.1:8080".parse().unwrap();
+    let far: SocketAddr = "192.0.2.7:40000".parse().unwrap();
+    let (local, remote) = if role == Role::Client {
+        (
+            "10.0.0.1:40000".parse().unwrap(),
+            "198.51.100.9:443".parse().unwrap(),
+        )
+    } else {
+        (near, far)
+    };
+    Arc::new(Link {
+        connection: Connection {
+            id: ConnectionId(id),
+            role,
+            local,
+            remote,
+            wire: None,
+            owner: Owner {
+                pid: 4_242,
+                command: service.to_owned(),
+                ..Owner::default()
+            },
+            started: Monotonic(SECOND),
+            established: Some(Monotonic(SECOND + 2_000_000)),
+            sequences: Some((1, 2)),
+            pre_existing: false,
+        },
+        workload: workload(service),
+        peer,
+    })
+}
+
+pub(crate) fn call(service: &str, path: &str, status: u16) -> Call {
+    call_on(&link(1, service), path, status)
+}
+
+/// A GET of 10 ms with a body of 100 bytes.
+pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
+    let sent = Side {
+        first: Monotonic(2 * SECOND),
+        last: Monotonic(2 * SECOND),
+        head_bytes: 80,
+        body_bytes: 0,
+    };
+    let received = Side {
+        first: Monotonic(2 * SECOND + 9_000_000),
+        last: Monotonic(2 * SECOND + 10_000_000),
+        head_bytes: 120,
+        body_bytes: 100,
+    };
+    Call {
+        link: link.clone(),
+        exchange: Exchange {
+            connection: link.connection.id,
+            role: match link.connection.role {
+                Role::Client => Role::Client,
+                Role::Server | Role::Unknown => Role::Server,
+            },
+            ordinal: 3,
+            request: head("GET", path),
+            sent,
+            status: Some(status),
+            response_version: Some(HttpVersion::Http11),
+            received: Some(received),
+            outcome: Outcome::Complete,
+            hop: (1, 2),
+        },
+        route: path.into(),
+        error: (status >= 500).then_some("500"),
+    }
+}
+
+pub(crate) fn head(method: &str, path: &str) -> Arc<RequestHead> {
+    Arc::new(RequestHead {
+        method: method.into(),
+        path: path.into(),
+        has_query: true,
+        scheme: None,
+        authority: "shop.example".into(),
+        user_agent: "curl/8".into(),
+        version: HttpVersion::Http11,
+        truncated: false,
+    })
+}
+
+pub(crate) fn transfer(bytes: u64) -> Transfer {
+    Transfer {
+        received_bytes: bytes,
+        sent_bytes: 10 * bytes,
+        received_segments: 5,
+        sent_segments: 6,
+        retransmits: 1,
+        smoothed_rtt_us: 300,
+        minimum_rtt_us: Some(200),
+        understood_bytes: 11 * bytes / 2,
+    }
+}
+
+pub(crate) fn closed(link: &Arc<Link>, bytes: u64) -> LinkEvent {
+    LinkEvent::Closed {
+        link: link.clone(),
+        at: Monotonic(5 * SECOND),
+        by: ClosedBy::Remote,
+        reset: false,
+        transfer: transfer(bytes),
+    }
+}

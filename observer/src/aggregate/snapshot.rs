@@ -1,0 +1,446 @@
+//! Everything measured, as plain values to be rendered elsewhere.
+
+use crate::{
+    model::{connection::Role, time::Monotonic},
+    telemetry::health::{Health, Loss},
+};
+
+use super::{
+    Aggregator,
+    calls::{ActiveKey, CallKey, Calls},
+    contract::{self, Family},
+    histogram::{
+        BODY_BYTES, Buckets, CONNECTION_SECONDS, Histogram, REQUEST_SECONDS, ROUND_TRIP_SECONDS,
+    },
+    links::{CLOSERS, FAILURES, Tcp},
+    series::{Labels, Store, labels},
+    services::{OUTCOMES, ServiceRow},
+};
+
+/// All measures at one time.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When it was taken.
+    pub at: Monotonic,
+    /// The families that have series, in the order of [`contract::FAMILIES`].
+    pub families: Vec<Samples>,
+    /// The table of services, in no order.
+    pub services: Vec<ServiceRow>,
+}
+
+/// The series of one family.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// Which family.
+    pub family: &'static Family,
+    /// Its series.
+    pub series: Vec<Series>,
+}
+
+/// One series.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// Labels that it shares with other families.
+    pub labels: Labels,
+    /// Labels that tell it apart within its family.
+    pub more: [Option<(&'static str, &'static str)>; 2],
+    /// Its value.
+    pub value: Value,
+}
+
+/// Value of a series.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A whole number.
+    Integer(u64),
+    /// A number.
+    Float(f64),
+    /// Observations.
+    Histogram(&'static Buckets, Histogram),
+}
+
+struct Builder {
+    families: Vec<Samples>,
+}
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Adds losses of stages that are not in the health that the snapshot was taken with.
+    pub fn add_losses(&mut self, losses: &[Loss]) {
+        let position = self
+            .families
+            .iter()
+            .position(|samples| std::ptr::eq(samples.family, &raw const contract::LOSS));
+        if let Some(samples) = position.and_then(|position| self.families.get_mut(position)) {
+            samples.series.extend(losses.iter().map(loss));
+        }
+    }
+}
+
+// === impl Series ===
+
+impl Series {
+    fn new(labels: &Labels, value: Value) -> Self {
+        Self {
+            labels: labels.clone(),
+            more: [None; 2],
+            value,
+        }
+    }
+
+    /// All labels, in order of exposition.
+    pub fn labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let own = self.labels.iter().map(|(name, value)| (*name, &**value));
+        own.chain(self.more.iter().flatten().copied())
+    }
+}
+
+// === impl Builder ===
+
+impl Builder {
+    fn add(&mut self, family: &'static Family, series: impl IntoIterator<Item = Series>) {
+        let series: Vec<Series> = series.into_iter().collect();
+        if !series.is_empty() {
+            self.families.push(Samples { family, series });
+        }
+    }
+
+    fn one(&mut self, family: &'static Family, value: Value) {
+        self.add(family, [Series::new(&Labels::from([]), value)]);
+    }
+
+    fn calls(&mut self, store: &Store<CallKey, Calls>, families: [&'static Family; 3]) {
+        let [duration, request, response] = families;
+        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Calls) -> &Histogram| {
+            let series = store.iter().map(|(_, labels, calls)| {
+                Series::new(labels, Value::Histogram(buckets, *pick(calls)))
+            });
+            self.add(family, series);
+        };
+        histograms(duration, &REQUEST_SECONDS, |calls| &calls.duration);
+        histograms(request, &BODY_BYTES, |calls| &calls.request_body);
+        histograms(response, &BODY_BYTES, |calls| &calls.response_body);
+    }
+
+    fn active(&mut self, aggregator: &Aggregator, at: Monotonic) {
+        // The overflow series has no key: it counts as the server's, and both ends are in it.
+        let end = |key: Option<&ActiveKey>| key.map_or(Role::Server, |key| key.identity.0.role());
+        for (family, client) in [
+            (&contract::HTTP_SERVER_ACTIVE, false),
+            (&contract::HTTP_CLIENT_ACTIVE, true),
+        ] {
+            let store = &aggregator.active;
+            let series = store
+                .iter()
+                .filter(|(key, ..)| (end(*key) == Role::Client) == client);
+            self.add(
+                family,
+                series.map(|(_, labels, active)| Series::new(labels, Value::Integer(active.count))),
+            );
+        }
+        let series = aggregator.active.iter().map(|(key, labels, active)| {
+            let age = active
+                .oldest
+                .map_or(0.0, |oldest| at.since(oldest).as_secs_f64());
+            let mut series = Series::new(labels, Value::Float(age));
+            series.more = [key.map(|_| ("role", end(key).as_str())), None];
+            series
+        });
+        self.add(&contract::HTTP_OLDEST, series);
+    }
+
+    fn tcp(&mut self, store: &Store<super::Interned, Tcp>) {
+        let mut integers = |family, pick: fn(&Tcp) -> u64| {
+            let series = store
+                .iter()
+                .map(|(_, labels, tcp)| Series::new(labels, Value::Integer(pick(tcp))));
+            self.add(family, series);
+        };
+        integers(&contract::TCP_OPENED, |tcp| tcp.opened);
+        let failures = store.iter().flat_map(|(_, labels, tcp)| {
+            let counts = FAILURES
+                .iter()
+                .zip(tcp.failures)
+                .filter(|(_, count)| *count > 0);
+            counts.map(|(failure, count)| Series {
+                labels: labels.clone(),
+                more: [Some(("reason", failure.as_str())), None],
+                value: Value::Integer(count),
+            })
+        });
+        self.add(&contract::TCP_FAILURES, failures);
+        let closed = store.iter().flat_map(|(_, labels, tcp)| {
+            let counts = CLOSERS
+                .iter()
+                .zip(tcp.closed)
+                .flat_map(|(by, [orderly, reset])| [(by, "false", orderly), (by, "true", reset)]);
+            counts
+                .filter(|(_, _, count)| *count > 0)
+                .map(|(by, reset, count)| Series {
+                    labels: labels.clone(),
+                    more: [Some(("closed_by", by.as_str())), Some(("reset", reset))],
+                    value: Value::Integer(count),
+                })
+        });
+        self.add(&contract::TCP_CLOSED_TOTAL, closed);
+        let mut integers = |family, pick: fn(&Tcp) -> u64| {
+            let series = store
+                .iter()
+                .map(|(_, labels, tcp)| Series::new(labels, Value::Integer(pick(tcp))));
+            self.add(family, series);
+        };
+        integers(&contract::TCP_OPEN, |tcp| tcp.open);
+        integers(&contract::TCP_SENT_BYTES, |tcp| tcp.sent_bytes);
+        integers(&contract::TCP_RECEIVED_BYTES, |tcp| tcp.received_bytes);
+        integers(&contract::TCP_SENT_SEGMENTS, |tcp| tcp.sent_segments);
+        integers(&contract::TCP_RECEIVED_SEGMENTS, |tcp| {
+            tcp.received_segments
+        });
+        integers(&contract::TCP_RETRANSMITS, |tcp| tcp.retransmits);
+        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
+            let series = store
+                .iter()
+                .map(|(_, labels, tcp)| Series::new(labels, Value::Histogram(buckets, *pick(tcp))));
+            self.add(family, series);
+        };
+        histograms(&contract::TCP_RTT, &ROUND_TRIP_SECONDS, |tcp| &tcp.rtt);
+        let minimum = store.iter().filter_map(|(_, labels, tcp)| {
+            let seconds = f64::from(tcp.minimum_rtt_us?) / 1e6;
+            Some(Series::new(labels, Value::Float(seconds)))
+        });
+        self.add(&contract::TCP_MINIMUM_RTT, minimum);
+        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
+            let series = store.iter().map(|(_, labels, tcp)| (labels, *pick(tcp)));
+            // A series that never can have one, as connect times of servers, says nothing.
+            let series = series.filter(|(_, histogram)| histogram.count() > 0);
+            self.add(
+                family,
+                series.map(|(labels, histogram)| {
+                    Series::new(labels, Value::Histogram(buckets, histogram))
+                }),
+            );
+        };
+        histograms(&contract::TCP_CONNECT, &ROUND_TRIP_SECONDS, |tcp| {
+            &tcp.connect
+        });
+        histograms(&contract::TCP_DURATION, &CONNECTION_SECONDS, |tcp| {
+            &tcp.duration
+        });
+    }
+
+    fn outcomes(&mut self, aggregator: &Aggregator) {
+        let series = aggregator.services.iter().flat_map(|(_, labels, service)| {
+            let counts = OUTCOMES
+                .iter()
+                .zip(service.outcomes)
+                .filter(|(_, count)| *count > 0);
+            counts.map(|(outcome, count)| Series {
+                labels: labels.clone(),
+                more: [Some(("outcome", outcome.as_str())), None],
+                value: Value::Integer(count),
+            })
+        });
+        self.add(&contract::HTTP_EXCHANGES, series);
+    }
+
+    fn coverage(&mut self, aggregator: &Aggregator) {
+        let services = &aggregator.services;
+        let series = services.iter().map(|(_, labels, service)| {
+            Series::new(labels, Value::Integer(service.understood_bytes))
+        });
+        self.add(&contract::UNDERSTOOD_BYTES, series);
+        let series = services
+            .iter()
+            .map(|(_, labels, service)| Series::new(labels, Value::Integer(service.moved_bytes)));
+        self.add(&contract::MOVED_BYTES, series);
+        let series = services.iter().filter_map(|(_, labels, service)| {
+            Some(Series::new(labels, Value::Float(service.coverage()?)))
+        });
+        self.add(&contract::COVERAGE, series);
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "shown as seconds")]
+    fn health(&mut self, health: &Health) {
+        self.add(&contract::LOSS, health.losses.iter().map(loss));
+        let program = |name: &str, value| Series::new(&labels([("program", name)]), value);
+        let runs = health
+            .programs
+            .iter()
+            .map(|cost| program(&cost.name, Value::Integer(cost.runs)));
+        self.add(&contract::PROGRAM_RUNS, runs);
+        let seconds = health
+            .programs
+            .iter()
+            .map(|cost| program(&cost.name, Value::Float(cost.nanoseconds as f64 / 1e9)));
+        self.add(&contract::PROGRAM_SECONDS, seconds);
+        let table = |name, value| Series::new(&labels([("table", name)]), Value::Integer(value));
+        let entries = health
+            .tables
+            .iter()
+            .map(|found| table(found.name, found.entries));
+        self.add(&contract::TABLE_ENTRIES, entries);
+        let limits = health
+            .tables
+            .iter()
+            .map(|found| table(found.name, found.limit));
+        self.add(&contract::TABLE_LIMIT, limits);
+        self.one(&contract::RING_RECORDS, Value::Integer(health.records));
+        self.one(&contract::RING_USED, Value::Integer(health.ring_used_bytes));
+        self.one(&contract::RING_SIZE, Value::Integer(health.ring_size_bytes));
+    }
+
+    fn budgets(&mut self, aggregator: &Aggregator) {
+        let Aggregator {
+            server,
+            client,
+            active,
+            tcp,
+            services,
+            ..
+        } = aggregator;
+        let groups = [
+            (
+                "http_server",
+                server.len(),
+                server.budget(),
+                server.overflowed(),
+            ),
+            (
+                "http_client",
+                client.len(),
+                client.budget(),
+                client.overflowed(),
+            ),
+            (
+                "http_active",
+                active.len(),
+                active.budget(),
+                active.overflowed(),
+            ),
+            ("tcp", tcp.len(), tcp.budget(), tcp.overflowed()),
+            (
+                "services",
+                services.len(),
+                services.budget(),
+                services.overflowed(),
+            ),
+        ];
+        let group = |name, value| Series::new(&labels([("family", name)]), Value::Integer(value));
+        self.add(
+            &contract::SERIES,
+            groups.map(|(name, len, ..)| group(name, len as u64)),
+        );
+        self.add(
+            &contract::SERIES_LIMIT,
+            groups.map(|(name, _, budget, _)| group(name, budget as u64)),
+        );
+        self.add(
+            &contract::SERIES_OVERFLOW,
+            groups.map(|(name, .., count)| group(name, count)),
+        );
+    }
+}
+
+/// Everything that `aggregator` has measured, with `health`.
+pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotonic) -> Snapshot {
+    let links = &aggregator.links;
+    for (reason, count) in [
+        ("connection_table_full", links.untracked),
+        ("connection_forgotten", links.forgotten),
+    ] {
+        health.losses.push(Loss {
+            stage: "aggregate",
+            reason,
+            count,
+        });
+    }
+    let history = &aggregator.history;
+    for (name, entries, limit) in [
+        ("aggregate_connections", links.table.len(), links.limit),
+        ("aggregate_flows", history.len(), history.limit()),
+    ] {
+        let (entries, limit) = (entries as u64, limit as u64);
+        health.tables.push(crate::telemetry::health::Table {
+            name,
+            entries,
+            limit,
+        });
+    }
+
+    let mut builder = Builder {
+        families: Vec::with_capacity(contract::FAMILIES.len()),
+    };
+    builder.calls(
+        &aggregator.server,
+        [
+            &contract::HTTP_SERVER_DURATION,
+            &contract::HTTP_SERVER_REQUEST_BODY,
+            &contract::HTTP_SERVER_RESPONSE_BODY,
+        ],
+    );
+    builder.calls(
+        &aggregator.client,
+        [
+            &contract::HTTP_CLIENT_DURATION,
+            &contract::HTTP_CLIENT_REQUEST_BODY,
+            &contract::HTTP_CLIENT_RESPONSE_BODY,
+        ],
+    );
+    builder.active(aggregator, at);
+    builder.outcomes(aggregator);
+    builder.tcp(&aggregator.tcp);
+    builder.coverage(aggregator);
+    builder.health(&health);
+    builder.budgets(aggregator);
+    builder.one(&contract::PROCESS_CPU, Value::Float(health.cpu_seconds));
+    builder.one(
+        &contract::PROCESS_MEMORY,
+        Value::Integer(health.resident_bytes),
+    );
+    builder.one(
+        &contract::PROCESS_START,
+        Value::Float(health.start_unix_seconds),
+    );
+    let version = labels([("version", env!("CARGO_PKG_VERSION"))]);
+    builder.add(&contract::BUILD, [Series::new(&version, Value::Integer(1))]);
+    Snapshot {
+        at,
+        families: builder.families,
+        services: rows(aggregator, at),
+    }
+}
+
+fn rows(aggregator: &mut Aggregator, at: Monotonic) -> Vec<ServiceRow> {
+    let names: Vec<_> = aggregator
+        .services
+        .iter()
+        .map(|(key, ..)| match key {
+            Some(key) => (
+                key.workload.service.to_string(),
+                key.workload.namespace.to_string(),
+                key.role.as_str(),
+            ),
+            None => (
+                ServiceRow::OVERFLOW.to_owned(),
+                String::new(),
+                Role::Unknown.as_str(),
+            ),
+        })
+        .collect();
+    names
+        .into_iter()
+        .zip(aggregator.services.values_mut())
+        .map(|((service, namespace, side), state)| ServiceRow {
+            service,
+            namespace,
+            side,
+            ..state.row(at)
+        })
+        .collect()
+}
+
+fn loss(loss: &Loss) -> Series {
+    let labels = labels([("stage", loss.stage), ("reason", loss.reason)]);
+    Series::new(&labels, Value::Integer(loss.count))
+}

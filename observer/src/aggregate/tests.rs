@@ -1,0 +1,531 @@
+//! What the aggregate promises, through its public methods.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::{
+    contract::{FAMILIES, Kind},
+    fixture::{SECOND, call, call_on, closed, head, link, link_with, transfer, workload},
+    snapshot::Value,
+    *,
+};
+use crate::{
+    model::{
+        connection::{ConnectFailure, ConnectionId},
+        exchange::Outcome,
+        workload::Peer,
+    },
+    telemetry::health::{Loss, ProgramCost, Table},
+};
+
+fn aggregator(budget: usize) -> Aggregator {
+    Aggregator::new(Config {
+        budgets: Budgets::all(budget),
+        ..Config::default()
+    })
+}
+
+fn at(seconds: u64) -> Monotonic {
+    Monotonic(seconds * SECOND)
+}
+
+/// Values of a family's series by their labels; histograms as their count.
+fn values(aggregator: &mut Aggregator, family: &str, now: Monotonic) -> BTreeMap<String, f64> {
+    let snapshot = aggregator.snapshot(Health::default(), now);
+    let samples = snapshot
+        .families
+        .iter()
+        .find(|samples| samples.family.name == family);
+    let mut values = BTreeMap::new();
+    for series in samples.into_iter().flat_map(|samples| &samples.series) {
+        let labels: Vec<String> = series
+            .labels()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let value = match series.value {
+            Value::Integer(value) => value as f64,
+            Value::Float(value) => value,
+            Value::Histogram(_, histogram) => histogram.count() as f64,
+        };
+        assert!(
+            values.insert(labels.join(","), value).is_none(),
+            "{family} {labels:?} twice"
+        );
+    }
+    values
+}
+
+fn total(aggregator: &mut Aggregator, family: &str) -> f64 {
+    values(aggregator, family, at(9)).values().sum()
+}
+
+const DURATION: &str = "http_server_request_duration_seconds";
+
+#[test]
+fn a_call_is_measured_under_its_labels() {
+    let mut aggregator = aggregator(10);
+    aggregator.call(&call("web", "/orders/{id}", 503), at(3));
+    let labels = "service_name=web,service_namespace=shop,http_request_method=GET,\
+                  http_route=/orders/{id},http_response_status_code=503,\
+                  network_protocol_version=1.1,url_scheme=http,error_type=500";
+    assert_eq!(
+        values(&mut aggregator, DURATION, at(3)),
+        [(labels.to_owned(), 1.0)].into()
+    );
+    let outcome = "service_name=web,service_namespace=shop,role=server,outcome=complete";
+    assert_eq!(
+        values(&mut aggregator, "observer_http_exchanges_total", at(3)),
+        [(outcome.to_owned(), 1.0)].into()
+    );
+}
+
+#[test]
+fn clients_have_the_dialled_address_and_the_local_peer() {
+    let mut aggregator = aggregator(10);
+    let link = link_with(1, "web", Role::Client, Peer::Local(workload("database")));
+    let mut call = call_on(&link, "/", 200);
+    call.exchange.request = head("BREW", "/");
+    aggregator.call(&call, at(3));
+    let labels = "service_name=web,service_namespace=shop,service_peer_name=database,\
+                  server_address=198.51.100.9,server_port=443,http_request_method=_OTHER,\
+                  http_route=/,http_response_status_code=200,network_protocol_version=1.1,\
+                  url_scheme=http";
+    assert_eq!(
+        values(
+            &mut aggregator,
+            "http_client_request_duration_seconds",
+            at(3)
+        ),
+        [(labels.to_owned(), 1.0)].into()
+    );
+}
+
+#[test]
+fn a_tracked_connection_measures_as_an_untracked_one() {
+    for tracked in [true, false] {
+        let mut aggregator = aggregator(100);
+        let link = link(1, "web");
+        if tracked {
+            aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+        }
+        for (path, status) in [
+            ("/a", 200),
+            ("/a", 200),
+            ("/b", 200),
+            ("/a", 404),
+            ("/a", 200),
+        ] {
+            // A fresh route each time: equality must not depend on the pointer.
+            aggregator.call(&call_on(&link, path, status), at(3));
+        }
+        let counts: Vec<f64> = values(&mut aggregator, DURATION, at(3))
+            .into_values()
+            .collect();
+        assert_eq!(counts, [3.0, 1.0, 1.0], "tracked: {tracked}");
+    }
+}
+
+#[test]
+fn a_lost_exchange_is_counted_but_not_timed() {
+    let mut aggregator = aggregator(10);
+    let mut call = call("web", "/", 200);
+    call.exchange.outcome = Outcome::Lost;
+    aggregator.call(&call, at(3));
+    assert_eq!(total(&mut aggregator, DURATION), 0.0);
+    assert_eq!(total(&mut aggregator, "observer_http_exchanges_total"), 1.0);
+    assert_eq!(
+        aggregator.snapshot(Health::default(), at(3)).services[0].lost,
+        1
+    );
+}
+
+#[test]
+fn progress_and_end_add_up_to_the_totals() {
+    let mut aggregator = aggregator(10);
+    let link = link(1, "web");
+    aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+    for bytes in [10, 70, 60] {
+        let transfer = transfer(bytes);
+        aggregator.link(
+            &LinkEvent::Progress {
+                link: link.clone(),
+                transfer,
+            },
+            at(2),
+        );
+    }
+    assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 1.0);
+    aggregator.link(&closed(&link, 100), at(5));
+    for (family, value) in [
+        ("observer_tcp_open_connections", 0.0),
+        ("observer_tcp_connections_opened_total", 1.0),
+        ("observer_tcp_connections_closed_total", 1.0),
+        ("observer_tcp_received_bytes_total", 100.0),
+        ("observer_tcp_sent_bytes_total", 1000.0),
+        ("observer_tcp_sent_segments_total", 6.0),
+        ("observer_tcp_received_segments_total", 5.0),
+        ("observer_tcp_retransmits_total", 1.0),
+        ("observer_tcp_rtt_seconds", 4.0),
+        ("observer_tcp_minimum_rtt_seconds", 0.0002),
+        ("observer_tcp_connection_duration_seconds", 1.0),
+        ("observer_moved_bytes_total", 1100.0),
+        ("observer_understood_bytes_total", 550.0),
+        ("observer_coverage_ratio", 0.5),
+    ] {
+        assert_eq!(total(&mut aggregator, family), value, "{family}");
+    }
+}
+
+#[test]
+fn connections_without_room_lose_no_bytes() {
+    let config = Config {
+        connections: 1,
+        ..Config::default()
+    };
+    let mut aggregator = Aggregator::new(config);
+    for id in 0..3 {
+        aggregator.link(&LinkEvent::Opened(link(id, "web")), at(1));
+    }
+    let transfer = transfer(50);
+    aggregator.link(
+        &LinkEvent::Progress {
+            link: link(2, "web"),
+            transfer,
+        },
+        at(2),
+    );
+    for id in 0..3 {
+        aggregator.link(&closed(&link(id, "web"), 100), at(5));
+    }
+    assert_eq!(
+        total(&mut aggregator, "observer_tcp_received_bytes_total"),
+        300.0
+    );
+    assert_eq!(
+        total(&mut aggregator, "observer_tcp_connections_opened_total"),
+        3.0
+    );
+    assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 0.0);
+    let losses = values(&mut aggregator, "observer_loss_total", at(5));
+    assert_eq!(losses["stage=aggregate,reason=connection_table_full"], 2.0);
+}
+
+#[test]
+fn a_connection_moves_to_the_role_that_its_exchange_shows() {
+    let mut aggregator = aggregator(10);
+    let unknown = link_with(
+        1,
+        "web",
+        Role::Unknown,
+        Peer::Address([192, 0, 2, 7].into()),
+    );
+    aggregator.link(&LinkEvent::Opened(unknown.clone()), at(1));
+    let progress = |bytes| LinkEvent::Progress {
+        link: unknown.clone(),
+        transfer: transfer(bytes),
+    };
+    aggregator.link(&progress(10), at(2));
+    aggregator.call(&call_on(&unknown, "/", 200), at(3));
+    aggregator.link(&progress(30), at(4));
+    let open = values(&mut aggregator, "observer_tcp_open_connections", at(4));
+    let labels = |role| format!("service_name=web,service_namespace=shop,role={role}");
+    assert_eq!(
+        (open[&labels("unknown")], open[&labels("server")]),
+        (0.0, 1.0)
+    );
+    let bytes = values(&mut aggregator, "observer_tcp_received_bytes_total", at(4));
+    assert_eq!(
+        (bytes[&labels("unknown")], bytes[&labels("server")]),
+        (10.0, 20.0)
+    );
+}
+
+#[test]
+fn quiet_connections_stay_open_and_forgotten_ones_do_not() {
+    let mut aggregator = aggregator(10);
+    let link = link(1, "web");
+    aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+    aggregator.link(
+        &LinkEvent::Progress {
+            link: link.clone(),
+            transfer: transfer(10),
+        },
+        at(2),
+    );
+    aggregator.expire(at(3_600));
+    assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 1.0);
+    let late = at(25 * 3_600);
+    aggregator.expire(late);
+    assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 0.0);
+    // Its end comes after all: bytes that were counted before are not counted again.
+    aggregator.link(&closed(&link, 100), late);
+    assert_eq!(
+        total(&mut aggregator, "observer_tcp_received_bytes_total"),
+        10.0
+    );
+    assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 0.0);
+    aggregator.expire(at(27 * 3_600));
+    assert_eq!(total(&mut aggregator, "observer_series"), 0.0);
+    assert_eq!(aggregator.identities.len(), 0);
+}
+
+#[test]
+fn requests_in_flight_are_gauges() {
+    let mut aggregator = aggregator(10);
+    let link = link(1, "web");
+    aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+    let request = |since| InFlight {
+        connection: link.connection.id,
+        role: Role::Server,
+        request: head("POST", "/slow"),
+        since: at(since),
+    };
+    let mut calls = vec![(link.clone(), request(4)), (link.clone(), request(2))].into_iter();
+    aggregator.in_flight(at(9), &mut calls);
+    assert_eq!(total(&mut aggregator, "http_server_active_requests"), 2.0);
+    assert_eq!(
+        total(
+            &mut aggregator,
+            "observer_http_oldest_active_request_seconds"
+        ),
+        7.0
+    );
+    let row = &aggregator.snapshot(Health::default(), at(9)).services[0];
+    assert_eq!((row.in_flight, row.oldest_seconds), (2, Some(7.0)));
+    aggregator.in_flight(at(10), &mut std::iter::empty());
+    let active = values(&mut aggregator, "http_server_active_requests", at(10));
+    assert_eq!(active.into_values().collect::<Vec<_>>(), [0.0]);
+    aggregator.expire(at(1_000));
+    assert!(values(&mut aggregator, "http_server_active_requests", at(1_000)).is_empty());
+}
+
+#[test]
+fn the_table_of_services_shows_the_last_seconds() {
+    let mut aggregator = aggregator(10);
+    for second in 0..20 {
+        for index in 0..50 {
+            let status = if index == 0 { 500 } else { 200 };
+            aggregator.call(&call("web", "/", status), at(second));
+        }
+    }
+    let snapshot = aggregator.snapshot(Health::default(), at(20));
+    let row = &snapshot.services[0];
+    assert_eq!(
+        (row.service.as_str(), row.namespace.as_str(), row.side),
+        ("web", "shop", "server")
+    );
+    assert_eq!((row.calls_per_second, row.errors_per_second), (50.0, 1.0));
+    assert_eq!((row.calls, row.errors), (1_000, 20));
+    for quantile in row.quantiles.unwrap() {
+        assert!((quantile - 0.010).abs() < 0.000_4, "{quantile}");
+    }
+}
+
+/// Everything happens: the contract and what is emitted are the same.
+#[test]
+fn the_contract_is_what_is_emitted() {
+    let mut aggregator = aggregator(10);
+    for (id, role) in [(1, Role::Server), (2, Role::Client)] {
+        let link = link_with(id, "web", role, Peer::Local(workload("api")));
+        aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+        aggregator.call(&call_on(&link, "/", 500), at(2));
+        let since = at(2);
+        let request = InFlight {
+            connection: ConnectionId(id),
+            role,
+            request: head("GET", "/"),
+            since,
+        };
+        aggregator.in_flight(at(3), &mut [(link.clone(), request)].into_iter());
+        aggregator.link(&closed(&link, 10), at(5));
+        let failure = ConnectFailure::Refused;
+        aggregator.link(
+            &LinkEvent::Failed {
+                link,
+                at: at(5),
+                failure,
+            },
+            at(5),
+        );
+    }
+    let health = Health {
+        losses: vec![Loss {
+            stage: "decode",
+            reason: "short",
+            count: 1,
+        }],
+        programs: vec![ProgramCost {
+            name: "ingress".to_owned(),
+            runs: 1,
+            nanoseconds: 1,
+        }],
+        tables: vec![Table {
+            name: "connections",
+            entries: 1,
+            limit: 2,
+        }],
+        ..Health::default()
+    };
+    let mut snapshot = aggregator.snapshot(health, at(6));
+    snapshot.add_losses(&[Loss {
+        stage: "serve",
+        reason: "lagged",
+        count: 2,
+    }]);
+    let emitted: Vec<&str> = snapshot
+        .families
+        .iter()
+        .map(|samples| samples.family.name)
+        .collect();
+    let listed: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+    assert_eq!(emitted, listed);
+    for samples in &snapshot.families {
+        let mut used: BTreeSet<&str> = ["otel_metric_overflow", "service_peer_name"].into();
+        used.extend(["server_address", "server_port"]);
+        for series in &samples.series {
+            for (name, _) in series.labels() {
+                used.insert(name);
+                assert!(
+                    samples.family.labels.contains(&name),
+                    "{} {name}",
+                    samples.family.name
+                );
+            }
+            let histogram = matches!(series.value, Value::Histogram(..));
+            assert_eq!(histogram, samples.family.kind == Kind::Histogram);
+        }
+        for label in samples.family.labels {
+            assert!(
+                used.contains(label),
+                "{} never has {label}",
+                samples.family.name
+            );
+        }
+    }
+    let losses = snapshot
+        .families
+        .iter()
+        .find(|samples| samples.family.name == "observer_loss_total");
+    assert!(
+        losses
+            .unwrap()
+            .series
+            .iter()
+            .any(|series| series.value == Value::Integer(2))
+    );
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Call {
+        connection: u64,
+        service: u8,
+        route: u8,
+        status: u16,
+    },
+    Opened {
+        connection: u64,
+        service: u8,
+    },
+    Closed {
+        connection: u64,
+        service: u8,
+    },
+    Pass(u16),
+    Expire,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let call = (
+        0u64..6,
+        0u8..3,
+        0u8..4,
+        prop::sample::select(vec![200u16, 404, 500]),
+    );
+    prop_oneof![
+        8 => call.prop_map(|(connection, service, route, status)| {
+            Step::Call { connection, service, route, status }
+        }),
+        2 => (0u64..6, 0u8..3).prop_map(|(connection, service)| Step::Opened { connection, service }),
+        1 => (0u64..6, 0u8..3).prop_map(|(connection, service)| Step::Closed { connection, service }),
+        1 => (0u16..200).prop_map(Step::Pass),
+        1 => Just(Step::Expire),
+    ]
+}
+
+proptest! {
+    /// Whatever connections do, every call is in its own series, in the overflow series, or went
+    /// with a series that had been idle.
+    #[test]
+    fn no_call_is_lost(steps in prop::collection::vec(step(), 0..200), budget in 0usize..6) {
+        let mut aggregator = aggregator(budget);
+        let idle = aggregator.config.idle;
+        let mut now = at(10);
+        let mut model: BTreeMap<(u8, u8, u16), (u64, Monotonic)> = BTreeMap::new();
+        let mut overflow = 0;
+        let mut links: BTreeMap<(u64, u8), Arc<Link>> = BTreeMap::new();
+        for step in steps {
+            let mut link = |connection, service: u8| {
+                let make = || link(connection, &format!("service-{service}"));
+                links.entry((connection, service)).or_insert_with(make).clone()
+            };
+            match step {
+                Step::Call { connection, service, route, status } => {
+                    let link = link(connection, service);
+                    aggregator.call(&call_on(&link, &format!("/{route}"), status), now);
+                    let key = (service, route, status);
+                    if model.contains_key(&key) || model.len() < budget {
+                        let entry = model.entry(key).or_insert((0, now));
+                        *entry = (entry.0 + 1, now);
+                    } else {
+                        overflow += 1;
+                    }
+                }
+                Step::Opened { connection, service } => {
+                    aggregator.link(&LinkEvent::Opened(link(connection, service)), now);
+                }
+                Step::Closed { connection, service } => {
+                    aggregator.link(&closed(&link(connection, service), 10), now);
+                }
+                Step::Pass(seconds) => now = now.plus(Duration::from_secs(seconds.into())),
+                Step::Expire => {
+                    aggregator.expire(now);
+                    model.retain(|_, (_, used)| now.since(*used) < idle);
+                }
+            }
+        }
+        let mut found = values(&mut aggregator, DURATION, now);
+        let taken = found.remove("otel_metric_overflow=true").unwrap_or_default();
+        prop_assert_eq!(taken, f64::from(overflow));
+        let mut counts: Vec<u64> = found.into_values().map(|count| count as u64).collect();
+        let mut wanted: Vec<u64> = model.into_values().map(|(count, _)| count).collect();
+        counts.sort_unstable();
+        wanted.sort_unstable();
+        prop_assert_eq!(counts, wanted);
+    }
+}
+
+/// The next call on a connection takes the series of the last one.
+#[test]
+fn the_steady_state_makes_no_series() {
+    let mut aggregator = aggregator(10);
+    let link = link(1, "web");
+    aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+    let call = call_on(&link, "/", 200);
+    aggregator.call(&call, at(2));
+    let memo = aggregator.links.table[&link.connection.id]
+        .memo
+        .as_ref()
+        .map(|(_, handle)| *handle);
+    assert!(memo.is_some());
+    for _ in 0..1_000 {
+        aggregator.call(&call, at(2));
+    }
+    let after = aggregator.links.table[&link.connection.id]
+        .memo
+        .as_ref()
+        .map(|(_, handle)| *handle);
+    assert_eq!(memo, after);
+    assert_eq!(total(&mut aggregator, DURATION), 1_001.0);
+}

@@ -1,0 +1,382 @@
+//! Message heads (RFC 9112 sections 2 to 6): start line, and the few fields that frame a message.
+//!
+//! Bias: a connection is HTTP/1 only when a start line is right to the letter; fields are read
+//! leniently, as servers do. Values of `Authorization`, cookies and queries are never copied.
+
+use memchr::{memchr, memchr2};
+
+use crate::model::exchange::HttpVersion;
+
+/// Longest method that is taken for one; registered ones have at most 17 letters.
+const MAX_METHOD: usize = 32;
+
+/// What a parser says of a prefix of a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parsed<T> {
+    /// A whole head, and its length.
+    Complete(T, usize),
+    /// What there is may become a head.
+    Partial,
+    /// It is not a head.
+    Invalid,
+}
+
+/// How the length of a body is told (RFC 9112 section 6.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyLength {
+    /// This many bytes; 0 for none.
+    Fixed(u64),
+    /// Chunked transfer coding.
+    Chunked,
+    /// Until the connection closes (responses only).
+    UntilClose,
+    /// The fields contradict each other.
+    Malformed,
+}
+
+/// A request head, borrowed from the bytes it was found in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request<'a> {
+    /// Method.
+    pub method: &'a [u8],
+    /// Path, without query and fragment.
+    pub path: &'a [u8],
+    /// A query followed.
+    pub has_query: bool,
+    /// Scheme of an absolute-form target.
+    pub scheme: Option<&'a [u8]>,
+    /// Authority of the target, or the `Host` field.
+    pub authority: &'a [u8],
+    /// `User-Agent`.
+    pub user_agent: &'a [u8],
+    /// Version.
+    pub version: HttpVersion,
+    /// Length of the body.
+    pub body: BodyLength,
+    /// An `Upgrade` field was there.
+    pub upgrade: bool,
+}
+
+/// A response head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// Status code, 100 to 999.
+    pub status: u16,
+    /// Version.
+    pub version: HttpVersion,
+    /// Length of the body as the fields tell it, whatever the request and status say.
+    pub body: BodyLength,
+}
+
+/// The fields that frame a message.
+#[derive(Default)]
+struct Fields<'a> {
+    host: &'a [u8],
+    user_agent: &'a [u8],
+    content_length: Option<u64>,
+    bad_length: bool,
+    encoded: bool,
+    chunked: bool,
+    upgrade: bool,
+}
+
+/// Finds the end of a head: the byte after its empty line. A single LF counts as a line end
+/// (RFC 9112 section 2.2). `from` says up to where earlier bytes were searched already.
+pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from.saturating_sub(3);
+    while let Some(found) = memchr(b'\n', bytes.get(at..)?) {
+        let next = at + found + 1;
+        match bytes.get(next..) {
+            Some([b'\n', ..]) => return Some(next + 1),
+            Some([b'\r', b'\n', ..]) => return Some(next + 2),
+            _ => at = next,
+        }
+    }
+    None
+}
+
+/// Parses a request head at the start of `bytes`. `searched` bytes were seen before, without an
+/// end.
+pub fn request(bytes: &[u8], searched: usize) -> Parsed<Request<'_>> {
+    // Empty lines before a request line are to be ignored (RFC 9112 section 2.2).
+    let blank = bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count();
+    let rest = &bytes[blank..];
+    let Some(end) = find_end(rest, searched.saturating_sub(blank)) else {
+        return if may_be_request(rest) {
+            Parsed::Partial
+        } else {
+            Parsed::Invalid
+        };
+    };
+    let (line, fields) = split_line(&rest[..end]);
+    match request_line(line) {
+        Some(mut request) => {
+            let fields = read_fields(fields);
+            request.body = fields.request_body();
+            request.upgrade = fields.upgrade;
+            if request.authority.is_empty() {
+                request.authority = fields.host;
+            }
+            request.user_agent = fields.user_agent;
+            Parsed::Complete(request, blank + end)
+        }
+        None => Parsed::Invalid,
+    }
+}
+
+/// Parses a response head at the start of `bytes`. `searched` bytes were seen before, without an
+/// end.
+pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
+    let Some(end) = find_end(bytes, searched) else {
+        return if may_be_response(bytes) {
+            Parsed::Partial
+        } else {
+            Parsed::Invalid
+        };
+    };
+    let (line, fields) = split_line(&bytes[..end]);
+    match status_line(line) {
+        Some((version, status)) => {
+            let body = read_fields(fields).response_body();
+            Parsed::Complete(
+                Response {
+                    status,
+                    version,
+                    body,
+                },
+                end,
+            )
+        }
+        None => Parsed::Invalid,
+    }
+}
+
+/// Whether `bytes` may be the start of a request, as far as they go.
+pub fn may_be_request(bytes: &[u8]) -> bool {
+    match memchr(b'\n', bytes) {
+        Some(end) => request_line(trim_cr(&bytes[..end])).is_some(),
+        None => {
+            let method = memchr(b' ', bytes).unwrap_or(bytes.len());
+            let target = bytes.get(method + 1..).unwrap_or(b"");
+            method <= MAX_METHOD
+                && (method > 0 || bytes.is_empty())
+                && bytes[..method].iter().all(|byte| is_token(*byte))
+                // A target has neither controls nor anything outside ASCII.
+                && target.iter().all(|byte| matches!(byte, b'\r' | b' '..=b'~' | 0x80..))
+        }
+    }
+}
+
+/// Whether `bytes` start with a common method and a space: all that a stream is joined at whose
+/// order is not known. Stricter than [`may_be_request`], for these bytes may be of a body.
+pub fn starts_request(bytes: &[u8]) -> bool {
+    const METHODS: [&[u8]; 9] = [
+        b"GET ",
+        b"POST ",
+        b"PUT ",
+        b"HEAD ",
+        b"DELETE ",
+        b"PATCH ",
+        b"OPTIONS ",
+        b"CONNECT ",
+        b"TRACE ",
+    ];
+    METHODS.iter().any(|method| bytes.starts_with(method)) && may_be_request(bytes)
+}
+
+/// Whether `bytes` may be the start of a response, as far as they go.
+pub fn may_be_response(bytes: &[u8]) -> bool {
+    match memchr(b'\n', bytes) {
+        Some(end) => status_line(trim_cr(&bytes[..end])).is_some(),
+        None => {
+            let known = b"HTTP/1.";
+            let length = bytes.len().min(known.len());
+            bytes[..length] == known[..length]
+        }
+    }
+}
+
+/// Splits a head into its first line and its fields.
+fn split_line(head: &[u8]) -> (&[u8], &[u8]) {
+    match memchr(b'\n', head) {
+        Some(end) => (trim_cr(&head[..end]), &head[end + 1..]),
+        None => (head, b""),
+    }
+}
+
+fn trim_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn trim(value: &[u8]) -> &[u8] {
+    value.trim_ascii()
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// `method SP request-target SP HTTP-version` (RFC 9112 section 3).
+fn request_line(line: &[u8]) -> Option<Request<'_>> {
+    let space = memchr(b' ', line)?;
+    let method = &line[..space];
+    if method.is_empty() || method.len() > MAX_METHOD || !method.iter().all(|b| is_token(*b)) {
+        return None;
+    }
+    let rest = &line[space + 1..];
+    let space = memchr::memrchr(b' ', rest)?;
+    let (target, version) = (&rest[..space], &rest[space + 1..]);
+    let version = version_of(version)?;
+    // White space within a target is not allowed; some clients send it, and servers refuse it.
+    if target.is_empty() || target.iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return None;
+    }
+    let mut request = Request {
+        method,
+        path: b"",
+        has_query: false,
+        scheme: None,
+        authority: b"",
+        user_agent: b"",
+        version,
+        body: BodyLength::Fixed(0),
+        upgrade: false,
+    };
+    if method == b"CONNECT" {
+        // authority-form
+        request.authority = target;
+        return Some(request);
+    }
+    let mut path = target;
+    if target[0] != b'/' && target != b"*" {
+        // absolute-form
+        let colon = memchr(b':', target)?;
+        let after = target[colon..].strip_prefix(b"://")?;
+        if colon == 0
+            || !target[..colon]
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
+        {
+            return None;
+        }
+        let slash = after
+            .iter()
+            .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
+        let (authority, rest) = after.split_at(slash.unwrap_or(after.len()));
+        // User information may be a password.
+        let at = memchr::memrchr(b'@', authority).map_or(0, |at| at + 1);
+        request.scheme = Some(&target[..colon]);
+        request.authority = &authority[at..];
+        path = if rest.is_empty() { b"/" } else { rest };
+    }
+    let cut = memchr2(b'?', b'#', path).unwrap_or(path.len());
+    request.has_query = path.get(cut) == Some(&b'?');
+    request.path = if cut == 0 { b"/" } else { &path[..cut] };
+    Some(request)
+}
+
+/// `HTTP-version SP status-code [ SP reason ]` (RFC 9112 section 4).
+fn status_line(line: &[u8]) -> Option<(HttpVersion, u16)> {
+    let version = version_of(line.get(..8)?)?;
+    let status = line.get(8..12)?;
+    if status[0] != b' ' || !matches!(line.get(12), None | Some(b' ')) {
+        return None;
+    }
+    let mut code = 0;
+    for digit in &status[1..] {
+        if !digit.is_ascii_digit() {
+            return None;
+        }
+        code = code * 10 + u16::from(digit - b'0');
+    }
+    (code >= 100).then_some((version, code))
+}
+
+fn version_of(text: &[u8]) -> Option<HttpVersion> {
+    match text {
+        b"HTTP/1.1" => Some(HttpVersion::Http11),
+        b"HTTP/1.0" => Some(HttpVersion::Http10),
+        _ => None,
+    }
+}
+
+fn read_fields(mut rest: &[u8]) -> Fields<'_> {
+    let mut fields = Fields::default();
+    while let Some(end) = memchr(b'\n', rest) {
+        let line = trim_cr(&rest[..end]);
+        rest = &rest[end + 1..];
+        // Names are told apart by length first: most fields are none of these.
+        let Some(colon) = memchr(b':', line) else {
+            continue;
+        };
+        let (name, value) = (&line[..colon], &line[colon + 1..]);
+        match colon {
+            4 if name.eq_ignore_ascii_case(b"host") => fields.host = trim(value),
+            7 if name.eq_ignore_ascii_case(b"upgrade") => fields.upgrade = true,
+            10 if name.eq_ignore_ascii_case(b"user-agent") => fields.user_agent = trim(value),
+            14 if name.eq_ignore_ascii_case(b"content-length") => fields.length(trim(value)),
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => fields.encoding(trim(value)),
+            _ => {}
+        }
+    }
+    fields
+}
+
+// === impl Fields ===
+
+impl Fields<'_> {
+    /// A list of equal numbers is one number (RFC 9110 section 8.6).
+    fn length(&mut self, value: &[u8]) {
+        for item in value.split(|byte| *byte == b',') {
+            let parsed = std::str::from_utf8(trim(item))
+                .ok()
+                .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
+                .and_then(|text| text.parse().ok());
+            match (parsed, self.content_length) {
+                (None, _) => self.bad_length = true,
+                (Some(new), Some(old)) if new != old => self.bad_length = true,
+                (Some(new), _) => self.content_length = Some(new),
+            }
+        }
+    }
+
+    /// Only the last coding tells how the message ends.
+    fn encoding(&mut self, value: &[u8]) {
+        self.encoded = true;
+        let last = value
+            .rsplit(|byte| *byte == b',')
+            .map(trim)
+            .find(|item| !item.is_empty());
+        if let Some(last) = last {
+            self.chunked = last.eq_ignore_ascii_case(b"chunked");
+        }
+    }
+
+    fn request_body(&self) -> BodyLength {
+        match (self.encoded, self.chunked) {
+            (true, true) => BodyLength::Chunked,
+            // A request whose end cannot be told is to be refused (RFC 9112 section 6.3, 4).
+            (true, false) => BodyLength::Malformed,
+            _ if self.bad_length => BodyLength::Malformed,
+            _ => BodyLength::Fixed(self.content_length.unwrap_or(0)),
+        }
+    }
+
+    fn response_body(&self) -> BodyLength {
+        match (self.encoded, self.chunked) {
+            (true, true) => BodyLength::Chunked,
+            (true, false) => BodyLength::UntilClose,
+            _ if self.bad_length => BodyLength::Malformed,
+            _ => self
+                .content_length
+                .map_or(BodyLength::UntilClose, BodyLength::Fixed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

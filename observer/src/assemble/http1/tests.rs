@@ -1,0 +1,1 @@
+//! Tests of one HTTP/1 connection.

@@ -1,0 +1,244 @@
+//! The order of one direction's bytes: segments in, a stream with known holes out.
+
+use std::collections::BTreeMap;
+
+use crate::model::{event::Segment, time::Monotonic};
+
+/// Where a segment stands relative to the stream so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Right behind it, but for this many bytes that were there already.
+    Next {
+        /// Bytes of the segment to pass over.
+        trim: u64,
+    },
+    /// Ahead of it by this many bytes.
+    Ahead {
+        /// Bytes that are missing.
+        missing: u64,
+    },
+    /// All of it was there already.
+    Old,
+}
+
+/// A segment that waits for earlier bytes.
+#[derive(Clone, Debug)]
+pub struct Parked {
+    /// The segment's numbers.
+    pub time: Monotonic,
+    /// Position of its first byte.
+    pub position: u64,
+    /// TCP sequence number.
+    pub sequence: u32,
+    /// TCP acknowledgement number.
+    pub acknowledgement: u32,
+    /// Bytes it stands for.
+    pub length: u32,
+    /// Captured bytes.
+    pub bytes: Box<[u8]>,
+    /// It ends the stream.
+    pub fin: bool,
+    /// The kernel saw nothing missing before it: what is missing will not come later.
+    pub in_order: bool,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub struct Stream {
+    /// Position of the next byte; `None` until the stream is synchronised.
+    next: Option<u64>,
+    parked: BTreeMap<u64, Parked>,
+    parked_bytes: usize,
+}
+
+/// Bytes of early segments that are kept for one direction.
+const MAX_PARKED: usize = 256 << 10;
+/// Segments that are kept for one direction, however short.
+const MAX_PARKED_SEGMENTS: usize = 512;
+
+// === impl Stream ===
+
+impl Stream {
+    /// A stream whose first byte is known.
+    pub fn from_start() -> Self {
+        Self {
+            next: Some(0),
+            ..Self::default()
+        }
+    }
+
+    /// Position of the next byte.
+    pub fn next(&self) -> Option<u64> {
+        self.next
+    }
+
+    /// Starts, or starts again, at `position`; whatever waited is dropped.
+    pub fn start_at(&mut self, position: Option<u64>) {
+        self.next = position;
+        self.parked.clear();
+        self.parked_bytes = 0;
+    }
+
+    /// Where `length` bytes at `position` stand.
+    pub fn place(&self, position: u64, length: u32) -> Place {
+        let Some(next) = self.next else {
+            return Place::Old;
+        };
+        if position > next {
+            return Place::Ahead {
+                missing: position - next,
+            };
+        }
+        let trim = next - position;
+        if trim > u64::from(length) || trim == u64::from(length) && length > 0 {
+            return Place::Old;
+        }
+        Place::Next { trim }
+    }
+
+    /// Moves on by `count` bytes.
+    pub fn advance(&mut self, count: u64) {
+        if let Some(next) = &mut self.next {
+            *next += count;
+        }
+    }
+
+    /// Keeps an early segment; false when there is no room.
+    pub fn park(&mut self, segment: &Segment<'_>) -> bool {
+        if self.parked_bytes + segment.bytes.len() > MAX_PARKED
+            || self.parked.len() >= MAX_PARKED_SEGMENTS
+        {
+            return false;
+        }
+        // Of two segments at one place the longer has all that the shorter has, but for a FIN.
+        if let Some(old) = self.parked.get_mut(&segment.position)
+            && old.bytes.len() >= segment.bytes.len()
+        {
+            old.fin |= segment.fin && old.length == segment.length;
+            return true;
+        }
+        let parked = Parked {
+            time: segment.time,
+            position: segment.position,
+            sequence: segment.sequence,
+            acknowledgement: segment.acknowledgement,
+            length: segment.length,
+            bytes: segment.bytes.into(),
+            fin: segment.fin,
+            in_order: segment.in_order,
+        };
+        self.parked_bytes += parked.bytes.len();
+        if let Some(old) = self.parked.insert(segment.position, parked) {
+            self.parked_bytes -= old.bytes.len();
+        }
+        true
+    }
+
+    /// Takes the earliest parked segment that may go on the stream: it is next, or at most
+    /// `skippable` bytes ahead.
+    pub fn take_ready(&mut self, skippable: u64) -> Option<Parked> {
+        let next = self.next?;
+        let entry = self.parked.first_entry()?;
+        if *entry.key() > next.saturating_add(skippable) {
+            return None;
+        }
+        let parked = entry.remove();
+        self.parked_bytes -= parked.bytes.len();
+        Some(parked)
+    }
+
+    /// The earliest parked segment.
+    pub fn first_parked(&self) -> Option<&Parked> {
+        self.parked.values().next()
+    }
+}
+
+// === impl Parked ===
+
+impl Parked {
+    /// As a segment of `direction`.
+    pub fn segment(&self, direction: crate::model::connection::Direction) -> Segment<'_> {
+        Segment {
+            time: self.time,
+            direction,
+            position: self.position,
+            sequence: self.sequence,
+            acknowledgement: self.acknowledgement,
+            length: self.length,
+            bytes: &self.bytes,
+            fin: self.fin,
+            reset: false,
+            in_order: self.in_order,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::connection::Direction;
+
+    fn segment(position: u64, bytes: &[u8]) -> Segment<'_> {
+        Segment {
+            time: Monotonic(1),
+            direction: Direction::Ingress,
+            position,
+            sequence: 0,
+            acknowledgement: 0,
+            length: bytes.len() as u32,
+            bytes,
+            fin: false,
+            reset: false,
+            in_order: true,
+        }
+    }
+
+    #[test]
+    fn segments_are_placed() {
+        let mut stream = Stream::from_start();
+        stream.advance(10);
+        assert_eq!(stream.place(10, 5), Place::Next { trim: 0 });
+        assert_eq!(stream.place(8, 5), Place::Next { trim: 2 });
+        assert_eq!(stream.place(5, 5), Place::Old);
+        assert_eq!(stream.place(12, 5), Place::Ahead { missing: 2 });
+        assert_eq!(stream.place(10, 0), Place::Next { trim: 0 });
+        assert_eq!(
+            Stream::default().place(0, 5),
+            Place::Old,
+            "not synchronised"
+        );
+    }
+
+    #[test]
+    fn parked_segments_come_back_in_order() {
+        let mut stream = Stream::from_start();
+        assert!(stream.park(&segment(20, b"c")));
+        assert!(stream.park(&segment(10, b"bb")));
+        assert!(
+            stream.park(&segment(10, b"b")),
+            "a shorter copy changes nothing"
+        );
+        assert!(stream.take_ready(9).is_none());
+        assert_eq!(
+            stream.take_ready(10).map(|parked| parked.bytes.len()),
+            Some(2)
+        );
+        stream.advance(20);
+        assert_eq!(stream.take_ready(0).map(|parked| parked.position), Some(20));
+        assert_eq!(stream.parked_bytes, 0);
+    }
+
+    #[test]
+    fn parking_is_bounded() {
+        let mut stream = Stream::from_start();
+        let bytes = vec![0; 100 << 10];
+        assert!(stream.park(&segment(1, &bytes)));
+        assert!(stream.park(&segment(200_000, &bytes)));
+        assert!(!stream.park(&segment(400_000, &bytes)));
+        let mut stream = Stream::from_start();
+        let kept = (0..1000)
+            .filter(|index| stream.park(&segment(index * 2 + 1, b"x")))
+            .count();
+        assert_eq!(kept, MAX_PARKED_SEGMENTS);
+    }
+}

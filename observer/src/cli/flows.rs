@@ -1,0 +1,254 @@
+//! `observer flows`: calls and connections, the last ones or live.
+
+use std::io::{self, BufWriter, Write};
+
+use anyhow::Context;
+use serde_json::Value;
+
+use super::{
+    client,
+    terminal::{Cell, Colour, Columns, Style, bytes, duration, quiet},
+};
+
+/// What to show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// URL of the observer, as `http://127.0.0.1:9920`.
+    pub server: String,
+    /// Go on with flows as they happen.
+    pub follow: bool,
+    /// So many of the last flows; without it 100, or none when following.
+    pub last: Option<usize>,
+    /// How to print.
+    pub output: Output,
+    /// Which flows.
+    pub filters: Filters,
+}
+
+/// How flows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Output {
+    /// One short line each.
+    #[default]
+    Compact,
+    /// One long line each: also addresses, sizes, process.
+    Wide,
+    /// JSON lines, as the server sends them.
+    Json,
+}
+
+/// Conditions, all of which a flow must meet; the server checks and explains their form.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filters {
+    /// Service whose socket it is; `*` for any characters, commas between alternatives.
+    pub service: Option<String>,
+    /// Service or address of the other end.
+    pub peer: Option<String>,
+    /// Port at either end.
+    pub port: Option<String>,
+    /// `http` for calls, `tcp` for connections.
+    pub protocol: Option<String>,
+    /// Request method.
+    pub method: Option<String>,
+    /// Start of the path, or a pattern with `*`.
+    pub path: Option<String>,
+    /// Status, class (`5xx`) or range (`400-499`).
+    pub status: Option<String>,
+    /// Shortest duration, as `250ms`.
+    pub min_duration: Option<String>,
+}
+
+/// Prints flows until there are no more, or nobody reads them.
+pub fn run(options: Options) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    print(&options, Style::of_stdout(), &mut out)
+}
+
+/// As [`run`], to any writer.
+fn print(options: &Options, style: Style, out: &mut impl Write) -> anyhow::Result<()> {
+    let mut response = client::get(&options.server, &options.path(), options.follow)?;
+    let mut columns = Columns::default();
+    while let Some(line) = response.line().context("the observer stopped answering")? {
+        let text = match options.output {
+            Output::Json => line,
+            Output::Compact | Output::Wide => {
+                let flow: Value = serde_json::from_str(&line)
+                    .context("the answer is not a flow; is this the observer's port?")?;
+                columns.line(style, &cells(&flow, options.output == Output::Wide))
+            }
+        };
+        let mut written = writeln!(out, "{text}");
+        if options.follow {
+            written = written.and_then(|()| out.flush());
+        }
+        if !quiet(written)? {
+            return Ok(());
+        }
+    }
+    quiet(out.flush())?;
+    Ok(())
+}
+
+// === impl Options ===
+
+impl Options {
+    /// Path and query to ask for.
+    fn path(&self) -> String {
+        let mut path = format!("/api/v1/flows?follow={}", self.follow);
+        let last = self.last.map(|last| last.to_string());
+        let filters = &self.filters;
+        for (key, value) in [
+            ("last", &last),
+            ("service", &filters.service),
+            ("peer", &filters.peer),
+            ("port", &filters.port),
+            ("protocol", &filters.protocol),
+            ("method", &filters.method),
+            ("path", &filters.path),
+            ("status", &filters.status),
+            ("min_duration", &filters.min_duration),
+        ] {
+            if let Some(value) = value {
+                path.push_str(&format!("&{key}={}", client::encode(value)));
+            }
+        }
+        path
+    }
+}
+
+/// One flow as the cells of a line.
+fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key: &str| flow.get(key).and_then(Value::as_f64);
+    if text("kind") == "lost" {
+        let count = number("count").unwrap_or_default();
+        let text = format!("{count:.0} flows lost: this reader was too slow");
+        return vec![Cell::new(text, Colour::Yellow)];
+    }
+    // The date is that of today nearly always; JSON has all of it.
+    let time = text("time");
+    let time = if wide {
+        time
+    } else {
+        time.get(11..23).unwrap_or(time)
+    };
+    let server = text("side") == "server";
+    // The arrow points from the one who asked to the one who was asked.
+    let arrow = if server { "<-" } else { "->" };
+    let mut cells = vec![
+        Cell::new(time, Colour::Dim),
+        Cell::new(text("side"), Colour::Dim),
+        Cell::new(text("service"), Colour::Plain),
+        Cell::new(arrow, Colour::Dim),
+        Cell::new(text("peer"), Colour::Plain),
+    ];
+    let took = number("duration_seconds").map(duration).unwrap_or_default();
+    if text("kind") == "call" {
+        let status = number("status").map_or("-".to_owned(), |status| format!("{status:.0}"));
+        let colour = match (
+            flow.get("error").is_some_and(Value::is_string),
+            status.as_str(),
+        ) {
+            (true, _) => Colour::Red,
+            (false, status) if status.starts_with('2') => Colour::Green,
+            (false, _) => Colour::Yellow,
+        };
+        cells.push(Cell::right(status, colour));
+        cells.push(Cell::right(took, Colour::Plain));
+        cells.push(Cell::new(text("method"), Colour::Plain));
+        let query = flow.get("query").and_then(Value::as_bool) == Some(true);
+        let mut path = text("path").to_owned();
+        if query {
+            path.push_str("?...");
+        }
+        if text("outcome") != "complete" {
+            path.push_str(&format!("  {}", text("outcome")));
+        }
+        cells.push(Cell::new(path, Colour::Plain));
+    } else {
+        let event = text("event");
+        let colour = if event == "failed" {
+            Colour::Red
+        } else {
+            Colour::Dim
+        };
+        cells.push(Cell::right(event, colour));
+        cells.push(Cell::right(took, Colour::Plain));
+        cells.push(Cell::new("TCP", Colour::Dim));
+        let mut detail = match event {
+            "failed" => text("failure").to_owned(),
+            "closed" => format!("by {}", text("closed_by")),
+            _ => String::new(),
+        };
+        if flow.get("reset").and_then(Value::as_bool) == Some(true) {
+            detail.push_str(", reset");
+        }
+        if event == "closed" {
+            let size = |key| bytes(number(key).unwrap_or_default());
+            detail.push_str(&format!(
+                ", {} sent, {} received",
+                size("sent_bytes"),
+                size("received_bytes")
+            ));
+        }
+        cells.push(Cell::new(detail, Colour::Dim));
+    }
+    if wide {
+        cells.push(Cell::new(
+            format!("{} {} {}", text("local"), arrow, text("remote")),
+            Colour::Dim,
+        ));
+        cells.push(Cell::new(details(flow), Colour::Dim));
+    }
+    cells
+}
+
+/// The rest of a flow that a wide line shows, as `key=value`.
+fn details(flow: &Value) -> String {
+    const KEYS: [&str; 22] = [
+        "wire_local",
+        "wire_remote",
+        "version",
+        "authority",
+        "route",
+        "error",
+        "time_to_first_byte_seconds",
+        "request_head_bytes",
+        "request_body_bytes",
+        "response_head_bytes",
+        "response_body_bytes",
+        "connect_seconds",
+        "smoothed_rtt_seconds",
+        "minimum_rtt_seconds",
+        "retransmits",
+        "service_namespace",
+        "pid",
+        "command",
+        "container",
+        "unit",
+        "connection",
+        "ordinal",
+    ];
+    let mut out = Vec::new();
+    for key in KEYS {
+        let Some(value) = flow.get(key) else { continue };
+        let value = match value {
+            Value::Null => continue,
+            Value::String(text) if text.is_empty() => continue,
+            Value::String(text) if key == "container" => text.chars().take(12).collect(),
+            Value::String(text) => text.clone(),
+            Value::Number(number) if key.ends_with("_seconds") => {
+                duration(number.as_f64().unwrap_or_default())
+            }
+            other => other.to_string(),
+        };
+        out.push(format!(
+            "{}={value}",
+            key.strip_suffix("_seconds").unwrap_or(key)
+        ));
+    }
+    out.join(" ")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,248 @@
+//! Lines of flows, and the command against a real server with a pipeline driven by hand.
+
+use std::{sync::mpsc, thread};
+
+use super::*;
+use crate::{
+    aggregate::{Aggregator, fixture},
+    model::{
+        call::LinkEvent,
+        connection::{ConnectFailure, Role},
+        time::{Monotonic, WallOffset},
+        workload::Peer,
+    },
+    serve::{self, Hub, Pipeline, Query, Recent},
+    telemetry::health::Health,
+};
+
+/// Answers what is asked, as the pipeline does between two batches.
+fn answer(aggregator: &mut Aggregator, pipeline: &mut Pipeline) {
+    while let Some(query) = pipeline.query() {
+        match query {
+            Query::Snapshot(reply) => {
+                let _ = reply.send(aggregator.snapshot(Health::default(), Monotonic(9)));
+            }
+            Query::History {
+                last,
+                filter,
+                reply,
+            } => {
+                let history = aggregator.history();
+                let flows = history.last(last, |flow| filter.matches(flow));
+                let _ = reply.send(Recent {
+                    flows,
+                    sequence: history.sequence(),
+                });
+            }
+        }
+    }
+}
+
+/// A server with some flows; hands the aggregate out to publish more when `live` says so.
+fn server(live: mpsc::Receiver<u16>) -> (String, Hub) {
+    let offset = WallOffset {
+        nanoseconds: 1_700_000_000_000_000_000,
+    };
+    let (hub, mut pipeline) = serve::channel(serve::Config::default(), offset);
+    hub.set_unready(Vec::new());
+    let (ready, address) = mpsc::channel();
+    let served = hub.clone();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            ready.send(listener.local_addr().unwrap()).unwrap();
+            serve::run(listener, served, std::future::pending()).await;
+        });
+    });
+    thread::spawn(move || {
+        let mut aggregator = Aggregator::new(Default::default());
+        let peer = Peer::Local(fixture::workload("database"));
+        let client = fixture::link_with(2, "web", Role::Client, peer);
+        let failure = ConnectFailure::Refused;
+        let at = Monotonic(5 * fixture::SECOND);
+        let now = Monotonic(6 * fixture::SECOND);
+        for event in [
+            LinkEvent::Opened(fixture::link(1, "web")),
+            fixture::closed(&fixture::link(1, "web"), 2_000),
+            LinkEvent::Failed {
+                link: client,
+                at,
+                failure,
+            },
+        ] {
+            aggregator.link(&event, now);
+        }
+        for (path, status) in [("/", 200), ("/orders/7", 404), ("/pay", 500)] {
+            aggregator.call(&fixture::call("web", path, status), now);
+        }
+        loop {
+            pipeline.tick();
+            answer(&mut aggregator, &mut pipeline);
+            match live.recv_timeout(std::time::Duration::from_millis(1)) {
+                Ok(status) => {
+                    let call = fixture::call("web", "/live", status);
+                    pipeline.publish(aggregator.call(&call, now).unwrap());
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    });
+    (format!("http://{}", address.recv().unwrap()), hub)
+}
+
+fn printed(options: &Options) -> String {
+    let mut out = Vec::new();
+    print(options, Style::plain(), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn the_last_flows() {
+    let (_live, receiver) = mpsc::channel();
+    let (server, _hub) = server(receiver);
+    let options = Options {
+        server,
+        ..Options::default()
+    };
+    let expected = "\
+22:13:21.002  server  web  <-  192.0.2.7  opened    TCP  
+22:13:25.000  server  web  <-  192.0.2.7  closed  4.00s  TCP  by remote, 19.5KiB sent, 1.95KiB received
+22:13:25.000  client  web  ->  database   failed  4.00s  TCP  refused
+22:13:22.000  server  web  <-  192.0.2.7     200  10.0ms  GET  /?...
+22:13:22.000  server  web  <-  192.0.2.7     404  10.0ms  GET  /orders/7?...
+22:13:22.000  server  web  <-  192.0.2.7     500  10.0ms  GET  /pay?...
+";
+    assert_eq!(printed(&options), expected);
+
+    let filters = Filters {
+        path: Some("/orders/*".to_owned()),
+        status: Some("4xx,500".to_owned()),
+        ..Filters::default()
+    };
+    let filtered = Options {
+        filters,
+        ..options.clone()
+    };
+    assert_eq!(printed(&filtered).lines().count(), 1);
+
+    let json = Options {
+        output: Output::Json,
+        last: Some(2),
+        ..options.clone()
+    };
+    let paths: Vec<String> = printed(&json)
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["path"]
+                .as_str()
+                .unwrap()
+                .into()
+        })
+        .collect();
+    assert_eq!(paths, ["/orders/7", "/pay"]);
+
+    let wide = printed(&Options {
+        output: Output::Wide,
+        last: Some(1),
+        ..options.clone()
+    });
+    for part in [
+        "2023-11-14T22:13:22.000000000Z",
+        "10.0.0.1:8080 <- 192.0.2.7:40000",
+        "route=/pay error=500 time_to_first_byte=9.00ms",
+        "unit=web.service connection=0000000000000001 ordinal=3",
+    ] {
+        assert!(wide.contains(part), "no {part} in {wide}");
+    }
+
+    let filters = Filters {
+        port: Some("http".to_owned()),
+        ..Filters::default()
+    };
+    let wrong = Options { filters, ..options };
+    let error = print(&wrong, Style::plain(), &mut Vec::new()).unwrap_err();
+    let text = "answered 400: port=http: expected a port from 1 to 65535";
+    assert!(error.to_string().ends_with(text), "{error}");
+}
+
+/// Takes lines, and then breaks like a closed pipe.
+struct Pipe {
+    lines: usize,
+    taken: Vec<u8>,
+    sent: mpsc::Sender<()>,
+}
+
+impl Write for Pipe {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.lines == 0 {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        self.taken.extend_from_slice(bytes);
+        if bytes.ends_with(b"\n") {
+            self.lines -= 1;
+            self.sent.send(()).unwrap();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn following_shows_history_then_live_flows_once_and_ends_quietly() {
+    let (live, receiver) = mpsc::channel();
+    let (server, _hub) = server(receiver);
+    let filters = Filters {
+        protocol: Some("http".to_owned()),
+        ..Filters::default()
+    };
+    let output = Output::Json;
+    let options = Options {
+        server,
+        follow: true,
+        last: Some(1),
+        output,
+        filters,
+    };
+    let (sent, taken) = mpsc::channel();
+    let mut pipe = Pipe {
+        lines: 3,
+        taken: Vec::new(),
+        sent,
+    };
+    let printer = thread::spawn(move || {
+        print(&options, Style::plain(), &mut pipe).unwrap();
+        pipe.taken
+    });
+    taken.recv().unwrap();
+    // One at a time: each must arrive without another one pushing it.
+    for status in [201, 202] {
+        live.send(status).unwrap();
+        taken.recv().unwrap();
+    }
+    live.send(203).unwrap();
+    let text = String::from_utf8(printer.join().unwrap()).unwrap();
+    let statuses: Vec<u64> = text
+        .lines()
+        .map(|line| {
+            serde_json::from_str::<Value>(line).unwrap()["status"]
+                .as_u64()
+                .unwrap()
+        })
+        .collect();
+    assert_eq!(statuses, [500, 201, 202]);
+}
+
+#[test]
+fn lost_flows_are_said() {
+    let lost = serde_json::json!({"kind": "lost", "count": 12});
+    let line = Columns::default().line(Style::plain(), &cells(&lost, false));
+    assert_eq!(line, "12 flows lost: this reader was too slow");
+}

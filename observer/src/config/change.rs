@@ -1,0 +1,73 @@
+//! Which settings a running agent takes over, and which need a restart.
+
+use super::{Capture, Config, Flows, Ignore, Listen, Log, Metrics, Routes, ServiceRule};
+
+/// Keys that differ and need a restart.
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    // Taken apart in full, so that a new setting cannot be forgotten here.
+    let Config {
+        listen,
+        cgroup,
+        capture,
+        ignore,
+        services,
+        routes,
+        metrics,
+        flows,
+        log,
+    } = old;
+    let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
+    let Listen { address } = listen;
+    let Capture {
+        ring_bytes,
+        max_connections,
+    } = capture;
+    let Flows {
+        history,
+        sampling: _,
+    } = flows;
+    let Log { level } = log;
+    [
+        ("listen", *address != new.listen.address),
+        ("cgroup", *cgroup != new.cgroup),
+        ("capture.ring_bytes", *ring_bytes != new.capture.ring_bytes),
+        (
+            "capture.max_connections",
+            *max_connections != new.capture.max_connections,
+        ),
+        ("flows.history", *history != new.flows.history),
+        ("log.level", *level != new.log.level),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
+}
+
+/// `new`, but `old` in what needs a restart.
+pub(super) fn reloaded(old: &Config, new: Config) -> Config {
+    let Config {
+        listen: _,
+        cgroup: _,
+        capture: _,
+        ignore,
+        services,
+        routes,
+        metrics,
+        flows,
+        log: _,
+    } = new;
+    Config {
+        listen: old.listen,
+        cgroup: old.cgroup.clone(),
+        capture: old.capture,
+        ignore,
+        services,
+        routes,
+        metrics,
+        flows: Flows {
+            history: old.flows.history,
+            sampling: flows.sampling,
+        },
+        log: old.log,
+    }
+}

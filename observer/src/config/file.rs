@@ -1,0 +1,251 @@
+//! The configuration file: YAML with the place of every value, so that errors can name it.
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::{Config, ConfigError, ServiceMatch, ServiceRule, settings};
+
+/// Text of a scalar and where it is; numbers too, each setting reads its own text.
+type Value = Spanned<String>;
+
+/// The file as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    listen: Option<Value>,
+    cgroup: Option<Value>,
+    capture: CaptureSection,
+    ignore: IgnoreSection,
+    services: Vec<Spanned<ServiceEntry>>,
+    routes: RoutesSection,
+    metrics: MetricsSection,
+    flows: FlowsSection,
+    log: LogSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct CaptureSection {
+    ring_bytes: Option<Value>,
+    max_connections: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct IgnoreSection {
+    ports: Vec<Value>,
+    cgroups: Vec<Value>,
+    services: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceEntry {
+    #[serde(rename = "match")]
+    matches: MatchSection,
+    name: Value,
+    namespace: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MatchSection {
+    executable: Option<Value>,
+    command: Option<Value>,
+    cgroup: Option<Value>,
+    port: Option<Value>,
+    arguments: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RoutesSection {
+    patterns: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MetricsSection {
+    series_budget: Option<Value>,
+    idle_expiry: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FlowsSection {
+    history: Option<Value>,
+    sampling: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct LogSection {
+    level: Option<Value>,
+}
+
+/// Sets what the file `name` with content `text` sets.
+pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), ConfigError> {
+    // A file of nothing but comments is a file that sets nothing.
+    if text
+        .lines()
+        .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+    {
+        return Ok(());
+    }
+    let file: File = serde_saphyr::from_str(text).map_err(|error| unreadable(name, &error))?;
+    let File {
+        listen,
+        cgroup,
+        capture,
+        ignore,
+        services,
+        routes,
+        metrics,
+        flows,
+        log,
+    } = file;
+    let single = [
+        (settings::LISTEN, listen),
+        (settings::CGROUP, cgroup),
+        (settings::RING_BYTES, capture.ring_bytes),
+        (settings::MAX_CONNECTIONS, capture.max_connections),
+        (settings::SERIES_BUDGET, metrics.series_budget),
+        (settings::IDLE_EXPIRY, metrics.idle_expiry),
+        (settings::HISTORY, flows.history),
+        (settings::SAMPLING, flows.sampling),
+        (settings::LOG_LEVEL, log.level),
+    ];
+    for (setting, value) in single {
+        if let Some(value) = value {
+            setting.apply(config, &value.value, || place(name, &value))?;
+        }
+    }
+    let IgnoreSection {
+        ports,
+        cgroups,
+        services: ignored,
+    } = ignore;
+    let key = settings::IGNORE_PORTS.key;
+    for value in &ports {
+        check(name, key, value, settings::port)?;
+    }
+    if let Some(first) = ports.first() {
+        let all: Vec<&str> = ports.iter().map(|value| value.value.as_str()).collect();
+        settings::IGNORE_PORTS.apply(config, &all.join(","), || place(name, first))?;
+    }
+    config.ignore.cgroups = list(name, settings::IGNORE_CGROUPS.key, &cgroups, settings::glob)?;
+    config.ignore.services = list(
+        name,
+        settings::IGNORE_SERVICES.key,
+        &ignored,
+        settings::glob,
+    )?;
+    config.routes.patterns = list(name, "routes.patterns", &routes.patterns, settings::route)?;
+    config.services = services
+        .into_iter()
+        .map(|entry| service(name, entry))
+        .collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+/// A rule with all its patterns checked.
+fn service(name: &str, entry: Spanned<ServiceEntry>) -> Result<ServiceRule, ConfigError> {
+    let here = place(name, &entry);
+    let ServiceEntry {
+        matches,
+        name: service,
+        namespace,
+    } = entry.value;
+    let MatchSection {
+        executable,
+        command,
+        cgroup,
+        port,
+        arguments,
+    } = matches;
+    let glob = |key, value: Option<Value>| {
+        value
+            .map(|value| check(name, key, &value, settings::glob))
+            .transpose()
+    };
+    let matches = ServiceMatch {
+        executable: glob("services.match.executable", executable)?,
+        command: glob("services.match.command", command)?,
+        cgroup: glob("services.match.cgroup", cgroup)?,
+        port: port
+            .map(|value| check(name, "services.match.port", &value, settings::port))
+            .transpose()?,
+        arguments: glob("services.match.arguments", arguments)?,
+    };
+    if matches == ServiceMatch::default() {
+        return Err(ConfigError {
+            place: here,
+            key: "services.match".to_owned(),
+            problem: "has no condition: give executable, command, cgroup, port or arguments"
+                .to_owned(),
+        });
+    }
+    Ok(ServiceRule {
+        matches,
+        name: check(name, "services.name", &service, not_empty)?,
+        namespace: namespace
+            .map(|value| check(name, "services.namespace", &value, not_empty))
+            .transpose()?
+            .unwrap_or_default(),
+    })
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        Err("is empty".to_owned())
+    } else {
+        Ok(text.trim().to_owned())
+    }
+}
+
+fn list<T>(
+    name: &str,
+    key: &str,
+    values: &[Value],
+    item: fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, ConfigError> {
+    values
+        .iter()
+        .map(|value| check(name, key, value, item))
+        .collect()
+}
+
+fn check<T>(
+    name: &str,
+    key: &str,
+    value: &Value,
+    item: fn(&str) -> Result<T, String>,
+) -> Result<T, ConfigError> {
+    item(&value.value).map_err(|problem| ConfigError {
+        place: place(name, value),
+        key: key.to_owned(),
+        problem,
+    })
+}
+
+fn place<T>(name: &str, value: &Spanned<T>) -> String {
+    format!(
+        "{name}:{}:{}",
+        value.referenced.line(),
+        value.referenced.column()
+    )
+}
+
+/// A file that is not YAML, or not of the right shape. The message of the parser names the key.
+fn unreadable(name: &str, error: &serde_saphyr::Error) -> ConfigError {
+    let place = match error.location() {
+        Some(location) => format!("{name}:{}:{}", location.line(), location.column()),
+        None => name.to_owned(),
+    };
+    let message = error.without_snippet().to_string();
+    ConfigError {
+        place,
+        key: String::new(),
+        problem: message,
+    }
+}

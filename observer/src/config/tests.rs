@@ -1,0 +1,332 @@
+//! Tests of the configuration: every layer, every error with its place, every reload.
+
+use super::*;
+
+const REFERENCE: &str = include_str!("../../../deploy/observer.yaml");
+
+fn nothing(_: &str) -> Option<String> {
+    None
+}
+
+fn parsed(text: &str) -> Config {
+    Config::parse("observer.yaml", text).unwrap()
+}
+
+/// The whole message for a file that must be refused.
+fn refused(text: &str) -> String {
+    Config::parse("observer.yaml", text)
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let config = Config::load(None, &Flags::default(), &nothing).unwrap();
+    assert_eq!(config, Config::default());
+    assert_eq!(config.listen.address.to_string(), "127.0.0.1:9920");
+    assert_eq!(parsed(""), Config::default());
+    assert_eq!(parsed("# nothing\n\n  # at all\n"), Config::default());
+}
+
+#[test]
+fn the_reference_file_sets_every_default_as_it_is() {
+    assert_eq!(
+        Config::parse("observer.yaml", REFERENCE).unwrap(),
+        Config::default()
+    );
+}
+
+#[test]
+fn the_examples_of_the_reference_file_are_valid_too() {
+    // Examples are the comment lines that start with `#|`.
+    let text: String = REFERENCE
+        .lines()
+        .map(|line| line.replacen("#|", "", 1))
+        // The empty value that an example replaces.
+        .map(|line| if line.ends_with(": []") { line.replace(" []", "") } else { line } + "\n")
+        .collect();
+    let config = Config::parse("observer.yaml", &text).unwrap();
+    assert!(config.cgroup.is_some());
+    assert!(!config.ignore.ports.is_empty());
+    assert!(!config.ignore.cgroups.is_empty());
+    assert!(!config.ignore.services.is_empty());
+    assert!(!config.routes.patterns.is_empty());
+    assert!(config.services.len() >= 2);
+}
+
+#[test]
+fn the_reference_file_names_every_variable() {
+    for setting in settings::ALL {
+        let name = setting.variable();
+        assert!(
+            REFERENCE.contains(&name),
+            "{name} is not in deploy/observer.yaml"
+        );
+    }
+}
+
+#[test]
+fn a_whole_file() {
+    let config = parsed(
+        "listen: \"[::1]:80\"\n\
+         cgroup: /sys/fs/cgroup/system.slice\n\
+         capture: {ring_bytes: 1MiB, max_connections: 10}\n\
+         ignore:\n  ports: [22, 9920, 22]\n  cgroups: [/a/*]\n  services: [sshd]\n\
+         services:\n\
+         - match: {executable: /usr/bin/python3*, arguments: '*shop.py*', port: 8080}\n  \
+           name: shop\n  namespace: store\n\
+         routes: {patterns: ['/users/{id}']}\n\
+         metrics: {series_budget: 5, idle_expiry: 1m}\n\
+         flows: {history: 0, sampling: 0.25}\n\
+         log: {level: debug}\n",
+    );
+    assert_eq!(
+        config,
+        Config {
+            listen: Listen {
+                address: "[::1]:80".parse().unwrap()
+            },
+            cgroup: Some("/sys/fs/cgroup/system.slice".into()),
+            capture: Capture {
+                ring_bytes: 1 << 20,
+                max_connections: 10
+            },
+            ignore: Ignore {
+                ports: vec![22, 9920],
+                cgroups: vec![Glob::new("/a/*")],
+                services: vec![Glob::new("sshd")],
+            },
+            services: vec![ServiceRule {
+                matches: ServiceMatch {
+                    executable: Some(Glob::new("/usr/bin/python3*")),
+                    arguments: Some(Glob::new("*shop.py*")),
+                    port: Some(8080),
+                    ..ServiceMatch::default()
+                },
+                name: "shop".to_owned(),
+                namespace: "store".to_owned(),
+            }],
+            routes: Routes {
+                patterns: vec!["/users/{id}".to_owned()]
+            },
+            metrics: Metrics {
+                series_budget: 5,
+                idle_expiry: Duration::from_secs(60)
+            },
+            flows: Flows {
+                history: 0,
+                sampling: 0.25
+            },
+            log: Log {
+                level: LogLevel::Debug
+            },
+        }
+    );
+}
+
+#[test]
+fn file_then_flags_then_environment() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("observer.yaml");
+    std::fs::write(
+        &path,
+        "listen: 127.0.0.1:1\nlog: {level: error}\nflows: {sampling: 0.1}\n",
+    )
+    .unwrap();
+    let flags = Flags {
+        listen: Some("127.0.0.1:2".parse().unwrap()),
+        log_level: Some(LogLevel::Warn),
+        ..Flags::default()
+    };
+    let environment = |name: &str| match name {
+        "OBSERVER_LISTEN" => Some("127.0.0.1:3".to_owned()),
+        "OBSERVER_CAPTURE_RING_BYTES" => Some("128KiB".to_owned()),
+        "OBSERVER_IGNORE_PORTS" => Some("22, 53".to_owned()),
+        "OBSERVER_CGROUP" => Some(String::new()),
+        _ => None,
+    };
+    let config = Config::load(Some(&path), &flags, &environment).unwrap();
+    assert_eq!(
+        config.listen.address.port(),
+        3,
+        "the environment is strongest"
+    );
+    assert_eq!(
+        config.log.level,
+        LogLevel::Warn,
+        "a flag is stronger than the file"
+    );
+    assert_eq!(
+        config.flows.sampling, 0.1,
+        "the file is stronger than the default"
+    );
+    assert_eq!(config.capture.ring_bytes, 128 << 10);
+    assert_eq!(config.ignore.ports, [22, 53]);
+    assert_eq!(config.cgroup, None, "an empty variable is not set");
+}
+
+#[test]
+fn errors_name_key_and_place() {
+    let cases = [
+        ("listen: nowhere\n", "observer.yaml:1:9: listen: "),
+        (
+            "capture:\n  ring_bytes: 1000\n",
+            "observer.yaml:2:15: capture.ring_bytes: ",
+        ),
+        (
+            "capture:\n  max_connections: 0\n",
+            "observer.yaml:2:20: capture.max_connections: ",
+        ),
+        (
+            "ignore:\n  ports: [80, 70000]\n",
+            "observer.yaml:2:15: ignore.ports: \"70000\"",
+        ),
+        (
+            "flows:\n  sampling: 2\n",
+            "observer.yaml:2:13: flows.sampling: ",
+        ),
+        (
+            "flows:\n  sampling: .nan\n",
+            "observer.yaml:2:13: flows.sampling: ",
+        ),
+        (
+            "metrics:\n  idle_expiry: 15\n",
+            "observer.yaml:2:16: metrics.idle_expiry: ",
+        ),
+        ("log:\n  level: loud\n", "observer.yaml:2:10: log.level: "),
+        (
+            "routes:\n  patterns:\n  - users\n",
+            "observer.yaml:3:5: routes.patterns: ",
+        ),
+        (
+            "routes:\n  patterns:\n  - /a{b}\n",
+            "observer.yaml:3:5: routes.patterns: ",
+        ),
+        (
+            "services:\n- match: {}\n  name: a\n",
+            "observer.yaml:2:3: services.match: ",
+        ),
+        (
+            "services:\n- match: {port: x}\n  name: a\n",
+            "observer.yaml:2:17: services.match.port: ",
+        ),
+        (
+            "services:\n- match: {port: 1}\n  name: ''\n",
+            "observer.yaml:3:9: services.name: ",
+        ),
+    ];
+    for (text, expected) in cases {
+        let message = refused(text);
+        assert!(message.starts_with(expected), "{text:?} gave {message:?}");
+    }
+}
+
+#[test]
+fn unknown_keys_and_wrong_shapes_are_errors_with_a_place() {
+    let cases = [
+        ("listn: 127.0.0.1:1\n", "observer.yaml:1:1", "listn"),
+        (
+            "capture:\n  ring_byte: 1\n",
+            "observer.yaml:2:3",
+            "ring_byte",
+        ),
+        ("ignore:\n  ports: 80\n", "observer.yaml:2:10", "sequence"),
+        (
+            "services:\n- match: {port: 1}\n",
+            "observer.yaml:2:3",
+            "name",
+        ),
+        ("listen: a\nlisten: b\n", "observer.yaml:2:1", "listen"),
+        ("listen: [\n", "observer.yaml:", ""),
+    ];
+    for (text, place, word) in cases {
+        let message = refused(text);
+        assert!(message.starts_with(place), "{text:?} gave {message:?}");
+        assert!(message.contains(word), "{text:?} gave {message:?}");
+        assert_eq!(message.lines().count(), 1, "{message:?}");
+    }
+}
+
+#[test]
+fn flags_and_variables_are_named_in_errors() {
+    let environment = |name: &str| (name == "OBSERVER_FLOWS_SAMPLING").then(|| "often".to_owned());
+    let error = Config::load(None, &Flags::default(), &environment)
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("environment variable OBSERVER_FLOWS_SAMPLING: flows.sampling: "));
+
+    let flags = Flags {
+        sampling: Some(1.5),
+        ..Flags::default()
+    };
+    let error = Config::load(None, &flags, &nothing)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("flag --sampling: flows.sampling: "),
+        "{error}"
+    );
+
+    let flags = Flags {
+        ignore_ports: (1..=33).collect(),
+        ..Flags::default()
+    };
+    let error = Config::load(None, &flags, &nothing)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("flag --ignore-port: ignore.ports: 33 ports"),
+        "{error}"
+    );
+
+    let flags = Flags {
+        cgroup: Some("relative".into()),
+        ..Flags::default()
+    };
+    let error = Config::load(None, &flags, &nothing)
+        .unwrap_err()
+        .to_string();
+    assert!(error.starts_with("flag --cgroup: cgroup: "), "{error}");
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let path = Path::new("no-such-file.yaml");
+    let error = Config::load(Some(path), &Flags::default(), &nothing).unwrap_err();
+    assert_eq!(error.place, "no-such-file.yaml");
+}
+
+#[test]
+fn a_reload_takes_over_what_it_can_and_names_the_rest() {
+    let old = Config::default();
+    let reloadable = parsed(
+        "ignore: {ports: [22]}\nservices: [{match: {port: 1}, name: a}]\n\
+         routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n",
+    );
+    assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);
+    assert_eq!(old.reloaded(reloadable.clone()), reloadable);
+
+    let fixed = parsed(
+        "listen: 127.0.0.1:1\ncgroup: /a\ncapture: {ring_bytes: 64KiB, max_connections: 1}\n\
+         flows: {history: 1, sampling: 0.5}\nlog: {level: debug}\n",
+    );
+    assert_eq!(
+        old.reloadable_difference(&fixed),
+        [
+            "listen",
+            "cgroup",
+            "capture.ring_bytes",
+            "capture.max_connections",
+            "flows.history",
+            "log.level"
+        ]
+    );
+    let expected = Config {
+        flows: Flows {
+            sampling: 0.5,
+            ..old.flows
+        },
+        ..old.clone()
+    };
+    assert_eq!(old.reloaded(fixed), expected);
+}

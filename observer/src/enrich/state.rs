@@ -1,0 +1,90 @@
+//! What is remembered of one connection.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use crate::model::{
+    call::Link,
+    connection::{Connection, Owner, Role},
+    exchange::{Exchange, RequestHead},
+    time::Monotonic,
+    workload::{Peer, Workload},
+};
+
+use super::routes::{self, Routes, ServiceIndex};
+
+/// What is remembered of a connection.
+#[derive(Debug)]
+pub(super) struct State {
+    pub(super) link: Arc<Link>,
+    /// Whose budget of routes it uses.
+    pub(super) service: ServiceIndex,
+    /// The last request head, its route, and the epoch in which that was found. Equal heads are
+    /// shared, so the pointer tells.
+    pub(super) recent: Option<(Arc<RequestHead>, Arc<str>, u32)>,
+    /// When something was last heard of it.
+    pub(super) active: Monotonic,
+    /// Its opening was not seen.
+    pub(super) placeholder: bool,
+    pub(super) closed: bool,
+}
+
+/// Address of both ends of a connection whose opening was not seen.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// The link of an exchange whose connection was not seen to open.
+pub(super) fn placeholder(exchange: &Exchange, unknown: &Arc<Workload>) -> Link {
+    let connection = Connection {
+        id: exchange.connection,
+        role: exchange.role,
+        local: NOWHERE,
+        remote: NOWHERE,
+        wire: None,
+        owner: Owner::default(),
+        started: exchange.sent.first,
+        established: None,
+        sequences: None,
+        pre_existing: false,
+    };
+    Link {
+        connection,
+        workload: unknown.clone(),
+        peer: Peer::Address(NOWHERE.ip()),
+    }
+}
+
+/// A connection as told at its end, with what only earlier reports said.
+pub(super) fn newest(before: &Connection, mut now: Connection) -> Connection {
+    if now.role == Role::Unknown {
+        now.role = before.role;
+    }
+    if now.owner.pid == 0 && before.owner.pid != 0 {
+        now.owner = before.owner.clone();
+    }
+    now.wire = now.wire.or(before.wire);
+    now.sequences = now.sequences.or(before.sequences);
+    now.established = now.established.or(before.established);
+    now
+}
+
+// === impl State ===
+
+impl State {
+    /// The route of a request, by the budget of the connection's service.
+    pub(super) fn route(&mut self, routes: &mut Routes, head: &Arc<RequestHead>) -> Arc<str> {
+        match &self.recent {
+            Some((known, route, epoch)) if Arc::ptr_eq(known, head) && *epoch == routes.epoch() => {
+                route.clone()
+            }
+            _ => {
+                let route = routes.route(self.service, &head.path, head.truncated);
+                // Each call that gets the overflow route is counted there.
+                let overflow = &*route == routes::OVERFLOW;
+                self.recent = (!overflow).then(|| (head.clone(), route.clone(), routes.epoch()));
+                route
+            }
+        }
+    }
+}

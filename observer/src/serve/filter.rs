@@ -1,0 +1,380 @@
+//! Which flows somebody wants to see.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::{
+    aggregate::history::{Flow, FlowEvent},
+    model::{
+        call::{Call, Link, LinkEvent},
+        workload::Peer,
+    },
+};
+
+/// All conditions that a flow must meet. Each is a list of alternatives; an empty list is none.
+///
+/// Method, path and status are of calls only: with one of them no connection matches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFilter {
+    /// Service whose socket it is; `*` stands for any characters.
+    service: Vec<String>,
+    /// Service or address of the other end; `*` stands for any characters.
+    peer: Vec<String>,
+    /// Port at either end, dialled or on the wire.
+    port: Vec<u16>,
+    /// Calls, connections.
+    protocol: Vec<Protocol>,
+    /// Method, in any case.
+    method: Vec<String>,
+    /// Start of the path, or the whole path if it has a `*`.
+    path: Vec<String>,
+    /// Lowest and highest status.
+    status: Vec<(u16, u16)>,
+    /// Shortest duration; connections have one when they are closed.
+    min_duration: Option<Duration>,
+}
+
+/// A parameter that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{key}={value}: expected {expected}")]
+pub struct InvalidFilter {
+    /// The parameter.
+    pub key: &'static str,
+    /// What was given.
+    pub value: String,
+    /// What is accepted.
+    pub expected: &'static str,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Http,
+    Tcp,
+}
+
+/// Most bytes of a parameter.
+const LONGEST: usize = 1_024;
+
+// === impl FlowFilter ===
+
+impl FlowFilter {
+    /// Names of all parameters.
+    pub const KEYS: [&str; 8] = [
+        "service",
+        "peer",
+        "port",
+        "protocol",
+        "method",
+        "path",
+        "status",
+        "min_duration",
+    ];
+
+    /// Adds the condition `key`, if there is such a one; a comma separates alternatives.
+    pub fn parse(&mut self, key: &str, value: &str) -> Result<bool, InvalidFilter> {
+        let Some(key) = Self::KEYS.into_iter().find(|known| *known == key) else {
+            return Ok(false);
+        };
+        let invalid = |value: &str, expected| InvalidFilter {
+            key,
+            value: value.to_owned(),
+            expected,
+        };
+        if value.len() > LONGEST {
+            return Err(invalid("(too long)", "at most 1024 bytes"));
+        }
+        for part in value.split(',').map(str::trim) {
+            if part.is_empty() {
+                return Err(invalid(value, "a value, or several separated by commas"));
+            }
+            match key {
+                "service" => self.service.push(part.to_owned()),
+                "peer" => self.peer.push(part.to_owned()),
+                "method" => self.method.push(part.to_ascii_uppercase()),
+                "path" => self.path.push(part.to_owned()),
+                "port" => match part.parse() {
+                    Ok(port) if port > 0 => self.port.push(port),
+                    _ => return Err(invalid(part, "a port from 1 to 65535")),
+                },
+                "protocol" => self.protocol.push(match part {
+                    "http" => Protocol::Http,
+                    "tcp" => Protocol::Tcp,
+                    _ => return Err(invalid(part, "http (calls) or tcp (connections)")),
+                }),
+                "status" => self.status.push(parse_status(part).ok_or_else(|| {
+                    invalid(
+                        part,
+                        "a status as 404, a class as 5xx or a range as 400-499",
+                    )
+                })?),
+                _ => {
+                    self.min_duration = Some(parse_duration(part).ok_or_else(|| {
+                        invalid(part, "a number with its unit: us, ms, s or m, as 250ms")
+                    })?);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// `flow` meets all conditions.
+    pub fn matches(&self, flow: &Flow) -> bool {
+        match &flow.event {
+            FlowEvent::Call(call) => self.call(call),
+            FlowEvent::Link(event) => self.event(event),
+        }
+    }
+
+    fn call(&self, call: &Call) -> bool {
+        let exchange = &call.exchange;
+        let head = &exchange.request;
+        let status = exchange.status.unwrap_or_default();
+        any(&self.protocol, |protocol| *protocol == Protocol::Http)
+            && any(&self.status, |(lowest, highest)| {
+                (*lowest..=*highest).contains(&status)
+            })
+            && any(&self.method, |method| {
+                head.method.eq_ignore_ascii_case(method)
+            })
+            && self
+                .min_duration
+                .is_none_or(|least| exchange.duration() >= least)
+            && any(&self.path, |path| match path.contains('*') {
+                true => glob(path, &head.path),
+                false => head.path.starts_with(path.as_str()),
+            })
+            && self.link(&call.link)
+    }
+
+    fn event(&self, event: &LinkEvent) -> bool {
+        let only_calls =
+            !(self.method.is_empty() && self.path.is_empty() && self.status.is_empty());
+        let (link, end) = match event {
+            LinkEvent::Opened(link) => (link, None),
+            LinkEvent::Progress { .. } => return false,
+            LinkEvent::Closed { link, at, .. } | LinkEvent::Failed { link, at, .. } => {
+                (link, Some(*at))
+            }
+        };
+        let duration = end.map(|end| {
+            end.since(
+                link.connection
+                    .established
+                    .unwrap_or(link.connection.started),
+            )
+        });
+        !only_calls
+            && any(&self.protocol, |protocol| *protocol == Protocol::Tcp)
+            && self
+                .min_duration
+                .is_none_or(|least| duration.is_some_and(|own| own >= least))
+            && self.link(link)
+    }
+
+    fn link(&self, link: &Link) -> bool {
+        let connection = &link.connection;
+        let port = |wanted: &u16| {
+            let is = |address: SocketAddr| address.port() == *wanted;
+            is(connection.local)
+                || is(connection.remote)
+                || connection
+                    .wire
+                    .is_some_and(|(local, remote)| is(local) || is(remote))
+        };
+        any(&self.port, port)
+            && any(&self.service, |service| {
+                glob(service, &link.workload.service)
+            })
+            && (self.peer.is_empty() || self.peer(link))
+    }
+
+    fn peer(&self, link: &Link) -> bool {
+        let address = link.connection.remote;
+        let (ip, address) = (address.ip().to_string(), address.to_string());
+        let name = match &link.peer {
+            Peer::Local(workload) => Some(&*workload.service),
+            Peer::Address(_) => None,
+        };
+        let matches = |pattern: &String| {
+            glob(pattern, &ip)
+                || glob(pattern, &address)
+                || name.is_some_and(|name| glob(pattern, name))
+        };
+        self.peer.iter().any(matches)
+    }
+}
+
+fn any<T>(alternatives: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+    alternatives.is_empty() || alternatives.iter().any(matches)
+}
+
+/// `text` is `pattern`, in which every `*` stands for any characters.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        match rest.find(part) {
+            Some(start) => rest = rest.get(start + part.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}
+
+fn parse_status(text: &str) -> Option<(u16, u16)> {
+    let status = |text: &str| {
+        let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse()
+            .ok()
+            .filter(|status| digits && (100..=999).contains(status))
+    };
+    if let Some(class) = text.strip_suffix("xx") {
+        let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
+        return Some((class * 100, class * 100 + 99));
+    }
+    match text.split_once('-') {
+        Some((lowest, highest)) => {
+            let range = (status(lowest)?, status(highest)?);
+            (range.0 <= range.1).then_some(range)
+        }
+        None => status(text).map(|status| (status, status)),
+    }
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|character: char| !(character.is_ascii_digit() || character == '.'))?;
+    let (number, unit) = text.split_at_checked(digits)?;
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return None,
+    };
+    let number: f64 = number.parse().ok()?;
+    Duration::try_from_secs_f64(number * scale).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::aggregate::fixture;
+
+    fn filter(query: &str) -> Result<FlowFilter, InvalidFilter> {
+        let mut filter = FlowFilter::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap();
+            assert!(filter.parse(key, value)?, "{key}");
+        }
+        Ok(filter)
+    }
+
+    fn flow(event: FlowEvent) -> Flow {
+        Flow { sequence: 1, event }
+    }
+
+    #[test]
+    fn calls() {
+        // GET /orders/7, 404, 10 ms, service web at 10.0.0.1:8080, peer 192.0.2.7:40000.
+        let call = flow(FlowEvent::Call(fixture::call("web", "/orders/7", 404)));
+        let check = |query: &str, expected: bool| {
+            assert_eq!(filter(query).unwrap().matches(&call), expected, "{query}");
+        };
+        check("", true);
+        check("service=web", true);
+        check("service=we", false);
+        check("service=w*,api", true);
+        check("peer=192.0.2.7", true);
+        check("peer=192.0.2.*", true);
+        check("peer=192.0.2.7:40000", true);
+        check("peer=web", false);
+        check("port=8080", true);
+        check("port=40000", true);
+        check("port=80", false);
+        check("protocol=http", true);
+        check("protocol=tcp", false);
+        check("method=get", true);
+        check("method=POST,PUT", false);
+        check("path=/orders", true);
+        check("path=/orders/*", true);
+        check("path=/*/8", false);
+        check("path=orders", false);
+        check("status=404", true);
+        check("status=4xx", true);
+        check("status=500-599,200", false);
+        check("min_duration=10ms", true);
+        check("min_duration=10.5ms", false);
+        check("min_duration=9000us&status=404&method=GET", true);
+        check("min_duration=9000us&status=200&method=GET", false);
+    }
+
+    #[test]
+    fn connections() {
+        // Open for 3.998 seconds.
+        let closed = flow(FlowEvent::Link(fixture::closed(
+            &fixture::link(1, "web"),
+            10,
+        )));
+        let check = |query: &str, expected: bool| {
+            assert_eq!(filter(query).unwrap().matches(&closed), expected, "{query}");
+        };
+        check("", true);
+        check("protocol=tcp", true);
+        check("protocol=http", false);
+        check("status=404", false);
+        check("method=GET", false);
+        check("path=/", false);
+        check("min_duration=3s", true);
+        check("min_duration=0.1m", false);
+        check("service=web&port=8080", true);
+    }
+
+    #[test]
+    fn errors_name_the_key_and_the_accepted_form() {
+        for query in [
+            "port=0",
+            "port=http",
+            "port=65536",
+            "protocol=grpc",
+            "status=99",
+            "status=6xx",
+            "status=+40",
+            "status=500-400",
+            "status=",
+            "min_duration=5",
+            "min_duration=ms",
+            "min_duration=1.2.3s",
+            "service=a,,b",
+        ] {
+            let error = filter(query).unwrap_err();
+            let (key, _) = query.split_once('=').unwrap();
+            assert_eq!(error.key, key);
+            assert!(error.to_string().starts_with(&format!("{key}=")), "{error}");
+            assert!(error.to_string().contains("expected"), "{error}");
+        }
+        assert!(filter(&format!("path={}", "x".repeat(2_000))).is_err());
+        assert_eq!(FlowFilter::default().parse("colour", "red"), Ok(false));
+    }
+
+    #[test]
+    fn globs() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("a*", "a", true),
+            ("a*a", "a", false),
+            ("*b*", "abc", true),
+            ("a*b*c", "aXbYc", true),
+            ("a*b*c", "acb", false),
+            ("*ab", "aab", true),
+            ("", "", true),
+            ("", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+}

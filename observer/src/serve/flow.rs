@@ -1,0 +1,510 @@
+//! Flows as JSON: the one place that documents and makes the lines of `/api/v1/flows`.
+//!
+//! Every line is one flat object with a `kind`: `call` ([`CallLine`]), `connection`
+//! ([`ConnectionLine`]), or `lost` ([`LostLine`]). All keys are always there, `null` where
+//! nothing is known; keys may be added. Times are RFC 3339, UTC, with nanoseconds; durations are
+//! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
+//! header fields other than those named here are never kept.
+
+use std::net::SocketAddr;
+
+use serde::{Serialize, Serializer};
+
+use crate::{
+    aggregate::history::{Flow, FlowEvent},
+    model::{
+        call::{Call, Link, LinkEvent},
+        connection::{Role, Transfer},
+        time::{Monotonic, WallOffset},
+        workload::{Peer, Runtime},
+    },
+};
+
+/// One HTTP request with its response.
+#[derive(Clone, Debug, Serialize)]
+pub struct CallLine<'a> {
+    /// `call`.
+    pub kind: &'static str,
+    /// When the first byte of the request passed the socket.
+    pub time: String,
+    /// Which end was observed: `server` or `client`.
+    pub side: &'static str,
+    /// `http`.
+    pub protocol: &'static str,
+    /// `1.0` or `1.1`, of the request.
+    pub version: &'static str,
+    /// Whose socket it is, and who is at the other end.
+    #[serde(flatten)]
+    pub who: Who<'a>,
+    /// Request method as sent.
+    pub method: &'a str,
+    /// Path of the target without its query.
+    pub path: &'a str,
+    /// Template of the path.
+    pub route: &'a str,
+    /// A query followed the path.
+    pub query: bool,
+    /// `Host`, or the authority of the target.
+    pub authority: &'a str,
+    /// `User-Agent`.
+    pub user_agent: &'a str,
+    /// Status of the final response; `null` when there was none.
+    pub status: Option<u16>,
+    /// `complete`, `tunnel`, `client_aborted`, `server_aborted`, `aborted`, `lost`, `malformed`.
+    pub outcome: &'static str,
+    /// `error.type`; `null` when the call did not fail.
+    pub error: Option<&'static str>,
+    /// First byte of the request to last of the response, seconds.
+    pub duration_seconds: f64,
+    /// First byte of the request to first of the response, seconds.
+    pub time_to_first_byte_seconds: Option<f64>,
+    /// Start line and fields of the request.
+    pub request_head_bytes: u64,
+    /// Content of the request.
+    pub request_body_bytes: u64,
+    /// Status line and fields of the response; 0 without one.
+    pub response_head_bytes: u64,
+    /// Content of the response; 0 without one.
+    pub response_body_bytes: u64,
+    /// Over which connection.
+    #[serde(flatten)]
+    pub place: Place<'a>,
+    /// Number of the exchange on its connection, from 0.
+    pub ordinal: u64,
+}
+
+/// A change of a TCP connection.
+#[derive(Clone, Debug, Serialize)]
+pub struct ConnectionLine<'a> {
+    /// `connection`.
+    pub kind: &'static str,
+    /// `opened`, `closed` or `failed`.
+    pub event: &'static str,
+    /// When.
+    pub time: String,
+    /// Which end was observed: `server`, `client` or `unknown`.
+    pub side: &'static str,
+    /// `tcp`.
+    pub protocol: &'static str,
+    /// Whose socket it is, and who is at the other end.
+    #[serde(flatten)]
+    pub who: Who<'a>,
+    /// Failed: `refused`, `timed_out`, `unreachable`, `reset`, `abandoned`.
+    pub failure: Option<&'static str>,
+    /// Closed: `local`, `remote`, `timeout`, `unknown`.
+    pub closed_by: Option<&'static str>,
+    /// Closed: with a RST.
+    pub reset: Option<bool>,
+    /// Closed: from the end of the handshake; failed: from the attempt.
+    pub duration_seconds: Option<f64>,
+    /// From connect to the end of the handshake, at clients.
+    pub connect_seconds: Option<f64>,
+    /// Closed: payload bytes sent; 0 before.
+    pub sent_bytes: u64,
+    /// Closed: payload bytes received; 0 before.
+    pub received_bytes: u64,
+    /// Closed: segments sent; 0 before.
+    pub sent_segments: u32,
+    /// Closed: segments received; 0 before.
+    pub received_segments: u32,
+    /// Closed: segments sent again; 0 before.
+    pub retransmits: u32,
+    /// Closed: smoothed round-trip time.
+    pub smoothed_rtt_seconds: Option<f64>,
+    /// Closed: lowest round-trip time.
+    pub minimum_rtt_seconds: Option<f64>,
+    /// Older than the observer.
+    pub pre_existing: bool,
+    /// Which connection.
+    #[serde(flatten)]
+    pub place: Place<'a>,
+}
+
+/// Flows that this reader was too slow for.
+#[derive(Clone, Debug, Serialize)]
+pub struct LostLine {
+    /// `lost`.
+    pub kind: &'static str,
+    /// How many, before filters.
+    pub count: u64,
+}
+
+/// Whose socket, and who is at the other end; part of [`CallLine`] and [`ConnectionLine`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Who<'a> {
+    /// `service.name` of the socket's owner.
+    pub service: &'a str,
+    /// `service.namespace`; empty when not set.
+    pub service_namespace: &'a str,
+    /// The other end: its service, or what was dialled, or the address that called.
+    pub peer: String,
+    /// Service of the other end, if it is a process of this host.
+    pub peer_service: Option<&'a str>,
+}
+
+/// Addresses and owner of a connection; part of [`CallLine`] and [`ConnectionLine`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Place<'a> {
+    /// The socket's own address.
+    pub local: SocketAddr,
+    /// The address that the socket talks to.
+    pub remote: SocketAddr,
+    /// Own address on the wire, where translation made it differ.
+    pub wire_local: Option<SocketAddr>,
+    /// Remote address on the wire, where translation made it differ: who really answered.
+    pub wire_remote: Option<SocketAddr>,
+    /// Process id; 0 when unknown.
+    pub pid: u32,
+    /// Thread name of the process.
+    pub command: &'a str,
+    /// Executable path; empty when unknown.
+    pub executable: &'a str,
+    /// Container id.
+    pub container: Option<&'a str>,
+    /// systemd unit.
+    pub unit: Option<&'a str>,
+    /// Path of the cgroup.
+    pub cgroup: &'a str,
+    /// The socket's cookie, 16 hexadecimal digits.
+    #[serde(serialize_with = "hexadecimal")]
+    pub connection: u64,
+}
+
+// === impl LostLine ===
+
+impl LostLine {
+    /// `count` flows were lost.
+    pub fn new(count: u64) -> Self {
+        Self {
+            kind: "lost",
+            count,
+        }
+    }
+}
+
+/// Appends `flow` as one line.
+pub fn render(out: &mut Vec<u8>, flow: &Flow, offset: WallOffset) {
+    match &flow.event {
+        FlowEvent::Call(call) => line(out, &call_line(call, offset)),
+        FlowEvent::Link(event) => {
+            if let Some(event) = connection_line(event, offset) {
+                line(out, &event);
+            }
+        }
+    }
+}
+
+/// Appends `value` as one line.
+pub fn line(out: &mut Vec<u8>, value: &impl Serialize) {
+    let start = out.len();
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        out.truncate(start);
+        return;
+    }
+    out.push(b'\n');
+}
+
+fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
+    let exchange = &call.exchange;
+    let head = &exchange.request;
+    CallLine {
+        kind: "call",
+        time: timestamp(offset, exchange.sent.first),
+        side: exchange.role.as_str(),
+        protocol: "http",
+        version: head.version.as_str(),
+        who: who(&call.link, exchange.role),
+        method: &head.method,
+        path: &head.path,
+        route: &call.route,
+        query: head.has_query,
+        authority: &head.authority,
+        user_agent: &head.user_agent,
+        status: exchange.status,
+        outcome: exchange.outcome.as_str(),
+        error: call.error,
+        duration_seconds: exchange.duration().as_secs_f64(),
+        time_to_first_byte_seconds: exchange
+            .received
+            .map(|side| side.first.since(exchange.sent.first).as_secs_f64()),
+        request_head_bytes: exchange.sent.head_bytes,
+        request_body_bytes: exchange.sent.body_bytes,
+        response_head_bytes: exchange.received.map_or(0, |side| side.head_bytes),
+        response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
+        place: place(&call.link),
+        ordinal: exchange.ordinal,
+    }
+}
+
+fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLine<'_>> {
+    let (name, link, at) = match event {
+        LinkEvent::Opened(link) => {
+            let at = link
+                .connection
+                .established
+                .unwrap_or(link.connection.started);
+            ("opened", link, at)
+        }
+        LinkEvent::Closed { link, at, .. } => ("closed", link, *at),
+        LinkEvent::Failed { link, at, .. } => ("failed", link, *at),
+        LinkEvent::Progress { .. } => return None,
+    };
+    let connection = &link.connection;
+    let mut line = ConnectionLine {
+        kind: "connection",
+        event: name,
+        time: timestamp(offset, at),
+        side: connection.role.as_str(),
+        protocol: "tcp",
+        who: who(link, connection.role),
+        failure: None,
+        closed_by: None,
+        reset: None,
+        duration_seconds: None,
+        connect_seconds: match (connection.role, connection.established) {
+            (Role::Client, Some(established)) => {
+                Some(established.since(connection.started).as_secs_f64())
+            }
+            _ => None,
+        },
+        sent_bytes: 0,
+        received_bytes: 0,
+        sent_segments: 0,
+        received_segments: 0,
+        retransmits: 0,
+        smoothed_rtt_seconds: None,
+        minimum_rtt_seconds: None,
+        pre_existing: connection.pre_existing,
+        place: place(link),
+    };
+    match event {
+        LinkEvent::Closed {
+            by,
+            reset,
+            transfer,
+            ..
+        } => {
+            let since = connection.established.unwrap_or(connection.started);
+            line.duration_seconds = Some(at.since(since).as_secs_f64());
+            line.closed_by = Some(by.as_str());
+            line.reset = Some(*reset);
+            line.set_transfer(transfer);
+        }
+        LinkEvent::Failed { failure, .. } => {
+            line.duration_seconds = Some(at.since(connection.started).as_secs_f64());
+            line.failure = Some(failure.as_str());
+        }
+        LinkEvent::Opened(_) | LinkEvent::Progress { .. } => {}
+    }
+    Some(line)
+}
+
+impl ConnectionLine<'_> {
+    fn set_transfer(&mut self, transfer: &Transfer) {
+        let seconds = |microseconds: u32| f64::from(microseconds) / 1e6;
+        self.sent_bytes = transfer.sent_bytes;
+        self.received_bytes = transfer.received_bytes;
+        self.sent_segments = transfer.sent_segments;
+        self.received_segments = transfer.received_segments;
+        self.retransmits = transfer.retransmits;
+        let smoothed = transfer.smoothed_rtt_us;
+        self.smoothed_rtt_seconds = (smoothed > 0).then(|| seconds(smoothed));
+        self.minimum_rtt_seconds = transfer.minimum_rtt_us.map(seconds);
+    }
+}
+
+fn who(link: &Link, role: Role) -> Who<'_> {
+    let peer_service = link.peer.service();
+    let peer = match (&link.peer, role) {
+        (Peer::Local(workload), _) => workload.service.to_string(),
+        (Peer::Address(_), Role::Client) => link.connection.remote.to_string(),
+        // A caller's port is one of thousands and tells nothing.
+        (Peer::Address(address), _) => address.to_string(),
+    };
+    Who {
+        service: &link.workload.service,
+        service_namespace: &link.workload.namespace,
+        peer,
+        peer_service,
+    }
+}
+
+fn place(link: &Link) -> Place<'_> {
+    let Link {
+        connection,
+        workload,
+        ..
+    } = link;
+    let known = |left: u32, right: u32| if left > 0 { left } else { right };
+    let (container, unit) = match &workload.runtime {
+        Runtime::Container { id, .. } => (Some(&**id), None),
+        Runtime::Unit { name } => (None, Some(&**name)),
+        Runtime::Host => (None, None),
+    };
+    let command: &str = match &*workload.command {
+        "" => &connection.owner.command,
+        command => command,
+    };
+    Place {
+        local: connection.local,
+        remote: connection.remote,
+        wire_local: connection.wire.map(|(local, _)| local),
+        wire_remote: connection.wire.map(|(_, remote)| remote),
+        pid: known(connection.owner.pid, workload.pid),
+        command,
+        executable: &workload.executable,
+        container,
+        unit,
+        cgroup: &workload.cgroup,
+        connection: connection.id.0,
+    }
+}
+
+/// `at` as RFC 3339 in UTC with nanoseconds.
+fn timestamp(offset: WallOffset, at: Monotonic) -> String {
+    let nanoseconds = offset.unix_nanoseconds(at);
+    let (seconds, nanoseconds) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days to a date, counted in eras of 400 years that begin on a 1 March (Howard Hinnant,
+    // "chrono-compatible low-level date algorithms", civil_from_days).
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature that serde wants"
+)]
+fn hexadecimal<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:016x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{aggregate::fixture, model::connection::ConnectFailure};
+
+    const OFFSET: WallOffset = WallOffset {
+        nanoseconds: 1_700_000_000_000_000_000,
+    };
+
+    fn parse(event: FlowEvent) -> Value {
+        let mut out = Vec::new();
+        render(&mut out, &Flow { sequence: 1, event }, OFFSET);
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn a_call_in_full() {
+        let line = parse(FlowEvent::Call(fixture::call("web", "/orders/7", 503)));
+        let expected = json!({
+            "kind": "call", "time": "2023-11-14T22:13:22.000000000Z", "side": "server",
+            "protocol": "http", "version": "1.1", "service": "web", "service_namespace": "shop",
+            "peer": "192.0.2.7", "peer_service": null, "method": "GET", "path": "/orders/7",
+            "route": "/orders/7", "query": true, "authority": "shop.example",
+            "user_agent": "curl/8", "status": 503, "outcome": "complete", "error": "500",
+            "duration_seconds": 0.01, "time_to_first_byte_seconds": 0.009,
+            "request_head_bytes": 80, "request_body_bytes": 0, "response_head_bytes": 120,
+            "response_body_bytes": 100, "local": "10.0.0.1:8080", "remote": "192.0.2.7:40000",
+            "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
+            "executable": "/usr/bin/web", "container": null, "unit": "web.service",
+            "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
+            "ordinal": 3
+        });
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn connections_in_full() {
+        let link = fixture::link_with(
+            0xabc,
+            "web",
+            Role::Client,
+            Peer::Local(fixture::workload("database")),
+        );
+        let mut expected = json!({
+            "kind": "connection", "event": "closed", "time": "2023-11-14T22:13:25.000000000Z",
+            "side": "client", "protocol": "tcp", "service": "web", "service_namespace": "shop",
+            "peer": "database", "peer_service": "database", "failure": null,
+            "closed_by": "remote", "reset": false, "duration_seconds": 3.998,
+            "connect_seconds": 0.002, "sent_bytes": 100, "received_bytes": 10,
+            "sent_segments": 6, "received_segments": 5, "retransmits": 1,
+            "smoothed_rtt_seconds": 0.0003, "minimum_rtt_seconds": 0.0002,
+            "pre_existing": false, "local": "10.0.0.1:40000", "remote": "198.51.100.9:443",
+            "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
+            "executable": "/usr/bin/web", "container": null, "unit": "web.service",
+            "cgroup": "/system.slice/web.service", "connection": "0000000000000abc"
+        });
+        assert_eq!(parse(FlowEvent::Link(fixture::closed(&link, 10))), expected);
+
+        for key in [
+            "closed_by",
+            "reset",
+            "smoothed_rtt_seconds",
+            "minimum_rtt_seconds",
+        ] {
+            expected[key] = Value::Null;
+        }
+        let sizes = [
+            "sent_bytes",
+            "received_bytes",
+            "sent_segments",
+            "received_segments",
+        ];
+        for key in sizes.into_iter().chain(["retransmits"]) {
+            expected[key] = 0.into();
+        }
+        expected["event"] = "failed".into();
+        expected["failure"] = "refused".into();
+        expected["duration_seconds"] = 4.0.into();
+        let failed = LinkEvent::Failed {
+            link: link.clone(),
+            at: Monotonic(5 * fixture::SECOND),
+            failure: ConnectFailure::Refused,
+        };
+        assert_eq!(parse(FlowEvent::Link(failed)), expected);
+
+        expected["event"] = "opened".into();
+        expected["time"] = "2023-11-14T22:13:21.002000000Z".into();
+        expected["failure"] = Value::Null;
+        expected["duration_seconds"] = Value::Null;
+        assert_eq!(parse(FlowEvent::Link(LinkEvent::Opened(link))), expected);
+    }
+
+    #[test]
+    fn lost_in_full() {
+        let mut out = Vec::new();
+        line(&mut out, &LostLine::new(7));
+        assert_eq!(out, b"{\"kind\":\"lost\",\"count\":7}\n");
+    }
+
+    #[test]
+    fn dates() {
+        for (seconds, expected) in [
+            (0, "1970-01-01T00:00:00.000000001Z"),
+            (951_782_399, "2000-02-28T23:59:59.000000001Z"),
+            (951_782_400, "2000-02-29T00:00:00.000000001Z"),
+            (4_107_542_400, "2100-03-01T00:00:00.000000001Z"),
+            (1_735_689_599, "2024-12-31T23:59:59.000000001Z"),
+        ] {
+            let at = Monotonic(seconds * 1_000_000_000 + 1);
+            assert_eq!(timestamp(WallOffset::default(), at), expected);
+        }
+    }
+}
