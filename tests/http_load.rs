@@ -1,6 +1,9 @@
 //! Under load every request is counted, at both ends, exactly as often as the client counted it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
 
 use anyhow::{Result, ensure};
 use observer_tests::{
@@ -13,6 +16,9 @@ use observer_tests::{
     server::{HELLO, Server},
 };
 
+/// Held by the load that runs.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Drives nginx by `drive`, and compares the metrics with what it counted.
 fn check(
     label: &str,
@@ -22,6 +28,8 @@ fn check(
     if lacking(&[Need::Observer, Need::Tool("nginx"), Need::Tool(tool)])? {
         return Ok(());
     }
+    // Loads would only measure each other.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cgroup = Cgroup::create(label)?;
     let place = Place::host(&cgroup);
     let nginx = Server::nginx(&place)?;

@@ -76,6 +76,7 @@ fn a_redirected_port_is_told_at_both_ends() -> Result<()> {
         &cgroup,
         "127.0.0.1:19001".parse()?,
         "127.0.0.1:19002".parse()?,
+        true,
     )
 }
 
