@@ -3,6 +3,7 @@
 //! The only user of aya. Everything it attaches is a link that the kernel drops when this process
 //! ends, however it ends: nothing is pinned.
 
+mod clock;
 pub mod object;
 mod ring;
 mod slots;
@@ -28,6 +29,7 @@ use observer_ebpf::{
 
 use crate::telemetry::health::{Loss, ProgramCost};
 
+pub use clock::{now, wall_offset};
 pub use slots::Slots;
 
 /// What to capture, and how much room it may take.
@@ -104,6 +106,7 @@ pub struct Capture {
     attachments: Vec<Attachment>,
     ring_bytes: u32,
     records: u64,
+    highest: u64,
 }
 
 /// [`Settings`] for aya.
@@ -210,6 +213,7 @@ impl Capture {
             attachments,
             ring_bytes: config.ring_bytes,
             records: 0,
+            highest: 0,
         })
     }
 
@@ -226,14 +230,17 @@ impl Capture {
     /// Hands up to `limit` records to `each`, oldest first; returns how many there were.
     pub fn drain(&mut self, limit: usize, mut each: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
+        let mut bytes = 0;
         while count < limit {
             let Some(record) = self.ring.next() else {
                 break;
             };
+            bytes += record.len() as u64 + RECORD_OVERHEAD;
             each(&record);
             count += 1;
         }
         self.records += count as u64;
+        self.highest = self.highest.max(bytes);
         count
     }
 
@@ -262,6 +269,11 @@ impl Capture {
         self.settings
             .set(0, PodSettings(config.settings()), 0)
             .map_err(|error| CaptureError::Load(error.into()))
+    }
+
+    /// Most bytes that one drain found in the ring buffer since this was last asked.
+    pub fn take_highest_fill(&mut self) -> u64 {
+        std::mem::take(&mut self.highest)
     }
 
     /// Records read so far.
@@ -429,6 +441,9 @@ fn is_privilege(detail: &str) -> bool {
     // EPERM is want of privilege; EACCES would be the verifier's no.
     detail.contains("Operation not permitted")
 }
+
+/// What the ring buffer adds to a record (`BPF_RINGBUF_HDR_SZ`).
+const RECORD_OVERHEAD: u64 = 8;
 
 /// Bytes of a [`Slot`], for the memory map.
 const SLOT_BYTES: usize = size_of::<Slot>();

@@ -6,6 +6,7 @@
 mod cgroups;
 mod environment;
 mod identity;
+mod mounts;
 mod process;
 mod processes;
 mod program;
@@ -24,7 +25,8 @@ use crate::{
     telemetry::health::{Loss, Table},
 };
 
-pub use rule::{Glob, ServiceRule};
+pub use mounts::{Mount, mounts};
+pub use rule::ServiceRule;
 
 use cgroups::Cgroups;
 use identity::{Facts, identify};

@@ -17,10 +17,11 @@ fn main() -> ExitCode {
     let out = &mut io::stdout();
     let result = match Arguments::parse().command {
         Command::Agent(arguments) => agent(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Flows(_) => Err(anyhow::anyhow!("`observer flows` is not connected yet")),
-        Command::Top(_) => Err(anyhow::anyhow!("`observer top` is not connected yet")),
+        Command::Flows(arguments) => cli::flows::run(arguments.into()).map(|()| ExitCode::SUCCESS),
+        Command::Top(arguments) => cli::top::run(arguments.into()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => {
-            cli::doctor::run(&arguments, object::embedded().is_ok(), None, out)
+            let check: cli::doctor::CaptureCheck = app::check;
+            cli::doctor::run(&arguments, object::embedded().is_ok(), Some(check), out)
         }
         Command::Config(ConfigCommand::Check { file }) => {
             cli::config::check(&file, out).map(|()| ExitCode::SUCCESS)
@@ -37,11 +38,13 @@ fn main() -> ExitCode {
 }
 
 fn agent(arguments: &AgentArguments) -> anyhow::Result<()> {
-    let environment = |name: &str| std::env::var(name).ok();
-    let config = Config::load(
-        arguments.config.as_deref(),
-        &arguments.flags(),
-        &environment,
-    )?;
-    app::run(config)
+    let load = || {
+        let environment = |name: &str| std::env::var(name).ok();
+        Config::load(
+            arguments.config.as_deref(),
+            &arguments.flags(),
+            &environment,
+        )
+    };
+    app::run(load()?, load)
 }

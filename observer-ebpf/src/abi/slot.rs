@@ -18,7 +18,7 @@ pub mod verdict {
 
 /// A live connection as user space sees it; 192 bytes, in an array map that is mapped into memory.
 ///
-/// The kernel writes all fields but the last three, which user space writes. Reads race with
+/// User space writes the fields that say so, the kernel all others. Reads race with
 /// writes: a reader must check `cookie` and take numbers as of "about now".
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +52,12 @@ pub struct Slot {
     pub skip_ingress: u64,
     /// User space: egress bytes before this position need not be shipped.
     pub skip_egress: u64,
+    /// Segments received, control segments included.
+    pub received_segments: u32,
+    /// Segments sent, control segments and retransmits included.
+    pub sent_segments: u32,
     /// Explicit padding, to a multiple of the cache line.
-    pub reserved2: [u64; 2],
+    pub reserved2: u64,
 }
 
 const _: () = assert!(size_of::<Slot>() == 192);

@@ -289,7 +289,7 @@ fn known_socket<const DIRECTION: usize>(
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
         // The first payload of the connection tells what it may be.
-        socket.phase = if first_payload::<DIRECTION>(context, socket, packet) {
+        socket.phase = if first_payload::<DIRECTION>(context, sk, socket, packet) {
             phase::HTTP
         } else {
             phase::OPAQUE
@@ -598,6 +598,8 @@ fn sample(sk: *mut bpf_sock, socket: &mut Socket, slot: &mut observer_ebpf::abi:
             slot.retransmits = (*tcp).total_retrans;
             slot.srtt_us = (*tcp).srtt_us >> 3;
             slot.min_rtt_us = (*tcp).rtt_min;
+            slot.received_segments = (*tcp).segs_in;
+            slot.sent_segments = (*tcp).segs_out;
         }
     }
 }
@@ -607,14 +609,25 @@ fn sample(sk: *mut bpf_sock, socket: &mut Socket, slot: &mut observer_ebpf::abi:
 #[inline(always)]
 fn first_payload<const DIRECTION: usize>(
     context: &SkBuffContext,
+    sk: *mut bpf_sock,
     socket: &Socket,
     packet: &Packet,
 ) -> bool {
-    let from_client = if DIRECTION == EGRESS {
+    if DIRECTION == EGRESS && socket.role == u32::from(role::SERVER) {
+        // The client's first bytes may have passed with the handshake, under the listener: then
+        // TCP has received what this socket's state has not seen.
+        // SAFETY: a full socket; the result is checked.
+        unsafe {
+            let tcp = bpf_tcp_sock(sk);
+            return !tcp.is_null() && (*tcp).rcv_nxt != socket.next[INGRESS];
+        }
+    }
+    let client = if DIRECTION == EGRESS {
         role::CLIENT
     } else {
         role::SERVER
-    } == socket.role as u8;
+    };
+    let from_client = socket.role == u32::from(client);
     let mut first = 0_u8;
     // SAFETY: one byte into a local.
     let result = unsafe {

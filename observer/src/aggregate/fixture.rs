@@ -104,6 +104,7 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
             response_version: Some(HttpVersion::Http11),
             received: Some(received),
             outcome: Outcome::Complete,
+            ended: Monotonic(2 * SECOND + 10_000_000),
             hop: (1, 2),
         },
         route: path.into(),

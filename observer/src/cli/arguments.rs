@@ -4,6 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::{flows, top};
 use crate::config::{Flags, LogLevel, parse_duration};
 
 /// Where the agent answers unless told otherwise.
@@ -258,6 +259,64 @@ impl AgentArguments {
             log_level: *log_level,
             sampling: *sampling,
             ignore_ports: ignore_ports.clone(),
+        }
+    }
+}
+
+// === impl FlowsArguments ===
+
+impl From<FlowsArguments> for flows::Options {
+    fn from(arguments: FlowsArguments) -> Self {
+        let FlowsArguments {
+            server,
+            follow,
+            last,
+            output,
+            service,
+            peer,
+            port,
+            protocol,
+            method,
+            path,
+            status,
+            min_duration,
+        } = arguments;
+        Self {
+            server,
+            follow,
+            last,
+            output: match output {
+                FlowsOutput::Compact => flows::Output::Compact,
+                FlowsOutput::Wide => flows::Output::Wide,
+                FlowsOutput::Json => flows::Output::Json,
+            },
+            filters: flows::Filters {
+                service,
+                peer,
+                port,
+                protocol,
+                method,
+                path,
+                status,
+                min_duration,
+            },
+        }
+    }
+}
+
+// === impl TopArguments ===
+
+impl From<TopArguments> for top::Options {
+    fn from(arguments: TopArguments) -> Self {
+        let TopArguments {
+            server,
+            interval,
+            once,
+        } = arguments;
+        Self {
+            server,
+            interval,
+            once,
         }
     }
 }

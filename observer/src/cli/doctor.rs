@@ -3,7 +3,7 @@
 mod checks;
 mod machine;
 
-use std::{io, process::ExitCode};
+use std::{io, path::Path, process::ExitCode};
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use super::arguments::{DoctorArguments, DoctorOutput};
 
 /// Tries to load every kernel program and removes it again: the features that are on, or what the
 /// kernel said against it.
-pub type CaptureCheck = fn() -> Result<Vec<String>, String>;
+pub type CaptureCheck = fn(Option<&Path>) -> Result<Vec<String>, String>;
 
 /// Result of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,7 +62,7 @@ pub fn run(
     let mut machine = Machine::gather(arguments.cgroup.as_deref());
     machine.object_embedded = object_embedded;
     if object_embedded {
-        machine.load = capture_check.map(|check| check());
+        machine.load = capture_check.map(|check| check(arguments.cgroup.as_deref()));
     }
     let report = diagnose(&machine);
     match arguments.output {

@@ -159,6 +159,7 @@ fn exchange(id: u64, role: Role, head: &Arc<RequestHead>) -> Exchange {
             ..Side::default()
         }),
         outcome: Outcome::Complete,
+        ended: at(3),
         hop: (7, 9),
     }
 }

@@ -1,6 +1,6 @@
 //! The checks: pure functions of what was read from the machine.
 
-use std::path::{Path, PathBuf};
+use crate::host;
 
 use super::{Check, Machine, Report, State};
 use crate::capture::object;
@@ -85,7 +85,7 @@ fn embedded(present: bool) -> Check {
 
 fn cgroup(machine: &Machine) -> Check {
     let name = "cgroup";
-    let mounts = mounts(&machine.mountinfo);
+    let mounts = host::mounts(&machine.mountinfo);
     let Some(first) = mounts.iter().find(|mount| mount.is_cgroup2) else {
         return Check::missing(
             name,
@@ -295,43 +295,6 @@ fn locked_memory(limits: &str) -> Option<Option<u64>> {
         "unlimited" => Some(None),
         bytes => Some(Some(bytes.parse().ok()?)),
     }
-}
-
-/// A line of `/proc/self/mountinfo`.
-struct Mount {
-    point: PathBuf,
-    is_cgroup2: bool,
-}
-
-/// proc_pid_mountinfo(5): the fifth field is the mount point, and the file system type follows
-/// the lone `-`.
-fn mounts(mountinfo: &str) -> Vec<Mount> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (mount, system) = line.split_once(" - ")?;
-            let point = unescape(mount.split(' ').nth(4)?);
-            let is_cgroup2 = system.split(' ').next() == Some("cgroup2");
-            Some(Mount {
-                point: Path::new(&point).to_owned(),
-                is_cgroup2,
-            })
-        })
-        .collect()
-}
-
-/// Blank, tab, line feed and backslash are written as three octal digits.
-fn unescape(field: &str) -> String {
-    [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ]
-    .iter()
-    .fold(field.to_owned(), |text, (escaped, plain)| {
-        text.replace(escaped, plain)
-    })
 }
 
 // === impl Check ===

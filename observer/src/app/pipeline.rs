@@ -1,0 +1,371 @@
+//! The pipeline's thread: one owner of all state, one direction of data, no lock.
+
+use std::{sync::Arc, sync::mpsc, time::Duration};
+
+use hashbrown::HashMap;
+
+use super::{Cgroup, settings};
+use crate::{
+    aggregate::Aggregator,
+    assemble::{self, Assembler, Glance, Instruction, Sink},
+    capture::{self, Capture},
+    config::{Config, Ignore},
+    decode::{DecodeError, decode},
+    enrich::Enricher,
+    host::Host,
+    model::{
+        call::{Link, LinkEvent},
+        connection::{ConnectionEvent, ConnectionId, Transfer},
+        event::Event,
+        exchange::Exchange,
+        time::Monotonic,
+        workload::Workload,
+    },
+    serve::{self, Query, Recent},
+    telemetry::{
+        health::{Health, Loss},
+        process,
+    },
+};
+
+/// What the pipeline is told from outside.
+pub(super) enum Order {
+    /// Take over new settings.
+    Configure(Box<Config>),
+    /// Drain and end.
+    Stop,
+}
+
+/// All stages, in the order of data.
+pub(super) struct Stages {
+    capture: Capture,
+    undecoded: [u64; DecodeError::ALL.len()],
+    assembler: Assembler,
+    rest: Rest,
+    hub: serve::Hub,
+    capture_config: capture::Config,
+    start_unix_seconds: f64,
+}
+
+/// The stages after `assemble`: where its results go.
+struct Rest {
+    host: Host,
+    enricher: Enricher,
+    ignored: Ignored,
+    aggregator: Aggregator,
+    answers: serve::Pipeline,
+    /// For the kernel, carried out when a batch is done.
+    instructions: Vec<(u32, ConnectionId, Instruction)>,
+    now: Monotonic,
+}
+
+/// Which workloads are not observed, remembered for each.
+struct Ignored {
+    rules: Ignore,
+    known: HashMap<usize, (Arc<Workload>, bool), foldhash::fast::RandomState>,
+}
+
+/// How long the pipeline sleeps when nothing asks for attention. Records and questions wait for
+/// so long at most.
+const NAP: Duration = Duration::from_millis(20);
+/// Records between two looks at questions and timers.
+const BATCH: usize = 4096;
+/// Between two looks at what waits too long.
+const TICK: Duration = Duration::from_millis(100);
+/// Between two looks at live connections.
+const GLANCE: Duration = Duration::from_millis(500);
+/// Workloads whose verdict is remembered.
+const MAX_REMEMBERED: usize = 4096;
+
+// === impl Stages ===
+
+impl Stages {
+    pub(super) fn new(
+        config: &Config,
+        cgroup: &Cgroup,
+        capture: Capture,
+        answers: serve::Pipeline,
+        hub: serve::Hub,
+    ) -> Self {
+        Self {
+            capture,
+            undecoded: [0; DecodeError::ALL.len()],
+            assembler: Assembler::new(assemble::Config::default()),
+            rest: Rest {
+                host: Host::new(settings::host(config, &cgroup.root)),
+                enricher: Enricher::new(settings::enrich(config)),
+                ignored: Ignored::new(config.ignore.clone()),
+                aggregator: Aggregator::new(settings::aggregate(config)),
+                answers,
+                instructions: Vec::new(),
+                now: capture::now(),
+            },
+            hub,
+            capture_config: settings::capture(config, &cgroup.observed),
+            start_unix_seconds: process::start_unix_seconds(),
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
+        let mut ticked = capture::now();
+        let mut glanced = ticked;
+        loop {
+            let drained = self.drain();
+            let now = capture::now();
+            self.rest.now = now;
+            if now.since(ticked) >= TICK {
+                ticked = now;
+                self.assembler.tick(now, &mut self.rest);
+            }
+            if now.since(glanced) >= GLANCE {
+                glanced = now;
+                self.glance(now);
+            }
+            self.instruct();
+            self.rest.answers.tick();
+            while let Some(query) = self.rest.answers.query() {
+                self.answer(query, now);
+            }
+            match orders.try_recv() {
+                Ok(Order::Configure(config)) => self.configure(&config),
+                Ok(Order::Stop) | Err(mpsc::TryRecvError::Disconnected) => break,
+                Err(mpsc::TryRecvError::Empty) => {}
+            }
+            if drained < BATCH {
+                self.capture.wait(NAP);
+            }
+        }
+        while self.drain() > 0 {}
+        self.assembler.drain(&mut self.rest);
+        tracing::info!(records = self.capture.records(), "drained and detached");
+    }
+
+    /// Takes a batch of records through all stages.
+    fn drain(&mut self) -> usize {
+        let Self {
+            capture,
+            undecoded,
+            assembler,
+            rest,
+            ..
+        } = self;
+        capture.drain(BATCH, |record| match decode(record) {
+            Ok(event) => {
+                if let Event::Process { time, owner } = &event {
+                    rest.host.observe(owner, *time);
+                }
+                assembler.push(event, rest);
+            }
+            Err(error) => {
+                if let Some(count) = undecoded.get_mut(error as usize) {
+                    *count += 1;
+                }
+            }
+        })
+    }
+
+    /// Looks at every live connection.
+    fn glance(&mut self, now: Monotonic) {
+        let slots = self.capture.slots();
+        self.assembler
+            .glance(now, |slot, id| glance(slots, slot, id), &mut self.rest);
+        let Rest {
+            enricher,
+            aggregator,
+            ignored,
+            host,
+            ..
+        } = &mut self.rest;
+        let mut calls = self.assembler.in_flight().filter_map(|request| {
+            let link = enricher.link(request.connection)?;
+            (!ignored.is(&link.workload)).then(|| (Arc::clone(link), request))
+        });
+        aggregator.in_flight(now, &mut calls);
+        drop(calls);
+        aggregator.expire(now);
+        enricher.expire(now);
+        host.expire(now);
+        self.hub.set_wall_offset(capture::wall_offset());
+    }
+
+    /// Carries out what the stages want of the kernel.
+    fn instruct(&mut self) {
+        for (slot, id, instruction) in self.rest.instructions.drain(..) {
+            let slots = self.capture.slots();
+            match instruction {
+                Instruction::Opaque => slots.set_opaque(slot, id.0),
+                Instruction::Resync => slots.set_resync(slot, id.0),
+                Instruction::Skip { egress, position } => slots.skip(slot, id.0, egress, position),
+                Instruction::Free => self.capture.free_slot(slot),
+            }
+        }
+    }
+
+    fn answer(&mut self, query: Query, now: Monotonic) {
+        match query {
+            // Whoever asked may be gone; that is no error.
+            Query::Snapshot(reply) => {
+                let health = self.health();
+                let _ = reply.send(self.rest.aggregator.snapshot(health, now));
+            }
+            Query::History {
+                last,
+                filter,
+                reply,
+            } => {
+                let history = self.rest.aggregator.history();
+                let _ = reply.send(Recent {
+                    flows: history.last(last, |flow| filter.matches(flow)),
+                    sequence: history.sequence(),
+                });
+            }
+        }
+    }
+
+    fn configure(&mut self, config: &Config) {
+        let Rest {
+            host,
+            enricher,
+            ignored,
+            aggregator,
+            ..
+        } = &mut self.rest;
+        self.capture_config.ignored_ports = config.ignore.ports.clone();
+        if let Err(error) = self.capture.reconfigure(&self.capture_config) {
+            tracing::error!(%error, "the kernel did not take the new settings");
+        }
+        host.reconfigure(settings::rules(config));
+        enricher.reconfigure(settings::enrich(config));
+        aggregator.reconfigure(settings::aggregate(config));
+        *ignored = Ignored::new(config.ignore.clone());
+    }
+
+    fn health(&mut self) -> Health {
+        let usage = process::usage();
+        let mut losses = self.capture.losses();
+        for error in DecodeError::ALL {
+            losses.push(Loss {
+                stage: "decode",
+                reason: error.as_str(),
+                count: self.undecoded.get(error as usize).copied().unwrap_or(0),
+            });
+        }
+        losses.extend(self.assembler.losses());
+        losses.extend(self.rest.host.losses());
+        losses.extend(self.rest.enricher.losses());
+        let mut tables = self.assembler.tables();
+        tables.extend(self.rest.host.tables());
+        tables.extend(self.rest.enricher.tables());
+        Health {
+            losses,
+            programs: self.capture.costs(),
+            tables,
+            records: self.capture.records(),
+            ring_used_bytes: self.capture.take_highest_fill(),
+            ring_size_bytes: self.capture.ring_bytes(),
+            cpu_seconds: usage.cpu_seconds,
+            resident_bytes: usage.resident_bytes,
+            start_unix_seconds: self.start_unix_seconds,
+        }
+    }
+}
+
+/// What a slot shows of a connection.
+fn glance(slots: &capture::Slots, index: u32, id: ConnectionId) -> Option<Glance> {
+    let slot = slots.get(index, id.0)?;
+    let held = (slot.held_ns != 0).then(|| {
+        let length = (slot.head_length as usize).min(slot.head.len());
+        let head = slot.head.get(..length).unwrap_or_default();
+        (Monotonic(slot.held_ns), head.to_vec())
+    });
+    Some(Glance {
+        transfer: Transfer {
+            received_bytes: slot.received_bytes,
+            sent_bytes: slot.sent_bytes,
+            received_segments: slot.received_segments,
+            sent_segments: slot.sent_segments,
+            retransmits: slot.retransmits,
+            smoothed_rtt_us: slot.srtt_us,
+            minimum_rtt_us: (slot.min_rtt_us != 0 && slot.min_rtt_us != u32::MAX)
+                .then_some(slot.min_rtt_us),
+            understood_bytes: 0,
+        },
+        held,
+    })
+}
+
+// === impl Rest ===
+
+impl Sink for Rest {
+    fn connection(&mut self, event: ConnectionEvent) {
+        let Some(event) = self.enricher.connection(event, &mut self.host, self.now) else {
+            return;
+        };
+        let link = link_of(&event);
+        if self.ignored.is(&link.workload) {
+            return;
+        }
+        if let Some(flow) = self.aggregator.link(&event, self.now) {
+            self.answers.publish(flow);
+        }
+    }
+
+    fn exchange(&mut self, exchange: Exchange) {
+        let ended = exchange.ended;
+        let call = self.enricher.exchange(exchange);
+        if self.ignored.is(&call.link.workload) {
+            return;
+        }
+        if let Some(flow) = self.aggregator.call(&call, ended) {
+            self.answers.publish(flow);
+        }
+    }
+
+    fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction) {
+        self.instructions.push((slot, id, instruction));
+    }
+}
+
+fn link_of(event: &LinkEvent) -> &Arc<Link> {
+    match event {
+        LinkEvent::Opened(link)
+        | LinkEvent::Progress { link, .. }
+        | LinkEvent::Closed { link, .. }
+        | LinkEvent::Failed { link, .. } => link,
+    }
+}
+
+// === impl Ignored ===
+
+impl Ignored {
+    fn new(rules: Ignore) -> Self {
+        Self {
+            rules,
+            known: HashMap::default(),
+        }
+    }
+
+    fn is(&mut self, workload: &Arc<Workload>) -> bool {
+        let Ignore {
+            ports: _,
+            cgroups,
+            services,
+        } = &self.rules;
+        if cgroups.is_empty() && services.is_empty() {
+            return false;
+        }
+        // The workload is kept with the verdict, so its address cannot become another's.
+        let address = Arc::as_ptr(workload) as usize;
+        if let Some((_, verdict)) = self.known.get(&address) {
+            return *verdict;
+        }
+        let verdict = cgroups.iter().any(|glob| glob.matches(&workload.cgroup))
+            || services.iter().any(|glob| glob.matches(&workload.service));
+        if self.known.len() >= MAX_REMEMBERED {
+            self.known.clear();
+        }
+        self.known.insert(address, (Arc::clone(workload), verdict));
+        verdict
+    }
+}

@@ -1,0 +1,73 @@
+//! From what the user wrote to what each stage takes.
+
+use std::path::Path;
+
+use crate::{
+    aggregate, capture,
+    config::Config,
+    enrich::{self, RoutePattern},
+    host,
+};
+
+/// For [`capture::Capture`].
+pub(super) fn capture(config: &Config, cgroup: &Path) -> capture::Config {
+    capture::Config {
+        cgroup: cgroup.to_owned(),
+        ring_bytes: config.capture.ring_bytes,
+        max_connections: config.capture.max_connections,
+        ignored_ports: config.ignore.ports.clone(),
+    }
+}
+
+/// For [`host::Host`].
+pub(super) fn host(config: &Config, cgroup_root: &Path) -> host::Config {
+    host::Config {
+        cgroup_root: cgroup_root.to_owned(),
+        rules: rules(config),
+        ..host::Config::default()
+    }
+}
+
+/// Rules that name services.
+pub(super) fn rules(config: &Config) -> Vec<host::ServiceRule> {
+    config
+        .services
+        .iter()
+        .map(|rule| host::ServiceRule {
+            executable: rule.matches.executable.clone(),
+            command: rule.matches.command.clone(),
+            cgroup: rule.matches.cgroup.clone(),
+            port: rule.matches.port,
+            arguments: rule.matches.arguments.clone(),
+            service: rule.name.clone(),
+            namespace: (!rule.namespace.is_empty()).then(|| rule.namespace.clone()),
+        })
+        .collect()
+}
+
+/// For [`enrich::Enricher`]. Patterns were validated with the configuration; one that the stage
+/// still refuses is named in the log.
+pub(super) fn enrich(config: &Config) -> enrich::Config {
+    let mut routes = Vec::with_capacity(config.routes.patterns.len());
+    for pattern in &config.routes.patterns {
+        match RoutePattern::parse(pattern) {
+            Ok(route) => routes.push(route),
+            Err(error) => tracing::error!(pattern, %error, "this route pattern is not used"),
+        }
+    }
+    enrich::Config {
+        routes,
+        ..enrich::Config::default()
+    }
+}
+
+/// For [`aggregate::Aggregator`].
+pub(super) fn aggregate(config: &Config) -> aggregate::Config {
+    aggregate::Config {
+        budgets: aggregate::Budgets::all(config.metrics.series_budget as usize),
+        idle: config.metrics.idle_expiry,
+        flow_history: config.flows.history as usize,
+        flow_ratio: config.flows.sampling,
+        ..aggregate::Config::default()
+    }
+}
