@@ -186,7 +186,7 @@ fn connections_that_fail_tell_why() -> Result<()> {
     near.set(&format!("ipv6/neigh/{device}/retrans_time_ms"), "100")?;
     far.rules(
         "table inet silence { chain input { type filter hook input priority 0; \
-         tcp dport 7001 drop; } }",
+         tcp dport 7001 drop; }; }",
     )?;
     let place = Place::inside(&cgroup, &near);
     let agent = Agent::start(&cgroup)?;

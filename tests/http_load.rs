@@ -1,49 +1,68 @@
 //! Under load every request is counted, at both ends, exactly as often as the client counted it.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+};
+
 use anyhow::{Result, ensure};
 use observer_tests::{
     agent::Agent,
     cgroup::Cgroup,
-    client::{self, Load},
+    client::{self, Counted, Load},
+    flow::BOTH_SIDES,
     place::Place,
     requirement::{Need, lacking},
     server::{HELLO, Server},
 };
 
-const SERVER_COUNT: &str = "http_server_request_duration_seconds_count";
-const CLIENT_COUNT: &str = "http_client_request_duration_seconds_count";
+/// Held by the load that runs.
+static ALONE: Mutex<()> = Mutex::new(());
 
-/// Drives nginx by `drive`, which returns the responses by status, and compares the metrics.
+/// Drives nginx by `drive`, and compares the metrics with what it counted.
 fn check(
     label: &str,
     tool: &'static str,
-    drive: impl FnOnce(&Place<'_>, &Server) -> Result<Vec<(u16, u64)>>,
+    drive: impl FnOnce(&Place<'_>, &Server) -> Result<Counted>,
 ) -> Result<()> {
     if lacking(&[Need::Observer, Need::Tool("nginx"), Need::Tool(tool)])? {
         return Ok(());
     }
+    // Loads would only measure each other.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let cgroup = Cgroup::create(label)?;
     let place = Place::host(&cgroup);
     let nginx = Server::nginx(&place)?;
     let agent = Agent::start(&cgroup)?;
-    let truth = drive(&place, &nginx)?;
-    for name in [SERVER_COUNT, CLIENT_COUNT] {
-        for (status, count) in &truth {
+    let counted = drive(&place, &nginx)?;
+    for side in BOTH_SIDES {
+        let requests = format!("http_{side}_request_duration_seconds_count");
+        for (status, count) in &counted.statuses {
             let code = status.to_string();
-            agent.expect_metric(
-                name,
-                &[("http_response_status_code", code.as_str())],
-                *count,
-            )?;
+            let labels = [("http_response_status_code", code.as_str())];
+            agent.expect_metric(&requests, &labels, *count)?;
         }
         // Nothing besides: no failed calls, no calls without a status.
-        let total = truth.iter().map(|(_, count)| count).sum();
-        agent.expect_metric(name, &[], total)?;
+        agent.expect_metric(&requests, &[], counted.statuses.values().sum())?;
+        let bytes = format!("http_{side}_response_body_size_bytes_sum");
+        agent.expect_metric(&bytes, &[], counted.body_bytes)?;
+        let role = [("role", side)];
+        let opened = "observer_tcp_connections_opened_total";
+        agent.expect_metric(opened, &role, counted.connections)?;
     }
     agent.expect_no_loss()?;
     let resident = agent.metrics()?.sum("process_resident_memory_bytes", &[]);
     ensure!(resident > 0.0, "the observer does not tell its memory");
     agent.stop()
+}
+
+/// What wrk has counted: it makes one connection more, to try the address.
+fn of_wrk(connections: u64, count: u64) -> Counted {
+    Counted {
+        statuses: BTreeMap::from([(200, count)]),
+        body_bytes: count * HELLO.len() as u64,
+        connections: connections + 1,
+    }
 }
 
 fn check_own_load(label: &str, connections: usize, rounds: usize, pipelined: usize) -> Result<()> {
@@ -62,7 +81,7 @@ fn check_own_load(label: &str, connections: usize, rounds: usize, pipelined: usi
             counted.statuses.values().sum::<u64>() == load.requests(),
             "{counted:?}"
         );
-        Ok(counted.statuses.into_iter().collect())
+        Ok(counted)
     })
 }
 
@@ -81,7 +100,7 @@ fn keep_alive_requests_of_wrk_are_counted() -> Result<()> {
     check("wrk", "wrk", |place, nginx| {
         let count = client::wrk(place, &nginx.url("/hello"), 16, 20_000, 1, 4)?;
         ensure!(count == 20_000, "wrk counted {count}");
-        Ok(vec![(200, count)])
+        Ok(of_wrk(16, count))
     })
 }
 
@@ -90,7 +109,7 @@ fn pipelined_requests_of_wrk_are_counted() -> Result<()> {
     check("wrkpipelined", "wrk", |place, nginx| {
         let count = client::wrk(place, &nginx.url("/hello"), 16, 4000, 16, 4)?;
         ensure!(count == 64_000, "wrk counted {count}");
-        Ok(vec![(200, count)])
+        Ok(of_wrk(16, count))
     })
 }
 
@@ -102,14 +121,13 @@ fn a_connection_for_each_request_is_counted() -> Result<()> {
             counted.body_bytes == 3000 * HELLO.len() as u64,
             "{counted:?}"
         );
-        Ok(counted.statuses.into_iter().collect())
+        Ok(counted)
     })
 }
 
 #[test]
 fn keep_alive_requests_of_http_1_0_are_counted() -> Result<()> {
     check("abkeepalive", "ab", |place, nginx| {
-        let counted = client::ab(place, &nginx.url("/hello"), 5000, 8, true)?;
-        Ok(counted.statuses.into_iter().collect())
+        client::ab(place, &nginx.url("/hello"), 5000, 8, true)
     })
 }

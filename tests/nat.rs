@@ -17,12 +17,14 @@ const REQUEST: &str = "GET /translated HTTP/1.1\r\nHost: a.test\r\n\r\n";
 const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
 /// Connects to `dialled`, is answered by `served`, and checks the addresses of both calls.
+/// `translated` tells whether the server's own packets already carry what was dialled.
 fn check(
     client: &Place<'_>,
     server: &Place<'_>,
     cgroup: &Cgroup,
     dialled: SocketAddr,
     served: SocketAddr,
+    translated: bool,
 ) -> Result<()> {
     let agent = Agent::start(cgroup)?;
     let listener = server.listen(SocketAddr::new("0.0.0.0".parse()?, served.port()))?;
@@ -50,6 +52,8 @@ fn check(
     for call in agent.exactly(3, "calls", |flow| flow.is_call_at("server"))? {
         ensure!(call.text("local") == served.to_string(), "{call:?}");
         ensure!(call.text("remote") == seen.to_string(), "{call:?}");
+        let wire = call.get("wire_local").as_str().map(str::to_owned);
+        ensure!(wire == translated.then(|| dialled.to_string()), "{call:?}");
         ensure!(
             !call.get("peer_service").is_null(),
             "the peer is of this host: {call:?}"
@@ -67,7 +71,7 @@ fn a_redirected_port_is_told_at_both_ends() -> Result<()> {
     let (cgroup, namespace) = (Cgroup::create("redirect")?, Namespace::create("redirect")?);
     namespace.rules(
         "table ip redirects { chain output { type nat hook output priority -100; \
-         tcp dport 19001 redirect to :19002; } }",
+         tcp dport 19001 redirect to :19002; }; }",
     )?;
     let place = Place::inside(&cgroup, &namespace);
     check(
@@ -76,6 +80,7 @@ fn a_redirected_port_is_told_at_both_ends() -> Result<()> {
         &cgroup,
         "127.0.0.1:19001".parse()?,
         "127.0.0.1:19002".parse()?,
+        true,
     )
 }
 
@@ -90,7 +95,7 @@ fn a_virtual_address_is_told_apart_from_its_backend() -> Result<()> {
     near.run("ip", &["route", "add", "10.96.0.0/16", "via", "10.78.0.2"])?;
     near.rules(
         "table ip services { chain output { type nat hook output priority -100; \
-         ip daddr 10.96.0.10 tcp dport 80 dnat to 10.78.0.2:8080; } }",
+         ip daddr 10.96.0.10 tcp dport 80 dnat to 10.78.0.2:8080; }; }",
     )?;
     check(
         &Place::inside(&cgroup, &near),
@@ -98,6 +103,7 @@ fn a_virtual_address_is_told_apart_from_its_backend() -> Result<()> {
         &cgroup,
         "10.96.0.10:80".parse()?,
         "10.78.0.2:8080".parse()?,
+        false,
     )
 }
 

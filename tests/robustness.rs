@@ -12,11 +12,13 @@ use observer_tests::{
     cgroup::Cgroup,
     client,
     conversation::{Conversation, Cut},
+    flow::Flow,
     place::Place,
     process,
     remains::{self, Remains},
     requirement::{Need, lacking},
     server::Server,
+    wait::PATIENCE,
 };
 
 const NEEDS: [Need; 4] = [
@@ -139,7 +141,7 @@ fn sigterm_is_obeyed_soon_under_load_and_with_followers() -> Result<()> {
     };
     std::thread::scope(|scope| -> Result<()> {
         let running = scope.spawn(|| load.run(&place));
-        std::thread::sleep(Duration::from_millis(200));
+        agent.first("a call", PATIENCE, Flow::is_call)?;
         let start = Instant::now();
         agent.stop()?;
         ensure!(
@@ -205,11 +207,8 @@ fn a_missing_privilege_is_one_clear_line() -> Result<()> {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]);
         command.args(["agent", "--listen", "127.0.0.1:0", "--cgroup", &path]);
-        expect_refusal(
-            &format!("with {capabilities:?}"),
-            &process::run(&mut command)?,
-            &[lacks],
-        )?;
+        let output = process::run_within(&mut command, PATIENCE)?;
+        expect_refusal(&format!("with {capabilities:?}"), &output, &[lacks])?;
     }
     Ok(())
 }

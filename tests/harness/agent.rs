@@ -56,7 +56,19 @@ pub fn binary() -> Result<PathBuf> {
 
 /// Runs the observer with `arguments` to its end.
 pub fn run(arguments: &[&str]) -> Result<Output> {
-    process::run(Command::new(binary()?).args(arguments))
+    let mut command = Command::new(binary()?);
+    without_settings(command.args(arguments));
+    process::run_within(&mut command, PATIENCE)
+}
+
+/// Takes variables that would configure an observer out of the environment of `command`.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"OBSERVER_") {
+            command.env_remove(name);
+        }
+    }
+    command
 }
 
 /// A folder that every user may read, with a copy of the observer in it.
@@ -93,7 +105,7 @@ impl Agent {
         command
             .args(&words[1..])
             .args(["agent", "--listen", &free.to_string(), "--cgroup"]);
-        command.arg(cgroup.path());
+        without_settings(command.arg(cgroup.path()));
         if let Some(text) = &options.configuration {
             let path = folder.path().join("observer.yaml");
             fs::write(&path, text).context("write configuration")?;

@@ -114,7 +114,7 @@ impl Flow {
 
 impl fmt::Debug for Flow {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        write!(formatter, "{}", self.0)
     }
 }
 

@@ -2,6 +2,11 @@
 //!
 //! A test makes a [`cgroup::Cgroup`], starts an [`agent::Agent`] on it, drives traffic from a
 //! [`place::Place`] in it, and compares what the observer says with what the clients counted.
+//!
+//! `OBSERVER_BIN` names the observer to test; without it the workspace's release build is taken,
+//! then its debug build. A test that lacks something says so and is skipped, unless
+//! `OBSERVER_TESTS_REQUIRE=1`. Whatever a test makes (cgroups, namespaces, processes, files) has a
+//! name of its own and is gone when the test ends, so tests may run side by side.
 
 pub mod agent;
 pub mod cgroup;

@@ -60,41 +60,25 @@ struct Lane {
 
 /// Opens a TUN device in `namespace`. Only the opening has to happen there.
 fn open_device(namespace: &Namespace) -> Result<File> {
-    let handle = namespace.handle()?;
-    let opened = thread::scope(|scope| {
-        scope
-            .spawn(move || -> Result<File> {
-                // SAFETY: the descriptor is open; only this thread changes its namespace.
-                let entered = unsafe { libc::setns(handle.as_raw_fd(), libc::CLONE_NEWNET) };
-                ensure!(
-                    entered == 0,
-                    "enter a namespace: {}",
-                    io::Error::last_os_error()
-                );
-                let device = OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .open("/dev/net/tun")
-                    .context("open /dev/net/tun")?;
-                // SAFETY: all zeros is a valid ifreq.
-                let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-                for (place, byte) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
-                    *place = byte as libc::c_char;
-                }
-                request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-                // SAFETY: the request lives as long as the call and names a device.
-                let made =
-                    unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-                ensure!(
-                    made == 0,
-                    "make a TUN device: {}",
-                    io::Error::last_os_error()
-                );
-                Ok(device)
-            })
-            .join()
-    });
-    opened.map_err(|_| anyhow!("the thread that opens a TUN device died"))?
+    namespace.within(|| {
+        let mut options = OpenOptions::new();
+        let device = options.read(true).write(true).open("/dev/net/tun");
+        let device = device.context("open /dev/net/tun")?;
+        // SAFETY: all zeros is a valid ifreq.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (place, byte) in request.ifr_name.iter_mut().zip(DEVICE.bytes()) {
+            *place = byte as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
+        // SAFETY: the request lives as long as the call and names a device.
+        let made = unsafe { libc::ioctl(device.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+        ensure!(
+            made == 0,
+            "make a TUN device: {}",
+            io::Error::last_os_error()
+        );
+        Ok(device)
+    })
 }
 
 fn forward(mut ends: [File; 2], mut lanes: [Lane; 2], ending: &AtomicBool) -> Result<Suffered> {

@@ -103,14 +103,19 @@ impl Metrics {
 
     /// Sum of the samples called `name` that have all of `labels`.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.select(name, labels).map(|sample| sample.value).sum()
+        // The sum of no numbers is -0.0.
+        self.select(name, labels)
+            .map(|sample| sample.value)
+            .sum::<f64>()
+            + 0.0
     }
 
-    /// Everything that the observer lost, as `stage/reason count`.
+    /// Everything that the observer lost of the traffic, as `stage/reason count`. What the stage
+    /// `host` counts is names, not traffic: the processes of raw sockets are gone at once.
     pub fn losses(&self) -> Vec<String> {
         let lost = self
             .select("observer_loss_total", &[])
-            .filter(|sample| sample.value > 0.0);
+            .filter(|sample| sample.value > 0.0 && !sample.has(&[("stage", "host")]));
         let label = |sample: &Sample, name| sample.labels.get(name).cloned().unwrap_or_default();
         lost.map(|sample| {
             format!(

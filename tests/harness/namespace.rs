@@ -2,13 +2,18 @@
 
 use std::{
     fs::File,
+    io::{self, ErrorKind},
+    net::{SocketAddr, TcpStream},
+    os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::{place, process};
+use crate::{place, process, wait};
 
 /// A network namespace with its loopback up; removed when dropped.
 #[derive(Debug)]
@@ -16,6 +21,9 @@ pub struct Namespace {
     name: String,
     handle: File,
 }
+
+/// A port that nothing listens on (RFC 863).
+const DISCARD: u16 = 9;
 
 /// Connects two namespaces by a veth pair with the addresses `left` and `right`, each with its
 /// prefix length. Returns the names of the two devices.
@@ -31,6 +39,21 @@ pub fn join(left: (&Namespace, &[&str]), right: (&Namespace, &[&str])) -> Result
     ]))?;
     left.0.bring_up(&near, left.1)?;
     right.0.bring_up(&far, right.1)?;
+    for address in right.1 {
+        let address = address
+            .split_once('/')
+            .map_or(*address, |(address, _)| address);
+        let target = SocketAddr::new(address.parse().context("read an address")?, DISCARD);
+        // The kernel brings a link into use with a delay.
+        wait::until("a link to carry packets", wait::PATIENCE, || {
+            let patience = Duration::from_millis(200);
+            let tried = left
+                .0
+                .within(|| Ok(TcpStream::connect_timeout(&target, patience)))?;
+            let error = tried.err().map(|error| error.kind());
+            Ok(matches!(error, None | Some(ErrorKind::ConnectionRefused)).then_some(()))
+        })?;
+    }
     Ok((near, far))
 }
 
@@ -44,6 +67,8 @@ impl Namespace {
         let path = format!("/var/run/netns/{name}");
         let handle = File::open(&path).with_context(|| format!("open {path}"))?;
         let namespace = Self { name, handle };
+        // Also the link-local addresses of devices to come can then be used at once.
+        namespace.set("ipv6/conf/default/accept_dad", "0")?;
         namespace.run("ip", &["link", "set", "lo", "up"])?;
         Ok(namespace)
     }
@@ -74,6 +99,24 @@ impl Namespace {
         let mut command = Command::new(program);
         place::enter(&mut command, None, Some(self))?;
         Ok(command)
+    }
+
+    /// Runs `work` on a thread of its own in this namespace.
+    pub fn within<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let joined = thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                // SAFETY: the descriptor is open; only this thread changes its namespace.
+                let entered = unsafe { libc::setns(self.handle.as_raw_fd(), libc::CLONE_NEWNET) };
+                ensure!(
+                    entered == 0,
+                    "enter a namespace: {}",
+                    io::Error::last_os_error()
+                );
+                work()
+            });
+            thread.join()
+        });
+        joined.map_err(|_| anyhow!("a thread in a namespace died"))?
     }
 
     /// Loads a ruleset of nft(8).

@@ -34,6 +34,11 @@ pub enum Signal {
 
 /// Runs `command` to its end, which has to come within two minutes.
 pub fn run(command: &mut Command) -> Result<Output> {
+    run_within(command, COMMAND_PATIENCE)
+}
+
+/// Runs `command` to its end, which has to come within `patience`.
+pub fn run_within(command: &mut Command, patience: Duration) -> Result<Output> {
     let name = command.get_program().to_string_lossy().into_owned();
     command
         .stdin(Stdio::null())
@@ -43,7 +48,7 @@ pub fn run(command: &mut Command) -> Result<Output> {
     let stdout = drain(process.child.stdout.take());
     let stderr = drain(process.child.stderr.take());
     let status = process
-        .wait(COMMAND_PATIENCE)
+        .wait(patience)
         .with_context(|| format!("run {name}"))?;
     Ok(Output {
         status,

@@ -1,6 +1,6 @@
 //! Configuration files for the observer, in the one place that knows their keys.
 
-/// A configuration that leaves out connections of these server ports.
+/// A configuration that leaves out connections of one of these ports at either end.
 pub fn ignoring_ports(ports: &[u16]) -> String {
-    format!("filters:\n  ignore_ports: {ports:?}\n")
+    format!("ignore:\n  ports: {ports:?}\n")
 }
