@@ -8,7 +8,10 @@ use aya_ebpf::{
         BPF_SOCK_OPS_RTO_CB, BPF_SOCK_OPS_RTO_CB_FLAG, BPF_SOCK_OPS_STATE_CB,
         BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock, bpf_sock_ops,
     },
-    helpers::bpf_ktime_get_ns,
+    helpers::{
+        bpf_ktime_get_ns,
+        generated::{bpf_spin_lock, bpf_spin_unlock},
+    },
     macros::sock_ops,
     programs::SockOpsContext,
 };
@@ -17,7 +20,7 @@ use observer_ebpf::abi::{ConnectionRecord, NO_SLOT, Owner, close, direction, kin
 use crate::{
     emit,
     maps::EVENTS,
-    state::{Socket, phase},
+    state::{Socket, hold, phase},
 };
 
 const TCP_SYN_SENT: u32 = 2;
@@ -158,6 +161,9 @@ fn ended(context: &SockOpsContext, socket: &mut Socket, last_state: u32) {
     if socket.phase == phase::IGNORED || socket.phase == phase::ENDED {
         return;
     }
+    if let Some(sk) = sk(context) {
+        flush(sk, socket);
+    }
     let kind = if last_state == TCP_SYN_SENT {
         kind::FAILED
     } else {
@@ -167,6 +173,29 @@ fn ended(context: &SockOpsContext, socket: &mut Socket, last_state: u32) {
     let now = unsafe { bpf_ktime_get_ns() };
     send(context, socket, kind, now, last_state as u8);
     socket.phase = phase::ENDED;
+}
+
+/// Sends a request that is still held: a socket that resets its connection is closed before its
+/// RST passes, so no packet takes the request along.
+#[inline(always)]
+fn flush(sk: *mut bpf_sock, socket: &mut Socket) {
+    // SAFETY: the lock is in the map value; no helper is called until it is released.
+    let held = unsafe {
+        bpf_spin_lock(&raw mut socket.lock);
+        let held = socket.hold == hold::HELD;
+        if held {
+            socket.hold = hold::BUSY;
+        }
+        bpf_spin_unlock(&raw mut socket.lock);
+        held
+    };
+    if held {
+        if let Some(hold) = emit::hold(sk) {
+            let now = hold.record.first.time_ns;
+            emit::send_hold(socket, hold, false, now);
+        }
+        socket.hold = hold::EMPTY;
+    }
 }
 
 #[inline(always)]

@@ -40,7 +40,8 @@ pub enum Outcome {
 pub struct RequestHead {
     /// Method as sent (RFC 9110 section 9).
     pub method: Box<str>,
-    /// Path of the target, without query and fragment; `*` and authority forms as they are.
+    /// Path of the target, without query and fragment; `*` and authority-form (RFC 9112
+    /// section 3.2) as they are.
     pub path: Box<str>,
     /// A query followed the path. Its content is not kept.
     pub has_query: bool,

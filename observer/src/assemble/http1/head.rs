@@ -249,6 +249,7 @@ fn request_line(line: &[u8]) -> Option<Request<'_>> {
     if method == b"CONNECT" {
         // authority-form
         request.authority = target;
+        request.path = target;
         return Some(request);
     }
     let mut path = target;
