@@ -308,9 +308,9 @@ fn an_independent_witness_agrees() -> Result<()> {
             ("received_bytes", life.received_kibibytes),
         ] {
             let difference = flow.number(bytes)? / 1024.0 - kibibytes;
-            // The witness rounds to two digits.
+            // The witness counts SYN and FIN as bytes, and rounds to two digits.
             ensure!(
-                difference.abs() <= 0.006,
+                difference.abs() <= 0.008,
                 "{bytes} of {flow:?}; witness: {life:?}"
             );
         }
