@@ -234,7 +234,10 @@ fn top_and_doctor_report() -> Result<()> {
     agent.expect_metric("http_server_request_duration_seconds_count", &[], 200)?;
     let url = format!("http://{}", agent.address());
     let top = said(&["top", "--server", &url, "--once"])?;
-    ensure!(top.contains("nginx") && top.contains("p95"), "{top}");
+    ensure!(
+        top.contains("nginx") && top.to_lowercase().contains("p95"),
+        "{top}"
+    );
     let report = said(&["doctor", "-o", "json"])?;
     let report: serde_json::Value = serde_json::from_str(&report).context("read the report")?;
     ensure!(report.is_object(), "{report}");

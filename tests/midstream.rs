@@ -80,14 +80,14 @@ fn an_exchange_under_way_is_never_mistaken() -> Result<()> {
     }
     waiting.close_by_client()?;
     moving.close_by_server()?;
+    let wrong = |flow: &Flow| flow.is_call() && flow.text("path") != "/after";
+    agent.exactly(0, "calls that were not made", wrong)?;
     for side in BOTH_SIDES {
         let after = |flow: &Flow| flow.is_call_at(side) && flow.text("path") == "/after";
         for flow in agent.exactly(6, "calls after the start", after)? {
             ensure!(flow.outline() == call("/after"), "{flow:?}");
         }
     }
-    let wrong = |flow: &Flow| flow.is_call() && flow.text("path") != "/after";
-    agent.exactly(0, "calls that were not made", wrong)?;
     agent.stop()
 }
 

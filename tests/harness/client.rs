@@ -22,7 +22,7 @@ const CURL_FORMAT: &str = "%{http_code} %{size_request} %{size_upload} %{size_he
 pub struct Fetched {
     /// Status of the final response, 0 when there was none.
     pub status: u16,
-    /// Bytes of request heads.
+    /// Bytes of request heads, and of content that was sent at once with its head.
     pub request_head_bytes: u64,
     /// Bytes of request content.
     pub request_body_bytes: u64,
