@@ -85,6 +85,50 @@ fn storage<T>(map: &'static T) -> *mut core::ffi::c_void {
     core::ptr::from_ref(map).cast_mut().cast()
 }
 
+/// Words of an [`Owner`].
+const OWNER_WORDS: usize = size_of::<Owner>() / 8;
+
+/// Copies an owner word by word: a copy of the whole becomes a call of `memcpy`, which subtracts
+/// pointers, and that is refused without CAP_PERFMON.
+///
+/// # Safety
+///
+/// `to` must be valid for writes.
+#[inline(always)]
+pub unsafe fn copy_owner(owner: &Owner, to: *mut Owner) {
+    let from = core::ptr::from_ref(owner).cast::<u64>();
+    let to = to.cast::<u64>();
+    const { assert!(OWNER_WORDS == 6) };
+    // SAFETY: both are as long as an owner.
+    unsafe {
+        to.write_volatile(from.read_volatile());
+        to.add(1).write_volatile(from.add(1).read_volatile());
+        to.add(2).write_volatile(from.add(2).read_volatile());
+        to.add(3).write_volatile(from.add(3).read_volatile());
+        to.add(4).write_volatile(from.add(4).read_volatile());
+        to.add(5).write_volatile(from.add(5).read_volatile());
+    }
+}
+
+/// Writes an owner that is not known.
+///
+/// # Safety
+///
+/// `to` must be valid for writes.
+#[inline(always)]
+pub unsafe fn clear_owner(to: *mut Owner) {
+    let to = to.cast::<u64>();
+    // SAFETY: as long as an owner.
+    unsafe {
+        to.write_volatile(0);
+        to.add(1).write_volatile(0);
+        to.add(2).write_volatile(0);
+        to.add(3).write_volatile(0);
+        to.add(4).write_volatile(0);
+        to.add(5).write_volatile(0);
+    }
+}
+
 /// The slot of a connection.
 #[inline(always)]
 pub fn slot(index: u32) -> Option<&'static mut Slot> {
@@ -200,33 +244,37 @@ struct Window<const N: usize> {
 
 /// Sends one window of a segment, with payload at `offset` of the packet.
 ///
-/// `part.captured` says how many bytes to copy, at most 4096; fewer in the record if they could
-/// not be read. Not inlined: it is called from many places, and each would be verified anew.
-#[inline(never)]
+/// `part.captured` says how many bytes to copy, at most 4096; none in the record if they could not
+/// be read. Without a socket the record is a listener's, under `cookie`.
+#[inline(always)]
 pub fn send_window(
     context: &SkBuffContext,
-    socket: &mut Socket,
+    socket: Option<&mut Socket>,
+    cookie: u64,
     part: &SegmentPart,
     offset: u32,
-) -> u64 {
+) {
     match part.captured {
-        0 => send_sized::<0>(context, socket, part, offset),
-        1..=256 => send_sized::<256>(context, socket, part, offset),
-        257..=1024 => send_sized::<1024>(context, socket, part, offset),
-        _ => send_sized::<4096>(context, socket, part, offset),
+        0 => send_sized::<0>(context, socket, cookie, part, offset),
+        1..=256 => send_sized::<256>(context, socket, cookie, part, offset),
+        257..=1024 => send_sized::<1024>(context, socket, cookie, part, offset),
+        _ => send_sized::<4096>(context, socket, cookie, part, offset),
     }
-    0
 }
 
 #[inline(always)]
 fn send_sized<const N: usize>(
     context: &SkBuffContext,
-    socket: &mut Socket,
+    socket: Option<&mut Socket>,
+    cookie: u64,
     part: &SegmentPart,
     offset: u32,
 ) {
     let Some(mut entry) = EVENTS.reserve::<Window<N>>(0) else {
-        lost(socket);
+        match socket {
+            Some(socket) => lost(socket),
+            None => count(counters::RING_FULL),
+        }
         return;
     };
     let window = entry.as_mut_ptr();
@@ -234,7 +282,16 @@ fn send_sized<const N: usize>(
     // SAFETY: the entry is ours until it is submitted; all fields of the record are written.
     unsafe {
         let record = &raw mut (*window).record;
-        (*record).header = header(socket, kind::SEGMENT, part.time_ns);
+        (*record).header = match socket {
+            Some(socket) => header(socket, kind::SEGMENT, part.time_ns),
+            None => Header {
+                kind: kind::SEGMENT,
+                lost: 0,
+                slot: NO_SLOT,
+                time_ns: part.time_ns,
+                cookie,
+            },
+        };
         (*record).first = *part;
         // Word by word: a larger store would become a call of `memset`.
         let second = (&raw mut (*record).second).cast::<u64>();

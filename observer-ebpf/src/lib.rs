@@ -13,7 +13,7 @@
 //!
 //! The library has no dependencies and compiles for every target.
 
-#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_std, feature(asm_experimental_arch))]
 
 pub mod abi;
 pub mod counters;

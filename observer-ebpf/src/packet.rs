@@ -12,6 +12,8 @@ pub mod tcp_flag {
 
 /// IPv4 header without options (RFC 791 section 3.1).
 pub const IPV4_MIN_HEADER: usize = 20;
+/// First byte of an IPv4 header without options: version 4, five words.
+pub const IPV4_WITHOUT_OPTIONS: u8 = 0x45;
 /// Fixed IPv6 header (RFC 8200 section 3).
 pub const IPV6_HEADER: usize = 40;
 /// TCP header without options.

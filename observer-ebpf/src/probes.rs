@@ -1,5 +1,5 @@
 //! The programs, one file per kernel subject.
 
-mod connection;
+pub mod connection;
 mod process;
 mod segment;

@@ -3,7 +3,7 @@
 use aya_ebpf::bindings::bpf_spin_lock;
 use observer_ebpf::{
     abi::SegmentRecord,
-    sniff::{Framing, Scratch},
+    sniff::{Framing, SLACK, Scratch},
 };
 
 /// Most bytes of a request segment that are held back for its response.
@@ -55,6 +55,8 @@ pub struct Socket {
     pub skip_until: [u64; 2],
     /// Payload bytes, each once, by direction.
     pub bytes: [u64; 2],
+    /// When the segment passed that is being delivered, by direction.
+    pub seen_ns: [u64; 2],
     /// Sequence number of the next new byte, by direction.
     pub next: [u32; 2],
     /// `next` is valid, by direction.
@@ -100,7 +102,7 @@ pub struct Hold {
     pub record: SegmentRecord,
     pub bytes: [u8; REQUEST_CAPTURE + RESPONSE_CAPTURE],
     /// Room to read beyond the bytes without another check.
-    pub slack: [u8; 24],
+    pub slack: [u8; SLACK.next_multiple_of(8)],
     pub scratch: Scratch,
     pub framing: Framing,
 }

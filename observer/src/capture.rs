@@ -194,7 +194,7 @@ impl Capture {
             let missing = match attach_program(&mut ebpf, program, &cgroup) {
                 Ok(()) => None,
                 Err(error) if required => return Err(error),
-                Err(error) => Some(error.to_string()),
+                Err(error) => Some(first_line(&error)),
             };
             attachments.push(Attachment {
                 program,
@@ -389,7 +389,14 @@ fn attach_program(
                 CgroupSkbAttachType::Egress
             };
             let skb: &mut CgroupSkb = found.try_into().map_err(failed("load"))?;
+            let started = std::time::Instant::now();
             skb.load().map_err(failed("load"))?;
+            tracing::debug!(
+                program,
+                milliseconds = started.elapsed().as_millis(),
+                instructions = skb.info().ok().and_then(|info| info.verified_instruction_count()),
+                "verified"
+            );
             skb.attach(cgroup, attach_type, mode)
                 .map_err(failed("attach"))?;
         }
@@ -435,6 +442,14 @@ fn program_error(verb: &'static str, program: &'static str, error: ProgramError)
             source,
         }
     }
+}
+
+/// What an error says before it goes into the verifier's log.
+fn first_line(error: &CaptureError) -> String {
+    let text = error.to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let end = line.find(" Verifier output").unwrap_or(line.len());
+    line.get(..end).unwrap_or(line).to_owned()
 }
 
 fn is_privilege(detail: &str) -> bool {

@@ -8,7 +8,7 @@ pub mod feature {
     pub const NETNS: u32 = 1 << 1;
 }
 
-/// The one element of the settings map; 80 bytes. It may change at any time.
+/// The one element of the settings map; 88 bytes. It may change at any time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -22,6 +22,9 @@ pub struct Settings {
     pub reserved: u32,
     /// Ports, host byte order, whose connections are not observed (at either end).
     pub ignored_ports: [u16; 32],
+    /// Never read: a pointer that runs over the ports must end within the element to be allowed
+    /// without CAP_PERFMON.
+    pub end: u64,
 }
 
-const _: () = assert!(size_of::<Settings>() == 80);
+const _: () = assert!(size_of::<Settings>() == 88);

@@ -116,18 +116,15 @@ fn create(context: &SockOpsContext, role: u8) -> Option<&'static mut Socket> {
 
 /// Whether user space asked not to observe connections of a port.
 #[inline(always)]
-pub(super) fn ignored(port: u16) -> bool {
+pub fn ignored(port: u16) -> bool {
     let Some(settings) = emit::settings() else {
         return false;
     };
-    if settings.ignored_count == 0 {
-        return false;
-    }
+    let most = settings.ignored_ports.len();
+    let count = settings.ignored_count as usize;
+    let count = if count > most { most } else { count };
     let mut index = 0;
-    while index < settings.ignored_ports.len() {
-        if index as u32 >= settings.ignored_count {
-            break;
-        }
+    while index < count {
         if settings.ignored_ports[index] == port {
             return true;
         }
@@ -252,7 +249,7 @@ fn send(context: &SockOpsContext, socket: &mut Socket, kind: u16, now: u64, last
 }
 
 /// `::ffff:0:0/96` in the third word of an address, network byte order.
-pub(super) const MAPPED: u32 = 0xffff_u32.to_be();
+pub const MAPPED: u32 = 0xffff_u32.to_be();
 
 /// Writes an address of four words in network byte order.
 ///
@@ -260,7 +257,7 @@ pub(super) const MAPPED: u32 = 0xffff_u32.to_be();
 ///
 /// `to` must be valid for writes, and aligned for words.
 #[inline(always)]
-pub(super) unsafe fn write_address(to: *mut [u8; 16], words: [u32; 4]) {
+pub unsafe fn write_address(to: *mut [u8; 16], words: [u32; 4]) {
     // SAFETY: promised by the caller.
     unsafe {
         let to = to.cast::<u32>();
@@ -277,7 +274,7 @@ pub(super) unsafe fn write_address(to: *mut [u8; 16], words: [u32; 4]) {
 ///
 /// `record` must be valid for writes.
 #[inline(always)]
-pub(super) unsafe fn fill(
+pub unsafe fn fill(
     record: *mut ConnectionRecord,
     socket: &Socket,
     owner: Option<&'static mut Owner>,
@@ -290,18 +287,8 @@ pub(super) unsafe fn fill(
         (*record).last_state = last_state;
         (*record).reserved = 0;
         match owner {
-            Some(owner) => (*record).owner = *owner,
-            None => {
-                (*record).owner = Owner {
-                    tgid: 0,
-                    uid: 0,
-                    cgroup: 0,
-                    netns: 0,
-                    comm: [0; 16],
-                    tid: 0,
-                    reserved: 0,
-                }
-            }
+            Some(owner) => emit::copy_owner(owner, &raw mut (*record).owner),
+            None => emit::clear_owner(&raw mut (*record).owner),
         }
         (*record).cgroup = socket.cgroup;
         (*record).started_ns = socket.started_ns;

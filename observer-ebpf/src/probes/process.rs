@@ -5,7 +5,7 @@ use aya_ebpf::{
     bindings::BPF_RB_FORCE_WAKEUP,
     helpers::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_ktime_get_ns,
-        generated::{bpf_get_current_cgroup_id, bpf_get_netns_cookie},
+        generated::{bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_netns_cookie},
     },
     macros::cgroup_sock,
     programs::SockContext,
@@ -56,7 +56,10 @@ fn try_create(context: &SockContext) -> Option<()> {
         owner.cgroup = bpf_get_current_cgroup_id();
         owner.netns = bpf_get_netns_cookie(context.as_ptr());
     }
-    owner.comm = bpf_get_current_comm().ok()?;
+    // Straight into the map value: an array on the stack would be cleared by a call of `memset`,
+    // whose pointer arithmetic is refused without CAP_PERFMON.
+    // SAFETY: the helper fills at most the sixteen bytes of the field.
+    unsafe { bpf_get_current_comm((&raw mut owner.comm).cast(), 16) };
     announce(owner)
 }
 
@@ -73,16 +76,18 @@ fn announce(owner: &Owner) -> Option<()> {
     }
     let _ = ANNOUNCED.insert(owner.tgid, now, 0);
     let mut entry = EVENTS.reserve::<ProcessRecord>(0)?;
-    entry.write(ProcessRecord {
-        header: Header {
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is ours until submitted, and every field is written.
+    unsafe {
+        (*record).header = Header {
             kind: kind::PROCESS,
             lost: 0,
             slot: NO_SLOT,
             time_ns: now,
             cookie: 0,
-        },
-        owner: *owner,
-    });
+        };
+        emit::copy_owner(owner, &raw mut (*record).owner);
+    }
     entry.submit(BPF_RB_FORCE_WAKEUP.into());
     Some(())
 }
