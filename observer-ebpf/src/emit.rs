@@ -32,6 +32,20 @@ pub fn opaque(mut value: u64) -> u64 {
     value
 }
 
+/// `value` as 1 to `most`, in a way that kernels before 6.2 follow: they do not learn from "not
+/// zero" that a number is at least one.
+#[inline(always)]
+pub fn bounded(value: u64, most: u64) -> u64 {
+    if most == 0 {
+        return 0;
+    }
+    let mut less = opaque(value.wrapping_sub(1));
+    if less > most - 1 {
+        less = most - 1;
+    }
+    opaque(less) + 1
+}
+
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {
@@ -278,7 +292,7 @@ fn send_sized<const N: usize>(
         return;
     };
     let window = entry.as_mut_ptr();
-    let mut captured = opaque(part.captured.into());
+    let captured = bounded(part.captured.into(), N as u64);
     // SAFETY: the entry is ours until it is submitted; all fields of the record are written.
     unsafe {
         let record = &raw mut (*window).record;
@@ -300,10 +314,7 @@ fn send_sized<const N: usize>(
         second.add(2).write_volatile(0);
         second.add(3).write_volatile(0);
         second.add(4).write_volatile(0);
-        if captured > N as u64 {
-            captured = N as u64;
-        }
-        if captured > 0 {
+        if N > 0 && captured > 0 {
             let bytes = (&raw mut (*window).bytes).cast();
             let result = aya_ebpf::helpers::generated::bpf_skb_load_bytes(
                 context.as_ptr(),

@@ -134,6 +134,12 @@ const PROGRAMS: [(&str, &str, bool); 5] = [
     ("observer_egress", "bytes sent", true),
 ];
 
+/// What to try when a program does not load, and costs less than doing without.
+fn instead(program: &str) -> Option<&'static str> {
+    // The thread's name is read from /proc then, if the process lives that long.
+    (program == "observer_create").then_some("observer_create_unnamed")
+}
+
 // === impl Config ===
 
 impl Config {
@@ -191,10 +197,18 @@ impl Capture {
 
         let mut attachments = Vec::new();
         for (program, gives, required) in PROGRAMS {
-            let missing = match attach_program(&mut ebpf, program, &cgroup) {
+            let attached = attach_program(&mut ebpf, program, &cgroup);
+            let attached = match (attached, instead(program)) {
+                (Err(_), Some(other)) => attach_program(&mut ebpf, other, &cgroup),
+                (attached, _) => attached,
+            };
+            let missing = match attached {
                 Ok(()) => None,
                 Err(error) if required => return Err(error),
-                Err(error) => Some(first_line(&error)),
+                Err(error) => {
+                    tracing::debug!(program, %error, "not attached");
+                    Some(first_line(&error))
+                }
             };
             attachments.push(Attachment {
                 program,
@@ -394,7 +408,10 @@ fn attach_program(
             tracing::debug!(
                 program,
                 milliseconds = started.elapsed().as_millis(),
-                instructions = skb.info().ok().and_then(|info| info.verified_instruction_count()),
+                instructions = skb
+                    .info()
+                    .ok()
+                    .and_then(|info| info.verified_instruction_count()),
                 "verified"
             );
             skb.attach(cgroup, attach_type, mode)

@@ -24,7 +24,15 @@ const ANNOUNCE_AGAIN_NS: u64 = 10_000_000_000;
 /// `BPF_CGROUP_INET_SOCK_CREATE` (4.10); runs in the process that calls `socket`.
 #[cgroup_sock(sock_create)]
 pub fn observer_create(context: SockContext) -> i32 {
-    try_create(&context);
+    try_create::<true>(&context);
+    1
+}
+
+/// As [`observer_create`], without the thread's name: without CAP_PERFMON some kernels (6.18 is
+/// one) refuse to tell it.
+#[cgroup_sock(sock_create)]
+pub fn observer_create_unnamed(context: SockContext) -> i32 {
+    try_create::<false>(&context);
     1
 }
 
@@ -41,7 +49,7 @@ pub fn observer_release(context: SockContext) -> i32 {
 }
 
 #[inline(always)]
-fn try_create(context: &SockContext) -> Option<()> {
+fn try_create<const NAMED: bool>(context: &SockContext) -> Option<()> {
     // SAFETY: the context of a cgroup_sock program is a socket.
     if unsafe { (*context.sock).protocol } != IPPROTO_TCP {
         return None;
@@ -56,10 +64,12 @@ fn try_create(context: &SockContext) -> Option<()> {
         owner.cgroup = bpf_get_current_cgroup_id();
         owner.netns = bpf_get_netns_cookie(context.as_ptr());
     }
-    // Straight into the map value: an array on the stack would be cleared by a call of `memset`,
-    // whose pointer arithmetic is refused without CAP_PERFMON.
-    // SAFETY: the helper fills at most the sixteen bytes of the field.
-    unsafe { bpf_get_current_comm((&raw mut owner.comm).cast(), 16) };
+    if NAMED {
+        // Straight into the map value: an array on the stack would be cleared by a call of `memset`,
+        // whose pointer arithmetic is refused without CAP_PERFMON.
+        // SAFETY: the helper fills at most the sixteen bytes of the field.
+        unsafe { bpf_get_current_comm((&raw mut owner.comm).cast(), 16) };
+    }
     announce(owner)
 }
 

@@ -8,7 +8,9 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_CURRENT_NETNS, bpf_sock},
     helpers::{
         bpf_ktime_get_ns,
-        generated::{bpf_sk_lookup_tcp, bpf_sk_release, bpf_skb_cgroup_id, bpf_skb_load_bytes, bpf_tcp_sock},
+        generated::{
+            bpf_sk_lookup_tcp, bpf_sk_release, bpf_skb_cgroup_id, bpf_skb_load_bytes, bpf_tcp_sock,
+        },
     },
     programs::SkBuffContext,
 };
@@ -54,7 +56,9 @@ pub extern "C" fn observer_adopt(
 ) -> u64 {
     let context = SkBuffContext::new(skb);
     let packet = Packet::unpack(place, numbers, rest);
-    let Some(sk) = full_socket(&context) else { return 0 };
+    let Some(sk) = full_socket(&context) else {
+        return 0;
+    };
     if packet.length == 0 {
         return 0;
     }

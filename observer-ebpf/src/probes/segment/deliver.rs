@@ -1,9 +1,7 @@
 //! What becomes of a segment's bytes: held back, joined with their response, shipped, or omitted.
 
 use aya_ebpf::{
-    EbpfContext,
-    bindings::__sk_buff,
-    helpers::generated::bpf_skb_load_bytes,
+    EbpfContext, bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes,
     programs::SkBuffContext,
 };
 use observer_ebpf::{
@@ -215,16 +213,10 @@ fn plan<const DIRECTION: usize>(
 /// as the hold can take of a request.
 const PROOF_FROM: u32 = 1024;
 
-/// Loads the start of a request segment into the hold; returns how many bytes.
+/// Loads the start of a request segment, which is not empty, into the hold; returns how many bytes.
 #[inline(always)]
 fn load_request(context: &SkBuffContext, held: &mut Hold, part: &SegmentPart, offset: u32) -> u32 {
-    let mut length = emit::opaque(part.length.into());
-    if length > REQUEST_CAPTURE as u64 {
-        length = REQUEST_CAPTURE as u64;
-    }
-    if length == 0 {
-        return 0;
-    }
+    let length = emit::bounded(part.length.into(), REQUEST_CAPTURE as u64);
     // SAFETY: the length is bounded by the buffer.
     let result = unsafe {
         bpf_skb_load_bytes(
@@ -244,15 +236,13 @@ fn load_request(context: &SkBuffContext, held: &mut Hold, part: &SegmentPart, of
     length as u32
 }
 
-/// Loads the start of a response segment behind the request in the hold; returns how many bytes.
+/// Loads the start of a response segment, which is not empty, behind the request in the hold;
+/// returns how many bytes.
 #[inline(always)]
 fn load_response(context: &SkBuffContext, held: &mut Hold, part: &SegmentPart, offset: u32) -> u32 {
-    let mut length = emit::opaque(part.length.into());
-    if length > RESPONSE_CAPTURE as u64 {
-        length = RESPONSE_CAPTURE as u64;
-    }
+    let length = emit::bounded(part.length.into(), RESPONSE_CAPTURE as u64);
     let at = emit::opaque(held.request_length.into());
-    if length == 0 || at > REQUEST_CAPTURE as u64 {
+    if at > REQUEST_CAPTURE as u64 {
         return 0;
     }
     // SAFETY: offset and length are bounded by their parts of the buffer.

@@ -3,7 +3,9 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext, bindings::bpf_sock, helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
+    EbpfContext,
+    bindings::bpf_sock,
+    helpers::generated::{bpf_sk_fullsock, bpf_skb_load_bytes},
     programs::SkBuffContext,
 };
 use observer_ebpf::{
@@ -30,7 +32,6 @@ pub(super) struct Packet {
     pub(super) flags: u8,
     pub(super) version: u8,
 }
-
 
 impl Packet {
     /// The packet as numbers, for a global function: those take numbers and the context only.
@@ -111,7 +112,11 @@ pub(super) fn parse(context: &SkBuffContext) -> Option<Packet> {
             emit::count(counters::BAD_HEADER);
             return None;
         }
-        let transport = if first >> 4 == 4 { IPV4_MIN_HEADER } else { IPV6_HEADER };
+        let transport = if first >> 4 == 4 {
+            IPV4_MIN_HEADER
+        } else {
+            IPV6_HEADER
+        };
         read_tcp(tcp as *const u8, (*skb).len, transport as u32, first >> 4)
     }
 }
@@ -187,4 +192,3 @@ pub(super) fn full_socket(context: &SkBuffContext) -> Option<*mut bpf_sock> {
     };
     if sk.is_null() { None } else { Some(sk) }
 }
-

@@ -65,7 +65,11 @@ pub extern "C" fn observer_ship(
         acknowledgement: (numbers >> 32) as u32,
         length: total,
         captured: (what >> 32) as u32,
-        direction: if egress { direction::EGRESS } else { direction::INGRESS },
+        direction: if egress {
+            direction::EGRESS
+        } else {
+            direction::INGRESS
+        },
         flags,
         reserved: 0,
         ports: 0,
@@ -79,8 +83,12 @@ pub extern "C" fn observer_ship(
         part.position = 0;
         part.ports = position as u32;
     } else {
-        let Some(sk) = full_socket(&context) else { return 0 };
-        let Some(found) = emit::socket(sk, 0) else { return 0 };
+        let Some(sk) = full_socket(&context) else {
+            return 0;
+        };
+        let Some(found) = emit::socket(sk, 0) else {
+            return 0;
+        };
         // Both are read, then one is chosen: a pointer that moves by a variable is refused without
         // CAP_PERFMON.
         // SAFETY: fields of the map value.
@@ -123,7 +131,13 @@ pub extern "C" fn observer_ship(
                 part.flags |= last;
             }
         }
-        emit::send_window(&context, socket.as_deref_mut(), cookie, &part, offset + done);
+        emit::send_window(
+            &context,
+            socket.as_deref_mut(),
+            cookie,
+            &part,
+            offset + done,
+        );
         part.position += u64::from(length);
         part.sequence = part.sequence.wrapping_add(length);
         done += length;
