@@ -132,7 +132,10 @@ impl Client {
         let stdout = process.child().stdout.take().context("a client's output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        ensure!(line == "open\n", "the client could not open its connections");
+        ensure!(
+            line == "open\n",
+            "the client could not open its connections"
+        );
         say(&format!(
             "bench: opened {CONNECTIONS} connections in {:.1} s",
             started.elapsed().as_secs_f64()

@@ -119,5 +119,8 @@ fn calls(metrics: &Metrics, side: &str, labels: &[(&str, &str)]) -> u64 {
 }
 
 fn all_calls(metrics: &Metrics) -> u64 {
-    BOTH_SIDES.map(|side| calls(metrics, side, &[])).iter().sum()
+    BOTH_SIDES
+        .map(|side| calls(metrics, side, &[]))
+        .iter()
+        .sum()
 }
