@@ -54,6 +54,8 @@ struct Row {
 }
 
 const MEBIBYTE: f64 = 1_048_576.0;
+/// What others may use of a core, 0 to 1, before they spoil the ratios.
+const QUIET: f64 = 0.1;
 
 /// The middle of `values`; 0 if there are none.
 pub(super) fn median(values: &[f64]) -> f64 {
@@ -84,6 +86,13 @@ impl Report {
                 row.write(out)?;
             }
             write_losses(out, pairs.iter().map(|pair| &pair.watched))?;
+            let others: Vec<f64> = pairs.iter().map(Pair::others).collect();
+            if median(&others) > QUIET {
+                writeln!(
+                    out,
+                    "  others used the machine too: repeat this when it is quiet"
+                )?;
+            }
             if let Some((requests, programs)) = programs {
                 for program in programs.iter().filter(|program| program.runs > 0.0) {
                     let runs = program.runs / *requests as f64;
@@ -166,6 +175,17 @@ fn write_losses<'a>(
         writeln!(out, "  lost: {loss}")?;
     }
     Ok(())
+}
+
+// === impl Pair ===
+
+impl Pair {
+    /// What of a core neither the load nor the observer used, 0 to 1.
+    fn others(&self) -> f64 {
+        let known = self.off.cpu + self.on.cpu + self.watched.cpu;
+        let others = (self.off.busy + self.on.busy).saturating_sub(known);
+        others.as_secs_f64() / (self.off.wrk.duration + self.on.wrk.duration).as_secs_f64()
+    }
 }
 
 // === impl Outcome ===
@@ -308,12 +328,7 @@ impl Outcome {
                 "% of a core",
                 1,
                 Aim::None,
-                &|p| {
-                    let known = p.off.cpu + p.on.cpu + p.watched.cpu;
-                    let others = (p.off.busy + p.on.busy).saturating_sub(known);
-                    100.0 * others.as_secs_f64()
-                        / (p.off.wrk.duration + p.on.wrk.duration).as_secs_f64()
-                },
+                &|p| 100.0 * p.others(),
             ),
         ];
         if self.scenario.depth() > 1 {
