@@ -1,5 +1,7 @@
 //! What was measured, as a table with the aim beside each number, and as JSON.
 
+mod row;
+
 use std::io::Write;
 
 use anyhow::Result;
@@ -11,6 +13,7 @@ use super::{
     scenario::Scenario,
     watch::{Program, Watched},
 };
+use row::{Aim, Row, median};
 
 /// Everything that was measured.
 #[derive(Default)]
@@ -34,40 +37,9 @@ pub(super) struct Pair {
     pub(super) watched: Watched,
 }
 
-/// What a number should be.
-#[derive(Clone, Copy)]
-enum Aim {
-    AtLeast(f64),
-    Below(f64),
-    Within(f64, f64),
-    None,
-}
-
-/// One line of the table: the median of some runs, and their range.
-struct Row {
-    key: &'static str,
-    label: &'static str,
-    values: Vec<f64>,
-    unit: &'static str,
-    digits: usize,
-    aim: Aim,
-}
-
 const MEBIBYTE: f64 = 1_048_576.0;
 /// What others may use of a core, 0 to 1, before they spoil the ratios.
 const QUIET: f64 = 0.1;
-
-/// The middle of `values`; 0 if there are none.
-pub(super) fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    let at = |index: usize| sorted.get(index).copied().unwrap_or(0.0);
-    match sorted.len() % 2 {
-        0 if middle > 0 => f64::midpoint(at(middle - 1), at(middle)),
-        _ => at(middle),
-    }
-}
 
 // === impl Report ===
 
@@ -180,6 +152,11 @@ fn write_losses<'a>(
 // === impl Pair ===
 
 impl Pair {
+    /// CPU time of the observer for a request, at both of its ends, microseconds.
+    fn observer_per_request(&self) -> f64 {
+        self.watched.cpu.as_secs_f64() * 1e6 / self.on.wrk.requests as f64
+    }
+
     /// What of a core neither the load nor the observer used, 0 to 1.
     fn others(&self) -> f64 {
         let known = self.off.cpu + self.on.cpu + self.watched.cpu;
@@ -240,6 +217,15 @@ impl Outcome {
                 3,
                 Aim::None,
                 &|p| p.on.cpu_per_request() / p.off.cpu_per_request(),
+            ),
+            // Less disturbed by others than throughput is.
+            row(
+                "requests_per_cpu_ratio",
+                "requests a CPU second, on/off",
+                "",
+                3,
+                Aim::None,
+                &|p| p.off.cpu_per_request() / (p.on.cpu_per_request() + p.observer_per_request()),
             ),
             row(
                 "throughput_off",
@@ -416,118 +402,5 @@ impl Held {
                 missing(1),
             ),
         ]
-    }
-}
-
-// === impl Row ===
-
-impl Row {
-    fn range(&self) -> (f64, f64) {
-        let least = self.values.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = self
-            .values
-            .iter()
-            .copied()
-            .fold(f64::NEG_INFINITY, f64::max);
-        (least, most)
-    }
-
-    /// Whether the aim is met: by the median, and where numbers have to be exact by all.
-    fn met(&self) -> Option<bool> {
-        let (least, most) = self.range();
-        match self.aim {
-            Aim::AtLeast(limit) => Some(median(&self.values) >= limit),
-            Aim::Below(limit) => Some(median(&self.values) < limit),
-            Aim::Within(from, to) => Some(least >= from && most <= to),
-            Aim::None => None,
-        }
-    }
-
-    fn write(&self, out: &mut impl Write) -> Result<()> {
-        let Self {
-            label,
-            unit,
-            digits,
-            ..
-        } = self;
-        let (least, most) = self.range();
-        let range = if self.values.len() > 1 {
-            format!("{least:.digits$} .. {most:.digits$}")
-        } else {
-            String::new()
-        };
-        let verdict = match self.met() {
-            Some(true) => "met",
-            Some(false) => "MISSED",
-            None => "",
-        };
-        let aim = self.aim.text(*digits).unwrap_or_default();
-        let middle = median(&self.values);
-        let line = format!(
-            "  {label:<34} {middle:>10.digits$} {unit:<12} {range:<24} {aim:<12} {verdict}"
-        );
-        writeln!(out, "{}", line.trim_end())?;
-        Ok(())
-    }
-}
-
-// === impl Aim ===
-
-impl Aim {
-    fn text(self, digits: usize) -> Option<String> {
-        match self {
-            Self::AtLeast(limit) => Some(format!(">= {limit:.digits$}")),
-            Self::Below(limit) => Some(format!("< {limit:.digits$}")),
-            Self::Within(from, to) if from == to => Some(format!("{from:.0}")),
-            Self::Within(from, to) => Some(format!("{from:.0} .. {to:.0}")),
-            Self::None => None,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn row(values: &[f64], aim: Aim) -> Row {
-        Row {
-            key: "key",
-            label: "label",
-            values: values.to_vec(),
-            unit: "us",
-            digits: 2,
-            aim,
-        }
-    }
-
-    #[test]
-    fn the_median_is_the_middle() {
-        assert_eq!(median(&[]), 0.0);
-        assert_eq!(median(&[3.0]), 3.0);
-        assert_eq!(median(&[3.0, 1.0]), 2.0);
-        assert_eq!(median(&[3.0, 1.0, 9.0]), 3.0);
-    }
-
-    #[test]
-    fn aims_are_for_the_median_and_exactness_for_all() {
-        let values = [0.8, 0.95, 0.99];
-        assert_eq!(row(&values, Aim::AtLeast(0.9)).met(), Some(true));
-        assert_eq!(row(&values, Aim::Below(0.9)).met(), Some(false));
-        assert_eq!(row(&values, Aim::Within(0.0, 0.98)).met(), Some(false));
-        assert_eq!(row(&values, Aim::None).met(), None);
-    }
-
-    #[test]
-    fn a_row_has_its_aim_beside_it() {
-        let mut out = Vec::new();
-        row(&[1.0, 2.0], Aim::Below(1.0)).write(&mut out).unwrap();
-        let text = String::from_utf8(out).unwrap();
-        let words: Vec<&str> = text.split_whitespace().collect();
-        assert_eq!(
-            words,
-            [
-                "label", "1.50", "us", "1.00", "..", "2.00", "<", "1.00", "MISSED"
-            ]
-        );
     }
 }
