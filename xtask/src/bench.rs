@@ -13,7 +13,9 @@ mod usage;
 mod watch;
 
 use std::{
+    fs,
     net::SocketAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -51,6 +53,9 @@ pub(crate) struct Options {
     /// Two pairs of two seconds: to see that it works, not to trust the numbers
     #[arg(long, conflicts_with_all = ["pairs", "seconds"])]
     quick: bool,
+    /// Configuration file of the observer
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Also run the benchmarks of single stages: `cargo bench`
     #[arg(long)]
     micro: bool,
@@ -78,6 +83,8 @@ struct Extent {
     seconds: u64,
     /// Length of a time without traffic.
     idle: Duration,
+    /// Content of the observer's configuration file.
+    configuration: Option<String>,
     /// Set by a signal that asks for the end.
     interrupted: Arc<AtomicBool>,
 }
@@ -107,7 +114,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         if scenario == Scenario::Open {
             extent.check()?;
             say("bench: open");
-            report.held = Some(hold::measure(&cgroup, extent.idle)?);
+            report.held = Some(hold::measure(
+                &cgroup,
+                extent.configuration.as_deref(),
+                extent.idle,
+            )?);
         } else {
             report.loads.push(extent.measure(scenario, &cgroup)?);
         }
@@ -136,7 +147,11 @@ impl Extent {
         } else {
             (options.pairs, options.seconds, 10)
         };
+        let configuration = options.config.as_ref().map(|path| {
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        });
         Ok(Self {
+            configuration: configuration.transpose()?,
             pairs,
             seconds,
             idle: Duration::from_secs(idle),
@@ -162,7 +177,7 @@ impl Extent {
         };
         let watched = || {
             self.check()?;
-            let watch = Watch::start(cgroup)?;
+            let watch = Watch::start(cgroup, self.configuration.as_deref())?;
             let load = load::run(scenario, &place, &server, self.seconds)?;
             let cpu = watch.cpu()?;
             let watched = watch.look(cpu)?;

@@ -40,11 +40,15 @@ const OTHER_FILES: u64 = 200;
 const SETTLE: Duration = Duration::from_secs(2);
 
 /// Measures the observer for `idle` without and with open connections.
-pub(super) fn measure(cgroup: &Cgroup, idle: Duration) -> Result<Held> {
+pub(super) fn measure(
+    cgroup: &Cgroup,
+    configuration: Option<&str>,
+    idle: Duration,
+) -> Result<Held> {
     raise_file_limit(CONNECTIONS + OTHER_FILES)?;
     let place = Place::host(cgroup);
     let server = Server::start(&place)?;
-    let watch = Watch::start(cgroup)?;
+    let watch = Watch::start(cgroup, configuration)?;
     let (idle_without, without) = rest(&watch, idle)?;
     let client = Client::start(&place, server.address())?;
     let (idle_with, with) = rest(&watch, idle)?;

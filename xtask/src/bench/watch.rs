@@ -6,7 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use observer_tests::{agent::Agent, cgroup::Cgroup, flow::BOTH_SIDES, metrics::Metrics};
+use observer_tests::{
+    agent::{self, Agent},
+    cgroup::Cgroup,
+    flow::BOTH_SIDES,
+    metrics::Metrics,
+};
 
 use super::usage::{self, Memory};
 
@@ -52,9 +57,14 @@ const STILL: Duration = Duration::from_millis(300);
 // === impl Watch ===
 
 impl Watch {
-    /// Starts an observer of `cgroup` and waits until it is attached.
-    pub(super) fn start(cgroup: &Cgroup) -> Result<Self> {
-        let agent = Agent::start(cgroup)?;
+    /// Starts an observer of `cgroup`, with a configuration if there is one, and waits until it is
+    /// attached.
+    pub(super) fn start(cgroup: &Cgroup, configuration: Option<&str>) -> Result<Self> {
+        let options = agent::Options {
+            configuration: configuration.map(str::to_owned),
+            ..agent::Options::default()
+        };
+        let agent = Agent::start_with(cgroup, &options)?;
         let started = usage::cpu(agent.id())?;
         Ok(Self { agent, started })
     }
