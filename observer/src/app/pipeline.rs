@@ -282,12 +282,7 @@ impl Stages {
 }
 
 /// What a slot shows of a connection, unless it has shown it before.
-fn glance(
-    slots: &capture::Slots,
-    index: u32,
-    id: ConnectionId,
-    now: Monotonic,
-) -> Option<Glance> {
+fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) -> Option<Glance> {
     // Most connections of a host are idle: reading of them no more than this keeps idling cheap.
     let quiet = now.since(Monotonic(slots.last_payload(index))) > QUIET;
     if quiet && slots.held_since(index) == 0 {
