@@ -90,7 +90,7 @@ impl Default for Config {
             max_services: 4096,
             route_idle: Duration::from_secs(3600),
             max_connections: 131_072,
-            linger: Duration::from_secs(5),
+            linger: Duration::from_secs(1),
             connection_idle: Duration::from_secs(6 * 3600),
         }
     }

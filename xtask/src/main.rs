@@ -1,5 +1,6 @@
 //! Developer commands; each is one file.
 
+mod bench;
 mod build;
 mod lint;
 mod run;
@@ -39,6 +40,8 @@ enum Command {
     Lint(lint::Options),
     /// Check the rules of this repository
     Tidy(tidy::Options),
+    /// Measure what observing costs: with nginx and wrk, observed and not, in turn
+    Bench(bench::Options),
     /// Run the daemon on a matrix of kernels under QEMU
     Vm(vm::Options),
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Lint(options) => lint::run(&options),
         Command::Tidy(options) => tidy::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
     match result {

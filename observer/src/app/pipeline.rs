@@ -68,12 +68,16 @@ struct Ignored {
 /// How long the pipeline sleeps when nothing asks for attention. Records and questions wait for
 /// so long at most.
 const NAP: Duration = Duration::from_millis(20);
+/// How long it sleeps at most while there are no records: a ring buffer that fills ends it early.
+const LONGEST_NAP: Duration = Duration::from_millis(80);
 /// Records between two looks at questions and timers.
 const BATCH: usize = 4096;
 /// Between two looks at what waits too long.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at live connections.
 const GLANCE: Duration = Duration::from_millis(500);
+/// A connection whose last payload is older has told all it had to tell, in several looks.
+const QUIET: Duration = Duration::from_secs(2);
 /// Workloads whose verdict is remembered.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -110,6 +114,7 @@ impl Stages {
     pub(super) fn run(mut self, orders: &mpsc::Receiver<Order>) {
         let mut ticked = capture::now();
         let mut glanced = ticked;
+        let mut nap = NAP;
         loop {
             let drained = self.drain();
             let now = capture::now();
@@ -132,8 +137,13 @@ impl Stages {
                 Ok(Order::Stop) | Err(mpsc::TryRecvError::Disconnected) => break,
                 Err(mpsc::TryRecvError::Empty) => {}
             }
+            nap = if drained == 0 {
+                LONGEST_NAP.min(nap * 2)
+            } else {
+                NAP
+            };
             if drained < BATCH {
-                self.capture.wait(NAP);
+                self.capture.wait(nap);
             }
         }
         while self.drain() > 0 {}
@@ -169,7 +179,7 @@ impl Stages {
     fn glance(&mut self, now: Monotonic) {
         let slots = self.capture.slots();
         self.assembler
-            .glance(now, |slot, id| glance(slots, slot, id), &mut self.rest);
+            .glance(now, |slot, id| glance(slots, slot, id, now), &mut self.rest);
         let Rest {
             enricher,
             aggregator,
@@ -271,8 +281,13 @@ impl Stages {
     }
 }
 
-/// What a slot shows of a connection.
-fn glance(slots: &capture::Slots, index: u32, id: ConnectionId) -> Option<Glance> {
+/// What a slot shows of a connection, unless it has shown it before.
+fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) -> Option<Glance> {
+    // Most connections of a host are idle: reading of them no more than this keeps idling cheap.
+    let quiet = now.since(Monotonic(slots.last_payload(index))) > QUIET;
+    if quiet && slots.held_since(index) == 0 {
+        return None;
+    }
     let slot = slots.get(index, id.0)?;
     let held = (slot.held_ns != 0).then(|| {
         let length = (slot.head_length as usize).min(slot.head.len());

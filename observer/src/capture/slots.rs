@@ -77,6 +77,14 @@ impl Slots {
         (copy.cookie == cookie).then_some(copy)
     }
 
+    /// When the last segment with payload of a slot's connection passed; 0 when none has.
+    pub fn last_payload(&self, index: u32) -> u64 {
+        // SAFETY: as in `cookie`.
+        self.at(index).map_or(0, |slot| unsafe {
+            (&raw const (*slot).last_ns).read_volatile()
+        })
+    }
+
     /// When the request that a slot holds passed the socket; 0 when it holds none.
     pub fn held_since(&self, index: u32) -> u64 {
         // SAFETY: as in `cookie`.

@@ -337,11 +337,11 @@ fn the_other_end_stays_known_after_it_closed() {
     bench.open(&client);
     bench.open(&server);
     bench.close(&client, 2);
-    for now in [6, 7, 100] {
+    for now in [2, 3, 100] {
         bench.enricher.expire(at(now));
         assert_eq!(
             bench.enricher.link(ConnectionId(1)).is_some(),
-            now < 7,
+            now < 3,
             "it lingers"
         );
         assert_eq!(bench.peer(2), "curl");
