@@ -222,7 +222,6 @@ pub(super) fn report(sk: *mut bpf_sock, socket: &mut Socket, kind: u16, now: u64
         (*record).min_rtt_us = (*tcp).rtt_min;
         fill(record, socket, owner, 0);
     }
-    emit::count(counters::RECORDS);
     entry.submit(emit::wakeup());
 }
 
@@ -293,8 +292,7 @@ fn first_packet(
         (*record).local_port = packet.source;
         (*record).remote_port = packet.destination;
         (*record).reserved = 0;
-        emit::count(counters::RECORDS);
-        entry.submit(emit::wakeup());
+            entry.submit(emit::wakeup());
     }
 }
 
