@@ -52,7 +52,10 @@ fn check(
             // It opens up to as many connections more as it uses at once, and closes them unused.
             let found = agent.metrics()?.sum(opened, &role);
             let least = counted.connections as f64;
-            ensure!((least..=least + 8.0).contains(&found), "{opened} is {found}");
+            ensure!(
+                (least..=least + 8.0).contains(&found),
+                "{opened} is {found}"
+            );
         } else {
             agent.expect_metric(opened, &role, counted.connections)?;
         }

@@ -189,11 +189,12 @@ impl Assembler {
             } => {
                 self.orphan((local_port, remote_port), &segment);
             }
-            Event::Rewritten { id, wire } => {
+            Event::Placed { id, cgroup, wire } => {
                 if let Some(tracked) = self.connections.get_mut(&id) {
-                    tracked.connection.wire = Some(wire);
+                    tracked.connection.wire = wire.or(tracked.connection.wire);
+                    tracked.connection.owner.cgroup = cgroup;
                 }
-                out.connection(ConnectionEvent::Rewritten { id, wire });
+                out.connection(ConnectionEvent::Placed { id, cgroup, wire });
             }
             Event::Process { .. } => {}
         }
