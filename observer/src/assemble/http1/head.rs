@@ -340,17 +340,36 @@ fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
         if line.is_empty() {
             return (fields, Some(at));
         }
-        // Names are told apart by length first: most fields are none of these.
-        let Some(colon) = memchr(b':', line) else {
-            continue;
+        // Where a name would end tells it apart; most fields are none of these, and are passed over
+        // without a search.
+        let named = |name: &[u8]| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            found.eq_ignore_ascii_case(name).then(|| trim(value))
         };
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        match colon {
-            4 if name.eq_ignore_ascii_case(b"host") => fields.host = trim(value),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => fields.upgrade = true,
-            10 if name.eq_ignore_ascii_case(b"user-agent") => fields.user_agent = trim(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => fields.length(trim(value)),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => fields.encoding(trim(value)),
+        match line[0].to_ascii_lowercase() {
+            b'h' => {
+                if let Some(value) = named(b"host") {
+                    fields.host = value;
+                }
+            }
+            b'u' => {
+                if let Some(value) = named(b"user-agent") {
+                    fields.user_agent = value;
+                } else if named(b"upgrade").is_some() {
+                    fields.upgrade = true;
+                }
+            }
+            b'c' => {
+                if let Some(value) = named(b"content-length") {
+                    fields.length(value);
+                }
+            }
+            b't' => {
+                if let Some(value) = named(b"transfer-encoding") {
+                    fields.encoding(value);
+                }
+            }
             _ => {}
         }
     }
