@@ -281,7 +281,7 @@ fn chain(criterion: &mut Criterion) {
             push(&mut assembler, &response, &mut rest);
         });
     });
-    assert!(rest.calls > 0 && rest.calls % PIPELINED as u64 == 0);
+    assert!(rest.calls > 0 && rest.calls.is_multiple_of(PIPELINED as u64));
     group.finish();
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `tests/fixtures/record` records them anew; with `UPDATE_FIXTURES=1` the expected texts are
 //! written instead of compared.
+#![allow(clippy::unwrap_used)]
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 

@@ -159,7 +159,7 @@ impl Tracked {
         }
     }
 
-    fn from_server(&self, direction: Direction) -> bool {
+    fn is_from_server(&self, direction: Direction) -> bool {
         match direction {
             Direction::Ingress => self.connection.role == Role::Client,
             Direction::Egress => self.connection.role == Role::Server,
@@ -180,7 +180,7 @@ impl Tracked {
         shared: &mut Shared,
         out: &mut impl Sink,
     ) -> Delivery {
-        let from_client = !self.from_server(segment.direction);
+        let from_client = !self.is_from_server(segment.direction);
         let stream = match segment.direction {
             Direction::Ingress => &mut self.ingress,
             Direction::Egress => &mut self.egress,
@@ -264,7 +264,7 @@ impl Tracked {
     }
 
     fn skip(&mut self, direction: Direction, count: u64, time: Monotonic, out: &mut impl Sink) {
-        let from_client = !self.from_server(direction);
+        let from_client = !self.is_from_server(direction);
         self.stream(direction).advance(count);
         self.with_http(out, |http, emit| http.skip(from_client, count, time, emit));
     }
@@ -285,7 +285,7 @@ impl Tracked {
     }
 
     fn deliver_parked(&mut self, direction: Direction, shared: &mut Shared, out: &mut impl Sink) {
-        let from_client = !self.from_server(direction);
+        let from_client = !self.is_from_server(direction);
         loop {
             let Protocol::Http(http) = &mut self.protocol else {
                 return;

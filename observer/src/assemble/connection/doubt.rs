@@ -101,7 +101,7 @@ impl Tracked {
     /// A client that does not pipeline had received all responses before it sent the request; what
     /// is missing after that was lost.
     pub(super) fn stands_test(&mut self, segment: &Segment<'_>) -> bool {
-        let from_server = self.from_server(segment.direction);
+        let from_server = self.is_from_server(segment.direction);
         let Some(doubt) = &mut self.doubt else {
             return true;
         };
