@@ -220,7 +220,6 @@ fn two_capabilities_are_enough() -> Result<()> {
     }
     let cgroup = Cgroup::create("little")?;
     let place = Place::host(&cgroup);
-    let nginx = Server::nginx(&place)?;
     let (_folder, copy) = agent::public_copy()?;
     let wrapper = as_nobody(&copy.display().to_string(), &["bpf", "net_admin"]);
     let agent = Agent::start_with(
@@ -230,13 +229,16 @@ fn two_capabilities_are_enough() -> Result<()> {
             ..Options::default()
         },
     )?;
+    // A server that was there before could not be named: the sockets that a process of another user
+    // holds are not told without more privilege.
+    let nginx = Server::nginx(&place)?;
     for _ in 0..3 {
         client::curl(&place, &[&nginx.url("/hello")])?;
     }
     for (side, command) in [("client", "curl"), ("server", "nginx")] {
         for call in agent.exactly(3, "calls", |flow| flow.is_call_at(side))? {
             ensure!(call.outline().status == Some(200), "{call:?}");
-            // What needs no more than those two: the kernel tells the thread's name.
+            // What needs no more than those two: the kernel tells the maker of a socket.
             ensure!(call.text("command") == command, "{call:?}");
         }
     }

@@ -147,8 +147,9 @@ impl Tracked {
             doubt.touch(segment.time);
             if !self.stands_test(segment) {
                 shared.counters.unpaired += 1;
-                self.lose(shared, out);
-                return;
+                if !self.starts_over(segment, shared, out) {
+                    return;
+                }
             }
         }
         if self.deliver(segment, shared, out) == Delivery::Cut && self.join(segment) {
@@ -361,6 +362,22 @@ impl Tracked {
         self.lose_messages(shared, out);
         self.cut = false;
         self.stop(Protocol::Unsynced, Instruction::Resync, out);
+    }
+
+    /// The order is lost, and the segment itself may be where a request starts.
+    fn starts_over(
+        &mut self,
+        segment: &Segment<'_>,
+        shared: &mut Shared,
+        out: &mut impl Sink,
+    ) -> bool {
+        self.lose_messages(shared, out);
+        self.cut = false;
+        let joined = self.join(segment);
+        if !joined {
+            self.stop(Protocol::Unsynced, Instruction::Resync, out);
+        }
+        joined
     }
 
     fn stop(&mut self, protocol: Protocol, instruction: Instruction, out: &mut impl Sink) {

@@ -349,11 +349,12 @@ fn a_response_whose_sender_had_not_the_request_is_not_its_answer() {
     let mut old = script.make(false, OK.as_bytes());
     old.acknowledged = 0;
     script.step(&old);
-    script.expect(&["GET /a - 0/- lost"]);
+    // Nobody knows who the client is, and nothing answered: it may not have been a request.
+    script.expect(&[]);
     assert_eq!(script.counters().unpaired, 1);
     let mut script = Script::midway();
     script.c(GET).s("tail of an older body").s(OK);
-    script.expect(&["GET /a - 0/- lost"]);
+    script.expect(&[]);
 }
 
 #[test]

@@ -176,6 +176,12 @@ impl Tracked {
             return;
         };
         match self.doubt.take() {
+            // Neither the role is known nor did anything answer: what started like a request may
+            // have been part of a body, and is no call that anybody made.
+            Some(doubt) if doubt.guessed && !doubt.answered => {
+                http.lose(&mut shared.heads, &mut |_| {});
+                self.connection.role = Role::Unknown;
+            }
             // Responses in doubt may be another's.
             Some(doubt) => {
                 for exchange in doubt.held {
