@@ -70,6 +70,11 @@ struct Ignored {
 const NAP: Duration = Duration::from_millis(20);
 /// How long it sleeps at most while there are no records: a ring buffer that fills ends it early.
 const LONGEST_NAP: Duration = Duration::from_millis(80);
+/// How long it sleeps under load: what is drained at once keeps a CPU from the applications for as
+/// long as it takes, so it had better be little.
+const SHORT_NAP: Duration = Duration::from_millis(4);
+/// Records in one round that count as load.
+const BUSY: usize = 256;
 /// Records between two looks at questions and timers.
 const BATCH: usize = 4096;
 /// Between two looks at what waits too long.
@@ -137,10 +142,10 @@ impl Stages {
                 Ok(Order::Stop) | Err(mpsc::TryRecvError::Disconnected) => break,
                 Err(mpsc::TryRecvError::Empty) => {}
             }
-            nap = if drained == 0 {
-                LONGEST_NAP.min(nap * 2)
-            } else {
-                NAP
+            nap = match drained {
+                0 => LONGEST_NAP.min(nap * 2),
+                1..BUSY => NAP,
+                _ => SHORT_NAP,
             };
             if drained < BATCH {
                 self.capture.wait(nap);
