@@ -11,7 +11,7 @@ mod segment;
 mod settings;
 mod slot;
 
-pub use connection::{ConnectionRecord, Owner, RewriteRecord, close, role};
+pub use connection::{ConnectionRecord, Owner, PlaceRecord, close, role};
 pub use process::ProcessRecord;
 pub use segment::{SegmentPart, SegmentRecord, flag};
 pub use settings::{Settings, feature};
@@ -32,8 +32,8 @@ pub mod kind {
     pub const PAIR: u16 = 5;
     /// [`super::ProcessRecord`]: a process made a TCP socket.
     pub const PROCESS: u16 = 6;
-    /// [`super::RewriteRecord`]: packets of the connection carry other addresses than its socket.
-    pub const REWRITE: u16 = 7;
+    /// [`super::PlaceRecord`]: what only a packet of the connection could tell.
+    pub const PLACE: u16 = 7;
 }
 
 /// Direction of a segment, seen from the socket.
@@ -74,7 +74,7 @@ unsafe impl Record for Header {}
 // SAFETY: as above.
 unsafe impl Record for ConnectionRecord {}
 // SAFETY: as above.
-unsafe impl Record for RewriteRecord {}
+unsafe impl Record for PlaceRecord {}
 // SAFETY: as above.
 unsafe impl Record for SegmentRecord {}
 // SAFETY: as above.

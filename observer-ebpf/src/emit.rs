@@ -170,9 +170,22 @@ pub fn cookie(context: &impl EbpfContext) -> u64 {
     unsafe { bpf_get_socket_cookie(context.as_ptr()) }
 }
 
-/// Wakes user space only when the ring buffer fills up: it looks by itself every few milliseconds.
+/// How a record is submitted: user space looks by itself every few milliseconds, so it is woken only
+/// when the ring buffer fills up. A wake-up is an interrupt; one in many records looks whether one
+/// is due.
 #[inline(always)]
 pub fn wakeup() -> u64 {
+    let Some(records) = COUNTERS.get_ptr_mut(counters::RECORDS.index) else {
+        return BPF_RB_NO_WAKEUP.into();
+    };
+    // SAFETY: a per-CPU element; a nested run may lose one count, which is tolerable.
+    let number = unsafe {
+        *records += 1;
+        *records
+    };
+    if number % WAKEUP_EVERY != 0 {
+        return BPF_RB_NO_WAKEUP.into();
+    }
     // SAFETY: the map is a ring buffer.
     let used = unsafe { bpf_ringbuf_query(storage(&EVENTS), BPF_RB_AVAIL_DATA.into()) };
     let limit = settings().map_or(u32::MAX, |settings| settings.wakeup_bytes);
@@ -182,6 +195,10 @@ pub fn wakeup() -> u64 {
         BPF_RB_NO_WAKEUP.into()
     }
 }
+
+/// Records of one CPU between two looks at how full the ring buffer is. The largest record is 4 KiB,
+/// so at most 256 KiB a CPU go unnoticed.
+const WAKEUP_EVERY: u64 = 64;
 
 /// Notes that a record of `socket` was lost.
 #[inline(always)]
@@ -236,9 +253,7 @@ pub fn send_hold(socket: &mut Socket, hold: &mut Hold, pair: bool, time_ns: u64)
             wakeup(),
         )
     };
-    if result == 0 {
-        count(counters::RECORDS);
-    } else {
+    if result != 0 {
         socket.lost = pending;
         lost(socket);
     }
@@ -328,6 +343,5 @@ fn send_sized<const N: usize>(
             }
         }
     }
-    count(counters::RECORDS);
     entry.submit(wakeup());
 }

@@ -18,7 +18,7 @@ const MMAPABLE: u32 = 1 << 10;
 
 /// Records to user space. The loader sets the size.
 #[map]
-pub static EVENTS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(8 << 20, 0);
 
 /// State of every socket that has moved a byte, or connected, since we came.
 #[btf_map]

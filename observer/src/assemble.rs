@@ -6,16 +6,19 @@
 mod connection;
 pub mod heads;
 pub mod http1;
+mod orphans;
 pub mod stream;
 
 use hashbrown::HashMap;
 
-use self::{connection::Tracked, heads::Heads};
+use self::{connection::Tracked, heads::Heads, orphans::Orphans};
 use crate::{
     model::{
-        connection::{Closed, Connection, ConnectionEvent, ConnectionId, Role, Transfer},
+        connection::{
+            Closed, Connection, ConnectionEvent, ConnectionId, Direction, Role, Transfer,
+        },
         event::{Event, Segment},
-        exchange::{Exchange, InFlight, RequestHead},
+        exchange::{Exchange, InFlight},
         time::Monotonic,
     },
     telemetry::health::{Loss, Table},
@@ -35,6 +38,9 @@ pub struct Config {
     pub retransmission: std::time::Duration,
     /// How long a connection that no longer moves and whose end was not seen is kept.
     pub idle: std::time::Duration,
+    /// Most bytes that all messages and segments under way may take; beyond it those of the
+    /// connections that take much are given up.
+    pub memory: usize,
 }
 
 /// What the kernel is told about a connection, so that it need not ship what nobody reads.
@@ -89,6 +95,10 @@ pub struct Counters {
     pub unpaired: u64,
     /// Early segments that found no room.
     pub parking_full: u64,
+    /// Connections that were given up because more requests waited than fit.
+    pub pipeline_full: u64,
+    /// Connections whose order was given up to free memory.
+    pub memory_full: u64,
     /// Handshake payload whose connection did not come.
     pub orphaned: u64,
     /// Connections whose end was never seen.
@@ -97,24 +107,26 @@ pub struct Counters {
     pub not_http: u64,
 }
 
-/// Payload that reached a listener, waiting for its connection.
-struct Orphan {
-    ports: (u16, u16),
-    sequence: u32,
-    parked: stream::Parked,
-}
-
-/// Handshake payloads that wait at once.
-const MAX_ORPHANS: usize = 256;
-
 /// The table of connections and everything that is under way on them.
 pub struct Assembler {
     config: Config,
     connections: HashMap<ConnectionId, Box<Tracked>, foldhash::fast::RandomState>,
+    shared: Shared,
+    orphans: Orphans,
+    /// Connections that time alone may change.
+    waiting: Vec<ConnectionId>,
+    /// When the whole table was last looked at.
+    swept: Monotonic,
+}
+
+/// What all connections use.
+struct Shared {
     heads: Heads,
-    orphans: Vec<Orphan>,
     counters: Counters,
 }
+
+/// Between two looks at the whole table for connections that do not move.
+const SWEEP: std::time::Duration = std::time::Duration::from_secs(30);
 
 // === impl Config ===
 
@@ -126,6 +138,7 @@ impl Default for Config {
             overtaking: std::time::Duration::from_millis(250),
             retransmission: std::time::Duration::from_secs(130),
             idle: std::time::Duration::from_secs(2 * 3600 + 900),
+            memory: 32 << 20,
         }
     }
 }
@@ -139,25 +152,29 @@ impl Assembler {
         Self {
             config,
             connections: HashMap::default(),
-            heads,
-            orphans: Vec::new(),
-            counters: Counters::default(),
+            shared: Shared {
+                heads,
+                counters: Counters::default(),
+            },
+            orphans: Orphans::default(),
+            waiting: Vec::new(),
+            swept: Monotonic(0),
         }
     }
 
     /// Takes one event.
     pub fn push(&mut self, event: Event<'_>, out: &mut impl Sink) {
         match event {
-            Event::Segment { id, segment, .. } => self.segment(id, &segment, out),
+            Event::Segment {
+                id, lost, segment, ..
+            } => self.segments(id, lost, &[segment], out),
             Event::Pair {
                 id,
+                lost,
                 request,
                 response,
                 ..
-            } => {
-                self.segment(id, &request, out);
-                self.segment(id, &response, out);
-            }
+            } => self.segments(id, lost, &[request, response], out),
             Event::Opened { connection, slot } => self.opened(connection, slot, out),
             Event::Closed {
                 connection,
@@ -187,13 +204,15 @@ impl Assembler {
                 remote_port,
                 segment,
             } => {
-                self.orphan((local_port, remote_port), &segment);
+                self.shared.counters.orphaned +=
+                    self.orphans.push((local_port, remote_port), &segment);
             }
-            Event::Rewritten { id, wire } => {
+            Event::Placed { id, cgroup, wire } => {
                 if let Some(tracked) = self.connections.get_mut(&id) {
-                    tracked.connection.wire = Some(wire);
+                    tracked.connection.wire = wire.or(tracked.connection.wire);
+                    tracked.connection.owner.cgroup = cgroup;
                 }
-                out.connection(ConnectionEvent::Rewritten { id, wire });
+                out.connection(ConnectionEvent::Placed { id, cgroup, wire });
             }
             Event::Process { .. } => {}
         }
@@ -204,28 +223,44 @@ impl Assembler {
         let Self {
             config,
             connections,
-            counters,
+            shared,
+            waiting,
             ..
         } = self;
-        let mut expired = Vec::new();
-        for (id, tracked) in connections.iter_mut() {
-            tracked.tick(now, config, counters, out);
-            if now.since(tracked.active) > config.idle {
-                expired.push(*id);
+        let mut memory = 0;
+        waiting.retain(|id| {
+            let Some(tracked) = connections.get_mut(id) else {
+                return false;
+            };
+            tracked.tick(now, config, shared, out);
+            memory += tracked.weight();
+            if memory > config.memory {
+                memory -= tracked.weight();
+                tracked.relieve(shared, out);
             }
+            tracked.listed = tracked.needs_tick();
+            tracked.listed
+        });
+        self.shared.counters.orphaned += self.orphans.expire(now, self.config.overtaking * 8);
+        if now.since(self.swept) > SWEEP.min(self.config.idle) {
+            self.swept = now;
+            self.sweep(now, out);
         }
-        for id in expired {
-            if let Some(tracked) = self.connections.remove(&id) {
-                self.counters.expired += 1;
-                let closed = tracked.last_seen();
-                self.finish(*tracked, closed, out);
-            }
+    }
+
+    /// Ends connections that have not moved for too long.
+    fn sweep(&mut self, now: Monotonic, out: &mut impl Sink) {
+        let idle = self.config.idle;
+        let expired: Vec<Box<Tracked>> = self
+            .connections
+            .extract_if(|_, tracked| now.since(tracked.active) > idle)
+            .map(|(_, tracked)| tracked)
+            .collect();
+        for tracked in expired {
+            self.shared.counters.expired += 1;
+            let closed = tracked.last_seen();
+            self.finish(*tracked, closed, out);
         }
-        let overtaking = self.config.overtaking;
-        let before = self.orphans.len();
-        self.orphans
-            .retain(|orphan| now.since(orphan.parked.time) < overtaking * 8);
-        self.counters.orphaned += (before - self.orphans.len()) as u64;
     }
 
     /// Looks at every live connection that has a slot; to be called about once a second.
@@ -240,7 +275,7 @@ impl Assembler {
             let Some(glance) = look(slot, *id) else {
                 continue;
             };
-            tracked.glance(glance, now, &mut self.heads, out);
+            tracked.glance(glance, now, &mut self.shared.heads, out);
         }
     }
 
@@ -267,10 +302,12 @@ impl Assembler {
             broken,
             unpaired,
             parking_full,
+            pipeline_full,
+            memory_full,
             orphaned,
             expired,
             not_http: _,
-        } = self.counters;
+        } = self.shared.counters;
         [
             ("table_full", table_full),
             ("unknown_connection", unknown_connection),
@@ -278,6 +315,8 @@ impl Assembler {
             ("broken", broken),
             ("unpaired", unpaired),
             ("parking_full", parking_full),
+            ("pipeline_full", pipeline_full),
+            ("memory_full", memory_full),
             ("orphaned_handshake_data", orphaned),
             ("end_not_seen", expired),
         ]
@@ -291,7 +330,7 @@ impl Assembler {
 
     /// Counters, also of what is no loss.
     pub fn counters(&self) -> Counters {
-        self.counters
+        self.shared.counters
     }
 
     /// How full the tables are.
@@ -305,34 +344,55 @@ impl Assembler {
             Table {
                 name: "handshake_data",
                 entries: self.orphans.len() as u64,
-                limit: MAX_ORPHANS as u64,
+                limit: orphans::MAX_ORPHANS as u64,
             },
         ]
     }
 
-    fn segment(&mut self, id: ConnectionId, segment: &Segment<'_>, out: &mut impl Sink) {
-        match self.connections.get_mut(&id) {
-            Some(tracked) => {
-                tracked.segment(segment, &mut self.heads, &mut self.counters, out);
-            }
-            None => self.counters.unknown_connection += 1,
+    fn segments(
+        &mut self,
+        id: ConnectionId,
+        lost: u16,
+        segments: &[Segment<'_>],
+        out: &mut impl Sink,
+    ) {
+        let Some(tracked) = self.connections.get_mut(&id) else {
+            self.shared.counters.unknown_connection += 1;
+            return;
+        };
+        let mut lost = lost;
+        for segment in segments {
+            tracked.segment(segment, std::mem::take(&mut lost), &mut self.shared, out);
+        }
+        if !tracked.listed && tracked.needs_tick() {
+            tracked.listed = true;
+            self.waiting.push(id);
         }
     }
 
     fn opened(&mut self, connection: Connection, slot: Option<u32>, out: &mut impl Sink) {
+        let id = connection.id;
         if self.connections.len() >= self.config.max_connections {
-            self.counters.table_full += 1;
+            self.shared.counters.table_full += 1;
+            if let Some(slot) = slot {
+                out.instruct(slot, id, Instruction::Opaque);
+            }
             return;
         }
-        let id = connection.id;
-        let orphan = self.take_orphan(&connection);
-        let mut tracked = Box::new(Tracked::new(connection.clone(), slot));
+        let orphan = self.orphans.take(&connection);
+        let tracked = Box::new(Tracked::new(connection.clone(), slot));
+        if let Some(mut replaced) = self.connections.insert(id, tracked) {
+            // Cannot be: a cookie is given once. What was under way is over in any case.
+            self.shared.counters.expired += 1;
+            replaced.slot = None;
+            let closed = replaced.last_seen();
+            self.finish(*replaced, closed, out);
+        }
         out.connection(ConnectionEvent::Opened(connection));
         if let Some(orphan) = orphan {
-            let segment = orphan.segment(crate::model::connection::Direction::Ingress);
-            tracked.segment(&segment, &mut self.heads, &mut self.counters, out);
+            let segment = orphan.segment(Direction::Ingress);
+            self.segments(id, 0, &[segment], out);
         }
-        self.connections.insert(id, tracked);
     }
 
     fn closed(
@@ -363,7 +423,7 @@ impl Assembler {
     }
 
     fn finish(&mut self, mut tracked: Tracked, mut closed: Closed, out: &mut impl Sink) {
-        tracked.close(&closed, &mut self.heads, &mut self.counters, out);
+        tracked.close(&closed, &mut self.shared, out);
         closed.transfer.understood_bytes = tracked.understood();
         if let Some(slot) = tracked.slot {
             out.instruct(slot, tracked.connection.id, Instruction::Free);
@@ -373,95 +433,9 @@ impl Assembler {
             closed,
         });
     }
-
-    fn orphan(&mut self, ports: (u16, u16), segment: &Segment<'_>) {
-        // Windows of one segment follow each other.
-        if let Some(last) = self.orphans.last_mut()
-            && last.ports == ports
-            && last.parked.bytes.len() == last.parked.length as usize
-            && last.sequence.wrapping_add(last.parked.length) == segment.sequence
-        {
-            let mut bytes = std::mem::take(&mut last.parked.bytes).into_vec();
-            bytes.extend_from_slice(segment.bytes);
-            last.parked.bytes = bytes.into_boxed_slice();
-            last.parked.length += segment.length;
-            last.parked.fin |= segment.fin;
-            return;
-        }
-        if self.orphans.len() >= MAX_ORPHANS {
-            self.orphans.remove(0);
-            self.counters.orphaned += 1;
-        }
-        self.orphans.push(Orphan {
-            ports,
-            sequence: segment.sequence,
-            parked: stream::Parked {
-                time: segment.time,
-                position: 0,
-                sequence: segment.sequence,
-                acknowledgement: segment.acknowledgement,
-                length: segment.length,
-                bytes: segment.bytes.into(),
-                fin: segment.fin,
-                in_order: true,
-            },
-        });
-    }
-
-    fn take_orphan(&mut self, connection: &Connection) -> Option<stream::Parked> {
-        if self.orphans.is_empty() || connection.role != Role::Server {
-            return None;
-        }
-        let (_, remote_sequence) = connection.sequences?;
-        let ports = (connection.local.port(), connection.remote.port());
-        let index = self
-            .orphans
-            .iter()
-            .position(|orphan| orphan.ports == ports && orphan.sequence == remote_sequence)?;
-        Some(self.orphans.swap_remove(index).parked)
-    }
 }
 
-/// A held request as one in flight, when enough of its head is there to tell.
-fn held_request(
-    id: ConnectionId,
-    role: Role,
-    since: Monotonic,
-    bytes: &[u8],
-    heads: &mut Heads,
-) -> Option<InFlight> {
-    let line_end = memchr::memchr(b'\n', bytes);
-    let request = match line_end {
-        Some(end) => {
-            // The fields may be cut off; the request line is what tells.
-            let mut line = bytes.get(..=end)?.to_vec();
-            line.extend_from_slice(b"\r\n");
-            match http1::head::request(&line, 0) {
-                http1::head::Parsed::Complete(request, _) => heads.intern(&request),
-                _ => return None,
-            }
-        }
-        None => {
-            let method = bytes.get(..memchr::memchr(b' ', bytes)?)?;
-            std::sync::Arc::new(RequestHead {
-                method: String::from_utf8_lossy(method).into(),
-                path: "".into(),
-                has_query: false,
-                scheme: None,
-                authority: "".into(),
-                user_agent: "".into(),
-                version: crate::model::exchange::HttpVersion::Http11,
-                truncated: true,
-            })
-        }
-    };
-    Some(InFlight {
-        connection: id,
-        role,
-        request,
-        since,
-    })
-}
-
+#[cfg(test)]
+mod script;
 #[cfg(test)]
 mod tests;

@@ -146,7 +146,7 @@ impl Config {
     fn settings(&self) -> Settings {
         let mut settings = Settings {
             features: feature::PAYLOAD | feature::NETNS,
-            wakeup_bytes: self.ring_bytes / 8,
+            wakeup_bytes: self.ring_bytes / 4,
             ..Settings::default()
         };
         for (slot, port) in settings.ignored_ports.iter_mut().zip(&self.ignored_ports) {

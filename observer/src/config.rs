@@ -236,7 +236,7 @@ impl Default for Listen {
 impl Default for Capture {
     fn default() -> Self {
         Self {
-            ring_bytes: 16 << 20,
+            ring_bytes: 8 << 20,
             max_connections: 32_768,
         }
     }

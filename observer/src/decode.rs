@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use observer_ebpf::abi::{
-    self, ConnectionRecord, Header, NO_SLOT, ProcessRecord, RewriteRecord, SegmentPart,
+    self, ConnectionRecord, Header, NO_SLOT, PlaceRecord, ProcessRecord, SegmentPart,
     SegmentRecord, close, direction, flag, kind, role,
 };
 
@@ -97,14 +97,18 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 owner: owner(&record.owner, record.owner.cgroup),
             })
         }
-        kind::REWRITE => {
-            let record: RewriteRecord = abi::read(bytes).ok_or(DecodeError::Short)?;
-            Ok(Event::Rewritten {
-                id: ConnectionId(header.cookie),
-                wire: (
+        kind::PLACE => {
+            let record: PlaceRecord = abi::read(bytes).ok_or(DecodeError::Short)?;
+            let wire = (record.local_port != 0 || record.remote_port != 0).then(|| {
+                (
                     SocketAddr::new(canonical(record.local_address), record.local_port),
                     SocketAddr::new(canonical(record.remote_address), record.remote_port),
-                ),
+                )
+            });
+            Ok(Event::Placed {
+                id: ConnectionId(header.cookie),
+                cgroup: record.cgroup,
+                wire,
             })
         }
         _ => Err(DecodeError::Kind),

@@ -158,8 +158,8 @@ impl Enricher {
                     transfer,
                 })
             }
-            ConnectionEvent::Rewritten { id, wire } => {
-                self.rewrite(id, wire);
+            ConnectionEvent::Placed { id, cgroup, wire } => {
+                self.place(id, cgroup, wire, host, now);
                 None
             }
             ConnectionEvent::Closed { connection, closed } => {
@@ -345,14 +345,29 @@ impl Enricher {
         Peer::Local(theirs)
     }
 
-    fn rewrite(&mut self, id: ConnectionId, wire: (SocketAddr, SocketAddr)) {
+    /// Takes what the first packets of a connection told: it may name a workload that was unknown,
+    /// and lead to the other end.
+    fn place(
+        &mut self,
+        id: ConnectionId,
+        cgroup: u64,
+        wire: Option<(SocketAddr, SocketAddr)>,
+        host: &mut Host,
+        now: Monotonic,
+    ) {
         let Some(state) = self.connections.get(&id).filter(|state| !state.placeholder) else {
             self.losses.events_unknown += 1;
             return;
         };
         let mut link = Link::clone(&state.link);
         self.peers.remove(&link.connection);
-        link.connection.wire = Some(wire);
+        link.connection.wire = wire.or(link.connection.wire);
+        if link.connection.owner.cgroup == 0 {
+            link.connection.owner.cgroup = cgroup;
+            if link.workload.source == NameSource::Unknown {
+                link.workload = host.workload(&link.connection, now);
+            }
+        }
         self.peers.insert(&link.connection);
         if matches!(link.peer, Peer::Address(_)) {
             link.peer = self.meet(&link.connection, &link.workload);

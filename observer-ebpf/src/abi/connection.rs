@@ -114,17 +114,20 @@ pub struct ConnectionRecord {
     pub reserved2: u32,
 }
 
-/// The first packet of a connection showed other addresses than the socket's; 64 bytes.
+/// What only a packet of the connection could tell: its socket's cgroup, where the maker of the
+/// socket is not known, and other addresses than the socket's; 72 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RewriteRecord {
+pub struct PlaceRecord {
     /// Kind, time and cookie.
     pub header: Header,
+    /// Inode of the cgroup v2 directory of the socket.
+    pub cgroup: u64,
     /// Local address in the packet.
     pub local_address: [u8; 16],
     /// Remote address in the packet.
     pub remote_address: [u8; 16],
-    /// Local port in the packet.
+    /// Local port in the packet; 0 when the packet carries the socket's addresses.
     pub local_port: u16,
     /// Remote port in the packet.
     pub remote_port: u16,
@@ -134,4 +137,4 @@ pub struct RewriteRecord {
 
 const _: () = assert!(size_of::<Owner>() == 48);
 const _: () = assert!(size_of::<ConnectionRecord>() == 224);
-const _: () = assert!(size_of::<RewriteRecord>() == 64);
+const _: () = assert!(size_of::<PlaceRecord>() == 72);

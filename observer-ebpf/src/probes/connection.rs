@@ -244,7 +244,6 @@ fn send(context: &SockOpsContext, socket: &mut Socket, kind: u16, now: u64, last
         (*record).min_rtt_us = (*ops).rtt_min;
         fill(record, socket, owner, last_state);
     }
-    emit::count(observer_ebpf::counters::RECORDS);
     entry.submit(emit::wakeup());
 }
 

@@ -139,9 +139,9 @@ fn segment<const DIRECTION: usize>(
     }
     // SAFETY: a plain helper.
     let now = unsafe { bpf_ktime_get_ns() };
-    // On the way in, reverse translation has been undone already: only egress has the wire's view.
-    if DIRECTION == EGRESS && socket.wire_checked == 0 {
-        observer_first_packet(context.skb.skb, rest, now);
+    if DIRECTION == EGRESS && socket.wire_checked == 0 || socket.cgroup == 0 {
+        let egress = u32::from(DIRECTION == EGRESS);
+        observer_first_packet(context.skb.skb, rest, now, egress);
     }
     let new = decide::<DIRECTION>(sk, socket, &packet);
     let mut slot = emit::slot(socket.slot);

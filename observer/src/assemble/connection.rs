@@ -1,16 +1,19 @@
 //! One tracked connection: both streams, their protocol, and what is known for sure.
 
+mod doubt;
+mod held;
+
+use self::{doubt::Doubt, held::held_request};
 use super::{
-    Config, Counters, Glance, Instruction, Sink,
+    Config, Glance, Instruction, Shared, Sink,
     heads::Heads,
-    held_request,
-    http1::{Http1, Piece, Verdict, head},
+    http1::{Http1, Piece, Verdict},
     stream::{Place, Stream},
 };
 use crate::model::{
     connection::{Closed, ClosedBy, Connection, ConnectionEvent, Direction, Role, Transfer},
     event::Segment,
-    exchange::{Exchange, InFlight, Outcome},
+    exchange::{Exchange, InFlight},
     time::Monotonic,
 };
 
@@ -26,31 +29,27 @@ enum Protocol {
     Opaque,
 }
 
-/// What is to be doubted about a connection that was joined midway.
-struct Doubt {
-    /// End of the request that started it, as a sequence number: the answer must acknowledge it.
-    request_end: u32,
-    /// The first response was seen, and passed the test.
-    answered: bool,
-    /// Exchanges that hold only if no surplus response comes: requests that were sent before we
-    /// looked would have one.
-    held: Vec<Exchange>,
-    /// Time of the last byte.
-    since: Monotonic,
+/// Whether a segment could be put in its place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Delivery {
+    /// It was taken, parked, or is of no use.
+    Done,
+    /// Bytes before it will not come: it may be where a new order starts.
+    Cut,
 }
 
-/// Exchanges that are held in doubt at once; the oldest is believed then.
-const MAX_DOUBTED: usize = 64;
-/// A connection that was answered in full and then quiet for so long owes no response.
-const DOUBT_ENDS: std::time::Duration = std::time::Duration::from_millis(500);
 /// Body bytes that are worth telling the kernel to skip.
 const WORTH_SKIPPING: u64 = 64 << 10;
+/// A connection that takes less memory than this is not looked at between its segments.
+const LIGHT: usize = 8 << 10;
 
 /// A connection in the table.
 pub(super) struct Tracked {
     pub(super) connection: Connection,
     pub(super) slot: Option<u32>,
     pub(super) active: Monotonic,
+    /// It is on the list of connections that [`Tracked::tick`] is to look at.
+    pub(super) listed: bool,
     ingress: Stream,
     egress: Stream,
     protocol: Protocol,
@@ -61,15 +60,18 @@ pub(super) struct Tracked {
     understood: u64,
     ordinal: u64,
     skip_told: [u64; 2],
+    /// Records of it were lost: what is missing will not come.
+    cut: bool,
 }
 
 // === impl Tracked ===
 
 impl Tracked {
     pub(super) fn new(connection: Connection, slot: Option<u32>) -> Self {
-        let pre_existing = connection.pre_existing;
+        // Without a role nothing can be told before a request shows it.
+        let midway = connection.pre_existing || connection.role == Role::Unknown;
         let stream = || {
-            if pre_existing {
+            if midway {
                 Stream::default()
             } else {
                 Stream::from_start()
@@ -79,9 +81,10 @@ impl Tracked {
             active: connection.established.unwrap_or(connection.started),
             connection,
             slot,
+            listed: false,
             ingress: stream(),
             egress: stream(),
-            protocol: if pre_existing {
+            protocol: if midway {
                 Protocol::Unsynced
             } else {
                 Protocol::Fresh
@@ -92,6 +95,7 @@ impl Tracked {
             understood: 0,
             ordinal: 0,
             skip_told: [0; 2],
+            cut: false,
         }
     }
 
@@ -116,20 +120,21 @@ impl Tracked {
             .chain(self.held.iter().cloned())
     }
 
-    /// Takes a segment.
+    /// Takes a segment, before which `lost` records of the connection were lost.
     pub(super) fn segment(
         &mut self,
         segment: &Segment<'_>,
-        heads: &mut Heads,
-        counters: &mut Counters,
+        lost: u16,
+        shared: &mut Shared,
         out: &mut impl Sink,
     ) {
         self.active = self.active.max(segment.time);
+        self.cut |= lost != 0;
         match &self.protocol {
             Protocol::Opaque => return,
             Protocol::Fresh => {
-                let id = self.connection.id;
-                self.protocol = Protocol::Http(Box::new(Http1::new(id, self.connection.role, 0)));
+                let http = Http1::new(self.connection.id, self.connection.role, 0);
+                self.protocol = Protocol::Http(Box::new(http));
             }
             Protocol::Unsynced => {
                 if !self.join(segment) {
@@ -139,68 +144,22 @@ impl Tracked {
             Protocol::Http(_) => {}
         }
         if let Some(doubt) = &mut self.doubt {
-            doubt.since = segment.time;
+            doubt.touch(segment.time);
             if !self.stands_test(segment) {
-                counters.unpaired += 1;
-                self.lose(Outcome::Lost, segment.time, out);
+                shared.counters.unpaired += 1;
+                self.lose(shared, out);
                 return;
             }
         }
-        self.deliver(segment, heads, counters, out);
+        if self.deliver(segment, shared, out) == Delivery::Cut && self.join(segment) {
+            self.deliver(segment, shared, out);
+        }
         if self.stream(segment.direction).first_parked().is_some() {
-            self.deliver_parked(segment.direction, heads, counters, out);
+            self.deliver_parked(segment.direction, shared, out);
         }
     }
 
-    /// Joins a connection midway, at the start of a request; false when this is none.
-    fn join(&mut self, segment: &Segment<'_>) -> bool {
-        if !segment.in_order || !head::starts_request(segment.bytes) {
-            return false;
-        }
-        let role = match segment.direction {
-            Direction::Egress => Role::Client,
-            Direction::Ingress => Role::Server,
-        };
-        if self.connection.role == Role::Unknown {
-            self.connection.role = role;
-        } else if self.connection.role != role {
-            return false;
-        }
-        self.stream(segment.direction)
-            .start_at(Some(segment.position));
-        self.stream(segment.direction.reverse()).start_at(None);
-        let http = Http1::new(self.connection.id, role, self.ordinal);
-        self.protocol = Protocol::Http(Box::new(http));
-        self.doubt = Some(Doubt {
-            request_end: segment.sequence.wrapping_add(segment.length),
-            answered: false,
-            held: Vec::new(),
-            since: segment.time,
-        });
-        true
-    }
-
-    /// Whether the first response after joining can be the answer to the first request: it starts
-    /// like one, and its sender had received the request.
-    fn stands_test(&mut self, segment: &Segment<'_>) -> bool {
-        let from_server = self.from_server(segment.direction);
-        let Some(doubt) = &mut self.doubt else {
-            return true;
-        };
-        if !from_server || doubt.answered || segment.length == 0 {
-            return true;
-        }
-        let acknowledges = segment.acknowledgement.wrapping_sub(doubt.request_end) as i32 >= 0;
-        if !acknowledges || !head::may_be_response(segment.bytes) || segment.bytes.is_empty() {
-            return false;
-        }
-        doubt.answered = true;
-        self.stream(segment.direction)
-            .start_at(Some(segment.position));
-        true
-    }
-
-    fn from_server(&self, direction: Direction) -> bool {
+    fn is_from_server(&self, direction: Direction) -> bool {
         match direction {
             Direction::Ingress => self.connection.role == Role::Client,
             Direction::Egress => self.connection.role == Role::Server,
@@ -218,76 +177,59 @@ impl Tracked {
     fn deliver(
         &mut self,
         segment: &Segment<'_>,
-        heads: &mut Heads,
-        counters: &mut Counters,
+        shared: &mut Shared,
         out: &mut impl Sink,
-    ) {
-        let from_client = !self.from_server(segment.direction);
-        let place = self
-            .stream(segment.direction)
-            .place(segment.position, segment.length);
-        let trim = match place {
+    ) -> Delivery {
+        let from_client = !self.is_from_server(segment.direction);
+        let stream = match segment.direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        };
+        let Protocol::Http(http) = &mut self.protocol else {
+            return Delivery::Done;
+        };
+        let trim = match stream.place(segment.position, segment.length, segment.fin) {
             Place::Next { trim } => trim,
-            Place::Old => return,
+            Place::Old => return Delivery::Done,
             Place::Ahead { missing } => {
-                let Protocol::Http(http) = &mut self.protocol else {
-                    return;
-                };
                 if missing > http.skippable(from_client) {
-                    if !self.stream(segment.direction).park(segment) {
-                        counters.parking_full += 1;
-                        counters.gaps += 1;
-                        self.lose(Outcome::Lost, segment.time, out);
+                    if !self.cut && stream.park(segment) {
+                        if from_client {
+                            http.set_hole(true);
+                        }
+                        return Delivery::Done;
                     }
-                    return;
+                    shared.counters.parking_full += u64::from(!self.cut);
+                    shared.counters.gaps += 1;
+                    self.lose(shared, out);
+                    return Delivery::Cut;
                 }
+                // What was lost was of no interest.
+                self.cut = false;
                 self.skip(segment.direction, missing, segment.time, out);
                 0
             }
         };
-        let doubtful = self.doubt.is_some();
-        let Protocol::Http(http) = &mut self.protocol else {
-            return;
-        };
-        let mut done = Vec::new();
-        let verdict = {
-            let mut emit = |exchange| {
-                if doubtful {
-                    done.push(exchange);
-                } else {
-                    out.exchange(exchange);
-                }
-            };
+        if segment.bytes.len() as u64 > trim {
+            let new_request = from_client && self.has_doubted();
             let piece = Piece::of(segment, usize::try_from(trim).unwrap_or(usize::MAX));
-            http.push(from_client, piece, heads, &mut emit)
-        };
-        let ordinal = http.ordinal();
-        let proven = http.is_proven();
-        self.ordinal = ordinal;
-        let seen = (segment.bytes.len() as u64).saturating_sub(trim);
-        self.stream(segment.direction).advance(seen);
-        if doubtful {
-            self.doubt_more(done, from_client, out);
-        }
-        match verdict {
-            Verdict::Http => {}
-            Verdict::Tunnel | Verdict::NotHttp | Verdict::Broken => {
-                if verdict == Verdict::NotHttp {
-                    counters.not_http += 1;
-                } else if verdict == Verdict::Broken {
-                    counters.broken += 1;
-                }
-                self.confirm(out);
-                self.give_up(proven, out);
-                return;
+            let heads = &mut shared.heads;
+            let verdict =
+                self.with_http(out, |http, emit| http.push(from_client, piece, heads, emit));
+            self.stream(segment.direction)
+                .advance(segment.bytes.len() as u64 - trim);
+            if self.doubt.is_some() {
+                self.settle(new_request, out);
             }
-            Verdict::Unpaired => {
-                counters.unpaired += 1;
-                self.lose(Outcome::Lost, segment.time, out);
-                return;
+            if let Some(verdict) = verdict
+                && verdict != Verdict::Http
+            {
+                self.end_protocol(verdict, shared, out);
+                return Delivery::Done;
             }
         }
-        self.rest(segment, trim, from_client, counters, out);
+        self.rest(segment, trim, from_client, shared, out);
+        Delivery::Done
     }
 
     /// Takes what of a segment was not captured, and its FIN.
@@ -296,18 +238,18 @@ impl Tracked {
         segment: &Segment<'_>,
         trim: u64,
         from_client: bool,
-        counters: &mut Counters,
+        shared: &mut Shared,
         out: &mut impl Sink,
     ) {
         let captured = segment.bytes.len() as u64;
         let omitted = u64::from(segment.length) - captured.max(trim.min(u64::from(segment.length)));
-        let Protocol::Http(http) = &mut self.protocol else {
-            return;
-        };
         if omitted > 0 {
+            let Protocol::Http(http) = &self.protocol else {
+                return;
+            };
             if omitted > http.skippable(from_client) {
-                counters.gaps += 1;
-                self.lose(Outcome::Lost, segment.time, out);
+                shared.counters.gaps += 1;
+                self.lose(shared, out);
                 return;
             }
             self.skip(segment.direction, omitted, segment.time, out);
@@ -315,54 +257,51 @@ impl Tracked {
             self.tell_skip(segment.direction, from_client, out);
         }
         if segment.fin {
-            self.end_of_stream(from_client, segment.time, out);
+            self.with_http(out, |http, emit| {
+                http.end_of_stream(from_client, segment.time, emit);
+            });
         }
     }
 
     fn skip(&mut self, direction: Direction, count: u64, time: Monotonic, out: &mut impl Sink) {
-        let from_client = !self.from_server(direction);
+        let from_client = !self.is_from_server(direction);
         self.stream(direction).advance(count);
         self.with_http(out, |http, emit| http.skip(from_client, count, time, emit));
     }
 
-    fn end_of_stream(&mut self, from_client: bool, time: Monotonic, out: &mut impl Sink) {
-        self.with_http(out, |http, emit| {
-            http.end_of_stream(from_client, time, emit)
-        });
-    }
-
     /// Runs `work` on the HTTP connection; what it emits is held back while there is doubt.
-    fn with_http(
+    fn with_http<R>(
         &mut self,
         out: &mut impl Sink,
-        work: impl FnOnce(&mut Http1, &mut dyn FnMut(Exchange)),
-    ) {
+        work: impl FnOnce(&mut Http1, &mut dyn FnMut(Exchange)) -> R,
+    ) -> Option<R> {
         let Protocol::Http(http) = &mut self.protocol else {
-            return;
+            return None;
         };
-        match &mut self.doubt {
-            Some(doubt) => work(http, &mut |exchange| doubt.held.push(exchange)),
+        Some(match &mut self.doubt {
+            Some(doubt) => work(http, &mut |exchange| doubt.hold(exchange)),
             None => work(http, &mut |exchange| out.exchange(exchange)),
-        }
+        })
     }
 
-    fn deliver_parked(
-        &mut self,
-        direction: Direction,
-        heads: &mut Heads,
-        counters: &mut Counters,
-        out: &mut impl Sink,
-    ) {
+    fn deliver_parked(&mut self, direction: Direction, shared: &mut Shared, out: &mut impl Sink) {
+        let from_client = !self.is_from_server(direction);
         loop {
-            let from_client = !self.from_server(direction);
-            let Protocol::Http(http) = &self.protocol else {
+            let Protocol::Http(http) = &mut self.protocol else {
                 return;
             };
             let skippable = http.skippable(from_client);
-            let Some(parked) = self.stream(direction).take_ready(skippable) else {
+            let stream = match direction {
+                Direction::Ingress => &mut self.ingress,
+                Direction::Egress => &mut self.egress,
+            };
+            let Some(parked) = stream.take_ready(skippable) else {
+                if from_client {
+                    http.set_hole(stream.first_parked().is_some());
+                }
                 return;
             };
-            self.deliver(&parked.segment(direction), heads, counters, out);
+            self.deliver(&parked.segment(direction), shared, out);
         }
     }
 
@@ -390,71 +329,67 @@ impl Tracked {
         }
     }
 
-    /// Keeps exchanges of a doubtful connection back until a new request shows that none is owed.
-    fn doubt_more(&mut self, done: Vec<Exchange>, from_client: bool, out: &mut impl Sink) {
-        let Some(doubt) = &mut self.doubt else { return };
-        let new_request = from_client && !doubt.held.is_empty();
-        doubt.held.extend(done);
-        if doubt.held.len() > MAX_DOUBTED {
-            self.confirm(out);
-        } else if new_request {
-            // A request on a connection whose responses are all there: the order is right.
-            let Protocol::Http(http) = &self.protocol else {
-                return;
-            };
-            if http.in_flight().count() <= 1 {
-                self.confirm(out);
-            }
+    /// The connection is not HTTP any more, or is out of order.
+    fn end_protocol(&mut self, verdict: Verdict, shared: &mut Shared, out: &mut impl Sink) {
+        let counters = &mut shared.counters;
+        match verdict {
+            Verdict::Http => return,
+            Verdict::Tunnel => {}
+            Verdict::NotHttp => counters.not_http += 1,
+            Verdict::Broken => counters.broken += 1,
+            Verdict::Full => counters.pipeline_full += 1,
+            Verdict::Unpaired => counters.unpaired += 1,
         }
+        let misread = self.doubt.is_some() && verdict != Verdict::Tunnel;
+        if verdict == Verdict::Unpaired || misread {
+            // What was taken for a request may have been part of a body.
+            self.lose(shared, out);
+            return;
+        }
+        self.confirm(out);
+        if let Protocol::Http(http) = &self.protocol {
+            if http.is_proven() {
+                self.understood += http.understood();
+            }
+            self.ordinal = http.ordinal();
+        }
+        self.stop(Protocol::Opaque, Instruction::Opaque, out);
     }
 
-    /// Believes what was in doubt.
-    pub(super) fn confirm(&mut self, out: &mut impl Sink) {
-        if let Some(doubt) = self.doubt.take() {
-            for exchange in doubt.held {
-                out.exchange(exchange);
-            }
-        }
+    /// The order is lost: everything under way is lost, and a new request may start anew.
+    fn lose(&mut self, shared: &mut Shared, out: &mut impl Sink) {
+        self.lose_messages(shared, out);
+        self.cut = false;
+        self.stop(Protocol::Unsynced, Instruction::Resync, out);
     }
 
-    /// The order is lost: everything under way is `outcome`, and a new request may start anew.
-    fn lose(&mut self, outcome: Outcome, time: Monotonic, out: &mut impl Sink) {
-        if let Protocol::Http(http) = &mut self.protocol {
-            // Exchanges in doubt have a response that may be another's.
-            if let Some(doubt) = self.doubt.take() {
-                for mut exchange in doubt.held {
-                    exchange.outcome = Outcome::Lost;
-                    exchange.status = None;
-                    exchange.response_version = None;
-                    exchange.received = None;
-                    exchange.ended = exchange.sent.last;
-                    out.exchange(exchange);
-                }
-            }
-            http.abandon(outcome, time, &mut |exchange| out.exchange(exchange));
-            self.understood += http.understood();
-        }
-        self.protocol = Protocol::Unsynced;
+    fn stop(&mut self, protocol: Protocol, instruction: Instruction, out: &mut impl Sink) {
+        self.protocol = protocol;
+        self.doubt = None;
         self.ingress.start_at(None);
         self.egress.start_at(None);
         if let Some(slot) = self.slot {
-            out.instruct(slot, self.connection.id, Instruction::Resync);
+            out.instruct(slot, self.connection.id, instruction);
         }
     }
 
-    /// Nothing of the connection is decoded from here on.
-    fn give_up(&mut self, proven: bool, out: &mut impl Sink) {
-        if let Protocol::Http(http) = &self.protocol
-            && proven
-        {
-            self.understood += http.understood();
-        }
-        self.protocol = Protocol::Opaque;
-        self.ingress.start_at(None);
-        self.egress.start_at(None);
-        if let Some(slot) = self.slot {
-            out.instruct(slot, self.connection.id, Instruction::Opaque);
-        }
+    /// Bytes of memory that what is under way takes.
+    pub(super) fn weight(&self) -> usize {
+        let messages = match &self.protocol {
+            Protocol::Http(http) => http.weight(),
+            _ => 0,
+        };
+        let doubted = self.doubt.as_ref().map_or(0, Doubt::weight);
+        messages + doubted + self.ingress.weight() + self.egress.weight()
+    }
+
+    /// Whether time alone may change something: bytes wait for others, exchanges are in doubt, or
+    /// much memory is taken.
+    pub(super) fn needs_tick(&self) -> bool {
+        self.doubt.is_some()
+            || self.ingress.first_parked().is_some()
+            || self.egress.first_parked().is_some()
+            || self.weight() > LIGHT
     }
 
     /// Looks for holes that will not be filled, and ends doubts.
@@ -462,7 +397,7 @@ impl Tracked {
         &mut self,
         now: Monotonic,
         config: &Config,
-        counters: &mut Counters,
+        shared: &mut Shared,
         out: &mut impl Sink,
     ) {
         let late = [&self.ingress, &self.egress].into_iter().any(|stream| {
@@ -476,16 +411,19 @@ impl Tracked {
             })
         });
         if late {
-            counters.gaps += 1;
-            self.lose(Outcome::Lost, now, out);
+            shared.counters.gaps += 1;
+            self.lose(shared, out);
         }
-        if let (Some(doubt), Protocol::Http(http)) = (&self.doubt, &self.protocol)
-            && now.since(doubt.since) > DOUBT_ENDS
-            && doubt.answered
-            && http.is_idle()
-        {
-            self.confirm(out);
+        self.settle_quiet(now, out);
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.shrink();
         }
+    }
+
+    /// Gives up what is under way, to free memory.
+    pub(super) fn relieve(&mut self, shared: &mut Shared, out: &mut impl Sink) {
+        shared.counters.memory_full += 1;
+        self.lose(shared, out);
     }
 
     /// Takes the numbers of a live connection.
@@ -507,13 +445,8 @@ impl Tracked {
             });
         }
         self.held = glance.held.and_then(|(since, bytes)| {
-            held_request(
-                self.connection.id,
-                self.connection.role,
-                since,
-                &bytes,
-                heads,
-            )
+            let Connection { id, role, .. } = self.connection;
+            held_request(id, role, since, &bytes, heads)
         });
     }
 
@@ -528,23 +461,18 @@ impl Tracked {
     }
 
     /// The connection ended.
-    pub(super) fn close(
-        &mut self,
-        closed: &Closed,
-        heads: &mut Heads,
-        counters: &mut Counters,
-        out: &mut impl Sink,
-    ) {
+    pub(super) fn close(&mut self, closed: &Closed, shared: &mut Shared, out: &mut impl Sink) {
         for direction in [Direction::Ingress, Direction::Egress] {
-            self.deliver_parked(direction, heads, counters, out);
-            if self.stream(direction).first_parked().is_some() {
-                counters.gaps += 1;
-                self.lose(Outcome::Lost, closed.at, out);
-            }
+            self.deliver_parked(direction, shared, out);
+        }
+        let waits = |stream: &Stream| stream.first_parked().is_some();
+        if waits(&self.ingress) || waits(&self.egress) {
+            shared.counters.gaps += 1;
+            self.lose(shared, out);
         }
         self.confirm(out);
         if let Protocol::Http(http) = &mut self.protocol {
-            http.close(closed.by, closed.at, &mut |exchange| out.exchange(exchange));
+            http.close(closed, &mut |exchange| out.exchange(exchange));
         }
     }
 }

@@ -1,24 +1,29 @@
 //! One HTTP/1 connection: which bytes are which message, and which response answers which request.
 
 pub mod body;
+mod half;
 pub mod head;
+mod messages;
+mod piece;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use body::{Body, State};
-use head::{BodyLength, Parsed};
+use half::{Half, Partial, Pending};
+use head::Parsed;
+pub use piece::Piece;
 
 use super::heads::Heads;
 use crate::model::{
-    connection::{ClosedBy, ConnectionId, Role},
-    event::Segment,
-    exchange::{Exchange, HttpVersion, InFlight, Outcome, RequestHead, Side},
+    connection::{Closed, ClosedBy, ConnectionId, Role},
+    exchange::{Exchange, InFlight, Outcome},
     time::Monotonic,
 };
 
 /// Longest head that is assembled; beyond it the connection is given up.
 pub const MAX_HEAD: usize = 64 << 10;
-/// Requests that may wait for their responses on one connection.
+/// Requests that may wait for their responses on one connection. Those that came before are still
+/// answered; then the connection is given up.
 pub const MAX_PIPELINE: usize = 4096;
 
 /// What became of the connection after some bytes.
@@ -32,19 +37,10 @@ pub enum Verdict {
     NotHttp,
     /// It was HTTP, and what came now is not.
     Broken,
+    /// More requests waited than [`MAX_PIPELINE`]; those were not read.
+    Full,
     /// Its order is lost: a response came that no request asked for.
     Unpaired,
-}
-
-/// Piece of a stream.
-#[derive(Clone, Copy, Debug)]
-pub struct Piece<'a> {
-    /// Its bytes.
-    pub bytes: &'a [u8],
-    /// When they passed the socket.
-    pub time: Monotonic,
-    /// Sequence and acknowledgement number of the segment that they came in.
-    pub hop: (u32, u32),
 }
 
 /// The messages of one HTTP/1 connection.
@@ -58,58 +54,15 @@ pub struct Http1 {
     ordinal: u64,
     /// A response was understood: the connection is HTTP beyond doubt.
     proven: bool,
+    /// The client's bytes are not followed any more. What the connection comes to when the
+    /// requests before are answered.
+    verdict: Option<Verdict>,
+    /// The client was the first to send a FIN; `None` before any.
+    client_first: Option<bool>,
+    /// Bytes of the client are missing after those that were taken.
+    hole: bool,
     /// Bytes of heads and bodies, both ways.
     understood: u64,
-}
-
-/// One direction of the connection.
-#[derive(Debug)]
-enum Half {
-    /// Between messages, or in a head.
-    Head(Box<Partial>),
-    /// In a body.
-    Body(Body),
-    /// Waits for the answer to CONNECT; what the client sends meanwhile is not looked at.
-    Waiting,
-    /// Nothing in this direction is looked at any more.
-    Ignored,
-}
-
-/// A head of which not all is there.
-#[derive(Debug, Default)]
-struct Partial {
-    buffer: Vec<u8>,
-    first: Option<(Monotonic, (u32, u32))>,
-}
-
-/// A request that is not answered in full.
-#[derive(Debug)]
-struct Pending {
-    head: Arc<RequestHead>,
-    expects: Expects,
-    ordinal: u64,
-    sent: Side,
-    sent_all: bool,
-    hop: (u32, u32),
-    answer: Option<Answer>,
-}
-
-/// What the request says of its response's framing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Expects {
-    Content,
-    NoContent,
-    Tunnel,
-    Upgrade,
-}
-
-/// The response so far.
-#[derive(Clone, Copy, Debug)]
-struct Answer {
-    status: u16,
-    version: HttpVersion,
-    side: Side,
-    whole: bool,
 }
 
 // === impl Verdict ===
@@ -122,21 +75,9 @@ impl Verdict {
             Self::Tunnel => "tunnel",
             Self::NotHttp => "not_http",
             Self::Broken => "broken",
+            Self::Full => "full",
             Self::Unpaired => "unpaired",
         }
-    }
-}
-
-// === impl Half ===
-
-impl Half {
-    fn head() -> Self {
-        Self::Head(Box::default())
-    }
-
-    /// The state after a head with this body; `None` for no body.
-    fn after(body: Option<Body>) -> Self {
-        body.map_or_else(Self::head, Self::Body)
     }
 }
 
@@ -148,11 +89,14 @@ impl Http1 {
         Self {
             connection,
             role,
-            client: Half::head(),
-            server: Half::head(),
+            client: Half::Head(None),
+            server: Half::Head(None),
             queue: VecDeque::new(),
             ordinal,
             proven: false,
+            verdict: None,
+            client_first: None,
+            hole: false,
             understood: 0,
         }
     }
@@ -169,14 +113,19 @@ impl Http1 {
 
     /// Whether no message is under way.
     pub fn is_idle(&self) -> bool {
-        let between =
-            |half: &Half| matches!(half, Half::Head(partial) if partial.buffer.is_empty());
-        self.queue.is_empty() && between(&self.client) && between(&self.server)
+        self.queue.is_empty()
+            && matches!(self.client, Half::Head(None))
+            && matches!(self.server, Half::Head(None))
     }
 
     /// Whether any response was understood.
     pub fn is_proven(&self) -> bool {
         self.proven
+    }
+
+    /// Requests that wait for the end of their responses.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
     }
 
     /// Requests that wait for the end of their responses, oldest first.
@@ -189,16 +138,27 @@ impl Http1 {
         })
     }
 
+    /// Bytes of memory that messages under way take.
+    pub fn weight(&self) -> usize {
+        self.client.weight() + self.server.weight() + self.queue.capacity() * size_of::<Pending>()
+    }
+
+    /// Gives back memory that a burst of requests took.
+    pub fn shrink(&mut self) {
+        self.queue.shrink_to(self.queue.len() * 2);
+    }
+
+    /// Says whether bytes of the client are missing.
+    pub fn set_hole(&mut self, hole: bool) {
+        self.hole = hole;
+    }
+
     /// Bytes ahead in one direction that need not be seen.
     pub fn skippable(&self, from_client: bool) -> u64 {
-        match if from_client {
-            &self.client
+        if from_client {
+            self.client.skippable()
         } else {
-            &self.server
-        } {
-            Half::Body(body) => body.skippable(),
-            Half::Head(_) => 0,
-            Half::Waiting | Half::Ignored => u64::MAX,
+            self.server.skippable()
         }
     }
 
@@ -244,12 +204,17 @@ impl Http1 {
             let (used, verdict) = if from_client {
                 self.push_request(piece, heads, out)
             } else {
-                self.push_response(piece, out)
+                self.push_response(piece, heads, out)
             };
             if verdict != Verdict::Http {
                 return verdict;
             }
-            piece.bytes = piece.bytes.get(used..).unwrap_or(b"");
+            if let Some(verdict) = self.verdict
+                && self.queue.is_empty()
+            {
+                return verdict;
+            }
+            piece.advance(used);
         }
         Verdict::Http
     }
@@ -261,6 +226,7 @@ impl Http1 {
         time: Monotonic,
         out: &mut dyn FnMut(Exchange),
     ) {
+        let client_first = *self.client_first.get_or_insert(from_client);
         if from_client {
             // A half-closed client still waits for its responses.
             if let Some(pending) = self.queue.back_mut() {
@@ -275,30 +241,54 @@ impl Http1 {
             self.response_ended(out);
         }
         self.server = Half::Ignored;
-        self.abandon(Outcome::ServerAborted, time, out);
+        // A server that sees its client leave leaves as well: it is not the one who gave up.
+        let outcome = if client_first {
+            Outcome::ClientAborted
+        } else {
+            Outcome::ServerAborted
+        };
+        self.abandon(outcome, time, out);
     }
 
     /// The connection ended.
-    pub fn close(&mut self, by: ClosedBy, time: Monotonic, out: &mut dyn FnMut(Exchange)) {
-        let outcome = match (by, self.role) {
-            (ClosedBy::Local, Role::Client) | (ClosedBy::Remote, Role::Server) => {
-                Outcome::ClientAborted
-            }
-            (ClosedBy::Local, Role::Server) | (ClosedBy::Remote, Role::Client) => {
-                Outcome::ServerAborted
-            }
-            _ => Outcome::Aborted,
+    pub fn close(&mut self, closed: &Closed, out: &mut dyn FnMut(Exchange)) {
+        let client = match (closed.by, self.role) {
+            (ClosedBy::Local, role) => Some(role == Role::Client),
+            (ClosedBy::Remote, role) => Some(role == Role::Server),
+            (ClosedBy::Timeout, _) => None,
+            (ClosedBy::Unknown, _) => self.client_first,
         };
-        self.abandon(outcome, time, out);
+        let outcome = match client {
+            Some(true) => Outcome::ClientAborted,
+            // The FIN would have ended this body. It was sent, and is lost to us.
+            Some(false) if !closed.reset && matches!(self.server, Half::Body(Body::UntilClose)) => {
+                Outcome::Lost
+            }
+            Some(false) => Outcome::ServerAborted,
+            None => Outcome::Aborted,
+        };
+        self.abandon(outcome, closed.at, out);
     }
 
     /// Ends every exchange that is under way; those that are answered in full are complete.
     pub fn abandon(&mut self, outcome: Outcome, time: Monotonic, out: &mut dyn FnMut(Exchange)) {
         while let Some(pending) = self.queue.pop_front() {
-            let whole = pending.answer.is_some_and(|answer| answer.whole);
-            let outcome = if whole { Outcome::Complete } else { outcome };
-            out(self.exchange(pending, outcome, time));
+            let last = pending.last_byte();
+            let (outcome, ended) = match outcome {
+                _ if pending.is_answered() => (Outcome::Complete, last),
+                // When it ended is what we do not know.
+                Outcome::Lost => (outcome, last),
+                _ => (outcome, time),
+            };
+            out(self.exchange(pending, outcome, ended));
         }
+    }
+
+    /// Ends every exchange under way because bytes are missing; also the one of a request of which
+    /// only the start is there.
+    pub fn lose(&mut self, heads: &mut Heads, out: &mut dyn FnMut(Exchange)) {
+        self.begin_opening(heads);
+        self.abandon(Outcome::Lost, Monotonic(0), out);
     }
 
     fn push_request(
@@ -319,47 +309,53 @@ impl Http1 {
                     // The server will refuse it and close; its answer is still of interest.
                     State::Malformed => {
                         self.request_ended(out);
-                        self.client = Half::Ignored;
+                        self.stop_requests(Verdict::Broken);
                     }
                 }
                 (progress.consumed.max(1), Verdict::Http)
             }
-            Half::Head(partial) => {
-                let first = partial.first.unwrap_or((piece.time, piece.hop));
-                if partial.buffer.is_empty() {
-                    match head::request(piece.bytes, 0) {
-                        Parsed::Complete(request, length) => {
-                            let head = heads.intern(&request);
-                            let (body, expects) = (request.body, expects(&request));
-                            self.begin(head, body, expects, length, first, piece.time);
-                            return (length, Verdict::Http);
-                        }
-                        Parsed::Partial => {
-                            // Empty lines between messages are not the start of one.
-                            if !piece.bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
-                                partial.buffer.extend_from_slice(piece.bytes);
-                                partial.first = Some(first);
-                            }
-                            return (piece.bytes.len(), Verdict::Http);
-                        }
-                        Parsed::Invalid => return (0, self.not_a_request(piece.time, out)),
-                    }
+            Half::Head(None) => {
+                // Empty lines between messages belong to none (RFC 9112 section 2.2).
+                let blank = head::blank_lines(piece.bytes);
+                if blank > 0 {
+                    return (blank, Verdict::Http);
                 }
-                let before = partial.buffer.len();
-                partial.buffer.extend_from_slice(piece.bytes);
-                let buffer = std::mem::take(&mut partial.buffer);
-                match head::request(&buffer, before) {
-                    Parsed::Complete(request, length) => {
-                        let head = heads.intern(&request);
-                        let (body, expects) = (request.body, expects(&request));
-                        self.begin(head, body, expects, length, first, piece.time);
-                        (length.saturating_sub(before), Verdict::Http)
+                if self.queue.len() >= MAX_PIPELINE {
+                    self.stop_requests(Verdict::Full);
+                    return (piece.bytes.len(), Verdict::Http);
+                }
+                match head::request(piece.bytes, 0) {
+                    Parsed::Complete(request, length) if length <= MAX_HEAD => {
+                        self.begin(&request, length, piece.hop, (piece.time, piece.time), heads);
+                        (length, Verdict::Http)
                     }
-                    Parsed::Partial if buffer.len() <= MAX_HEAD => {
-                        partial.buffer = buffer;
+                    Parsed::Partial if piece.bytes.len() <= MAX_HEAD => {
+                        self.client = Half::Head(Some(Partial::new(piece)));
                         (piece.bytes.len(), Verdict::Http)
                     }
-                    Parsed::Partial | Parsed::Invalid => (0, self.not_a_request(piece.time, out)),
+                    _ => (piece.bytes.len(), self.not_a_request()),
+                }
+            }
+            Half::Head(Some(partial)) => {
+                let before = partial.buffer.len();
+                partial.add(piece);
+                // A head that is complete is not kept longer than until here.
+                let Half::Head(Some(partial)) =
+                    std::mem::replace(&mut self.client, Half::Head(None))
+                else {
+                    return (piece.bytes.len(), Verdict::Http);
+                };
+                match head::request(&partial.buffer, before) {
+                    Parsed::Complete(request, length) if length <= MAX_HEAD => {
+                        let times = (partial.first, partial.last);
+                        self.begin(&request, length, partial.hop, times, heads);
+                        (length.saturating_sub(before), Verdict::Http)
+                    }
+                    Parsed::Partial if partial.buffer.len() <= MAX_HEAD => {
+                        self.client = Half::Head(Some(partial));
+                        (piece.bytes.len(), Verdict::Http)
+                    }
+                    _ => (piece.bytes.len(), self.not_a_request()),
                 }
             }
         }
@@ -368,6 +364,7 @@ impl Http1 {
     fn push_response(
         &mut self,
         piece: Piece<'_>,
+        heads: &mut Heads,
         out: &mut dyn FnMut(Exchange),
     ) -> (usize, Verdict) {
         match &mut self.server {
@@ -386,156 +383,40 @@ impl Http1 {
                 }
                 (progress.consumed.max(1), Verdict::Http)
             }
-            Half::Head(partial) => {
-                let first = partial.first.map_or(piece.time, |(time, _)| time);
+            Half::Head(None) => match head::response(piece.bytes, 0) {
+                Parsed::Complete(response, length) if length <= MAX_HEAD => {
+                    let times = (piece.time, piece.time);
+                    (length, self.answer(response, length, times, heads, out))
+                }
+                Parsed::Partial if piece.bytes.len() <= MAX_HEAD => {
+                    self.server = Half::Head(Some(Partial::new(piece)));
+                    (piece.bytes.len(), Verdict::Http)
+                }
+                _ => (0, self.not_a_response(piece.time, out)),
+            },
+            Half::Head(Some(partial)) => {
                 let before = partial.buffer.len();
-                let parsed = if before == 0 {
-                    head::response(piece.bytes, 0)
-                } else {
-                    partial.buffer.extend_from_slice(piece.bytes);
-                    head::response(&partial.buffer, before)
-                };
-                match parsed {
-                    Parsed::Complete(response, length) => {
-                        let verdict = self.answer(response, length, first, piece.time, out);
+                partial.add(piece);
+                match head::response(&partial.buffer, before) {
+                    Parsed::Complete(response, length) if length <= MAX_HEAD => {
+                        let times = (partial.first, partial.last);
+                        self.server = Half::Head(None);
+                        let verdict = self.answer(response, length, times, heads, out);
                         (length.saturating_sub(before), verdict)
                     }
-                    Parsed::Partial if before + piece.bytes.len() <= MAX_HEAD => {
-                        if before == 0 {
-                            partial.buffer.extend_from_slice(piece.bytes);
-                            partial.first = Some((piece.time, piece.hop));
-                        }
+                    Parsed::Partial if partial.buffer.len() <= MAX_HEAD => {
                         (piece.bytes.len(), Verdict::Http)
                     }
-                    Parsed::Partial | Parsed::Invalid => {
-                        if !self.proven {
-                            self.queue.clear();
-                            return (0, Verdict::NotHttp);
-                        }
-                        self.abandon(Outcome::Malformed, piece.time, out);
-                        (0, Verdict::Broken)
-                    }
+                    _ => (0, self.not_a_response(piece.time, out)),
                 }
             }
         }
     }
 
-    /// A request head is complete.
-    fn begin(
-        &mut self,
-        head: Arc<RequestHead>,
-        length: BodyLength,
-        expects: Expects,
-        head_bytes: usize,
-        (first, hop): (Monotonic, (u32, u32)),
-        last: Monotonic,
-    ) {
-        self.understood += head_bytes as u64;
-        let body = Body::new(length);
-        self.queue.push_back(Pending {
-            head,
-            expects,
-            ordinal: self.ordinal,
-            sent: Side {
-                first,
-                last,
-                head_bytes: head_bytes as u64,
-                body_bytes: 0,
-            },
-            sent_all: body.is_none() || length == BodyLength::Malformed,
-            hop,
-            answer: None,
-        });
-        self.ordinal += 1;
-        self.client = match (expects, length) {
-            (Expects::Tunnel, _) => Half::Waiting,
-            (_, BodyLength::Malformed) => Half::Ignored,
-            _ => Half::after(body),
-        };
-        if self.queue.len() > MAX_PIPELINE {
-            self.client = Half::Ignored;
-        }
-    }
-
-    /// A response head is complete.
-    fn answer(
-        &mut self,
-        response: head::Response,
-        head_bytes: usize,
-        first: Monotonic,
-        last: Monotonic,
-        out: &mut dyn FnMut(Exchange),
-    ) -> Verdict {
-        self.proven = true;
-        self.understood += head_bytes as u64;
-        let Some(pending) = self.queue.front_mut() else {
-            return Verdict::Unpaired;
-        };
-        if pending.answer.is_some() {
-            // The request is still being sent, and has its answer already.
-            return Verdict::Unpaired;
-        }
-        let status = response.status;
-        if status < 200 && status != 101 {
-            // Interim: the final response follows (RFC 9110 section 15.2).
-            self.server = Half::head();
-            return Verdict::Http;
-        }
-        let switched =
-            status == 101 || pending.expects == Expects::Tunnel && (200..300).contains(&status);
-        let none = switched || pending.expects == Expects::NoContent || matches!(status, 204 | 304);
-        let body = if none { None } else { Body::new(response.body) };
-        pending.answer = Some(Answer {
-            status,
-            version: response.version,
-            side: Side {
-                first,
-                last,
-                head_bytes: head_bytes as u64,
-                body_bytes: 0,
-            },
-            whole: body.is_none(),
-        });
-        if switched {
-            pending.sent_all = true;
-            self.client = Half::Ignored;
-            self.server = Half::Ignored;
-            if let Some(pending) = self.queue.pop_front() {
-                out(self.exchange(pending, Outcome::Tunnel, last));
-            }
-            self.abandon(Outcome::Malformed, last, out);
-            return Verdict::Tunnel;
-        }
-        if pending.expects == Expects::Tunnel {
-            // Refused: the client may go on with other requests.
-            self.client = Half::head();
-        }
-        self.server = Half::after(body);
-        self.emit_ready(out);
-        Verdict::Http
-    }
-
-    fn not_a_request(&mut self, time: Monotonic, out: &mut dyn FnMut(Exchange)) -> Verdict {
-        if !self.proven && self.queue.is_empty() {
-            return Verdict::NotHttp;
-        }
-        if self
-            .queue
-            .back()
-            .is_some_and(|pending| pending.expects == Expects::Upgrade)
-        {
-            // It speaks the new protocol before the server agreed.
-            self.client = Half::Ignored;
-            return Verdict::Http;
-        }
-        self.abandon(Outcome::Malformed, time, out);
-        Verdict::Broken
-    }
-
     fn sent(&mut self, content: u64, time: Monotonic) {
         if let Some(pending) = self.queue.back_mut() {
             pending.sent.body_bytes += content;
-            pending.sent.last = time;
+            pending.sent.last = pending.sent.last.max(time);
         }
     }
 
@@ -546,12 +427,12 @@ impl Http1 {
         }) = self.queue.front_mut()
         {
             answer.side.body_bytes += content;
-            answer.side.last = time;
+            answer.side.last = answer.side.last.max(time);
         }
     }
 
     fn request_ended(&mut self, out: &mut dyn FnMut(Exchange)) {
-        self.client = Half::head();
+        self.client = Half::Head(None);
         if let Some(pending) = self.queue.back_mut() {
             pending.sent_all = true;
         }
@@ -559,7 +440,7 @@ impl Http1 {
     }
 
     fn response_ended(&mut self, out: &mut dyn FnMut(Exchange)) {
-        self.server = Half::head();
+        self.server = Half::Head(None);
         if let Some(Pending {
             answer: Some(answer),
             ..
@@ -572,15 +453,12 @@ impl Http1 {
 
     /// Emits the exchanges at the front that are complete both ways.
     fn emit_ready(&mut self, out: &mut dyn FnMut(Exchange)) {
-        while let Some(Pending {
-            sent_all: true,
-            answer: Some(answer),
-            ..
-        }) = self.queue.front()
-            && answer.whole
+        while let Some(pending) = self.queue.front()
+            && pending.sent_all
+            && pending.is_answered()
         {
             if let Some(pending) = self.queue.pop_front() {
-                let ended = answer_end(&pending);
+                let ended = pending.last_byte();
                 out(self.exchange(pending, Outcome::Complete, ended));
             }
         }
@@ -600,38 +478,6 @@ impl Http1 {
             ended,
             hop: pending.hop,
         }
-    }
-}
-
-// === impl Piece ===
-
-impl<'a> Piece<'a> {
-    /// The bytes of a segment from `trim` on.
-    pub fn of(segment: &Segment<'a>, trim: usize) -> Self {
-        Self {
-            bytes: segment.bytes.get(trim..).unwrap_or(b""),
-            time: segment.time,
-            hop: (
-                segment.sequence.wrapping_add(trim as u32),
-                segment.acknowledgement,
-            ),
-        }
-    }
-}
-
-fn answer_end(pending: &Pending) -> Monotonic {
-    let received = pending
-        .answer
-        .map_or(pending.sent.last, |answer| answer.side.last);
-    received.max(pending.sent.last)
-}
-
-fn expects(request: &head::Request<'_>) -> Expects {
-    match request.method {
-        b"HEAD" => Expects::NoContent,
-        b"CONNECT" => Expects::Tunnel,
-        _ if request.upgrade => Expects::Upgrade,
-        _ => Expects::Content,
     }
 }
 

@@ -79,8 +79,8 @@ impl Stream {
         self.parked_bytes = 0;
     }
 
-    /// Where `length` bytes at `position` stand.
-    pub fn place(&self, position: u64, length: u32) -> Place {
+    /// Where `length` bytes at `position` stand, which end the stream when `fin`.
+    pub fn place(&self, position: u64, length: u32, fin: bool) -> Place {
         let Some(next) = self.next else {
             return Place::Old;
         };
@@ -90,7 +90,9 @@ impl Stream {
             };
         }
         let trim = next - position;
-        if trim > u64::from(length) || trim == u64::from(length) && length > 0 {
+        // A FIN that comes with known bytes is news nevertheless.
+        let news = length == 0 || fin;
+        if trim > u64::from(length) || trim == u64::from(length) && !news {
             return Place::Old;
         }
         Place::Next { trim }
@@ -99,7 +101,7 @@ impl Stream {
     /// Moves on by `count` bytes.
     pub fn advance(&mut self, count: u64) {
         if let Some(next) = &mut self.next {
-            *next += count;
+            *next = next.saturating_add(count);
         }
     }
 
@@ -145,6 +147,11 @@ impl Stream {
         let parked = entry.remove();
         self.parked_bytes -= parked.bytes.len();
         Some(parked)
+    }
+
+    /// Bytes of memory that parked segments take.
+    pub fn weight(&self) -> usize {
+        self.parked_bytes + self.parked.len() * size_of::<Parked>()
     }
 
     /// The earliest parked segment.
@@ -197,13 +204,15 @@ mod tests {
     fn segments_are_placed() {
         let mut stream = Stream::from_start();
         stream.advance(10);
-        assert_eq!(stream.place(10, 5), Place::Next { trim: 0 });
-        assert_eq!(stream.place(8, 5), Place::Next { trim: 2 });
-        assert_eq!(stream.place(5, 5), Place::Old);
-        assert_eq!(stream.place(12, 5), Place::Ahead { missing: 2 });
-        assert_eq!(stream.place(10, 0), Place::Next { trim: 0 });
+        assert_eq!(stream.place(10, 5, false), Place::Next { trim: 0 });
+        assert_eq!(stream.place(8, 5, false), Place::Next { trim: 2 });
+        assert_eq!(stream.place(5, 5, false), Place::Old);
+        assert_eq!(stream.place(12, 5, false), Place::Ahead { missing: 2 });
+        assert_eq!(stream.place(10, 0, false), Place::Next { trim: 0 });
+        assert_eq!(stream.place(5, 5, true), Place::Next { trim: 5 });
+        assert_eq!(stream.place(4, 5, true), Place::Old);
         assert_eq!(
-            Stream::default().place(0, 5),
+            Stream::default().place(0, 5, false),
             Place::Old,
             "not synchronised"
         );

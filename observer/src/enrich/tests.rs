@@ -282,9 +282,10 @@ fn addresses_on_the_wire_join_older_connections() {
     bench.open(&client);
     bench.open(&server);
     assert_eq!(bench.peer(1), "127.0.0.1");
-    let event = ConnectionEvent::Rewritten {
+    let event = ConnectionEvent::Placed {
         id: ConnectionId(1),
-        wire,
+        cgroup: 0,
+        wire: Some(wire),
     };
     assert_eq!(bench.event(event, 2), None);
     assert_eq!(

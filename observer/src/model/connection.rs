@@ -145,12 +145,14 @@ pub enum ConnectionEvent {
         /// Totals so far.
         transfer: Transfer,
     },
-    /// Packets of the connection carry other addresses than its socket.
-    Rewritten {
+    /// What only a packet of the connection could tell.
+    Placed {
         /// Which.
         id: ConnectionId,
-        /// Local and remote address on the wire.
-        wire: (SocketAddr, SocketAddr),
+        /// Inode of the cgroup v2 directory of its socket.
+        cgroup: u64,
+        /// Local and remote address on the wire, where they differ from the socket's.
+        wire: Option<(SocketAddr, SocketAddr)>,
     },
     /// Ended.
     Closed {

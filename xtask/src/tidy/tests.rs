@@ -18,7 +18,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("aggregate", &["model", "config", "telemetry"]),
     ("serve", &["model", "config", "telemetry", "aggregate"]),
     // The command line prints what it is told; of capture it knows whether there is an object.
-    ("cli", &["model", "config", "telemetry", "capture"]),
+    ("cli", &["model", "config", "host", "telemetry", "capture"]),
 ];
 
 /// Stages without clock, I/O and runtime: one recorded fixture drives them in one thread.

@@ -15,7 +15,7 @@ use aya_ebpf::{
     programs::SkBuffContext,
 };
 use observer_ebpf::{
-    abi::{ConnectionRecord, RewriteRecord, close, flag, kind, role},
+    abi::{ConnectionRecord, PlaceRecord, close, flag, kind, role},
     counters,
     packet::tcp_flag,
 };
@@ -77,19 +77,61 @@ pub extern "C" fn observer_adopt(
     1
 }
 
-/// Compares the addresses on the wire with the socket's, once: a difference is an address
-/// translation, and the packet has the other truth.
+/// Learns what only a packet tells: the socket's cgroup, from its first one, and the addresses on
+/// the wire, from the first that goes out (on the way in, reverse translation has been undone
+/// already). Those that differ from the socket's are the other truth of an address translation.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn observer_first_packet(skb: *mut __sk_buff, rest: u64, now: u64) -> u64 {
+pub extern "C" fn observer_first_packet(
+    skb: *mut __sk_buff,
+    rest: u64,
+    now: u64,
+    egress: u32,
+) -> u64 {
     let context = SkBuffContext::new(skb);
     let packet = Packet::unpack(0, 0, rest);
-    if let Some(sk) = full_socket(&context)
-        && let Some(socket) = emit::socket(sk, 0)
-    {
-        first_packet(&context, sk, socket, &packet, now);
+    let Some(sk) = full_socket(&context) else {
+        return 0;
+    };
+    let Some(socket) = emit::socket(sk, 0) else {
+        return 0;
+    };
+    let mut tell = false;
+    if socket.cgroup == 0 {
+        // SAFETY: the context is an skb.
+        socket.cgroup = unsafe { bpf_skb_cgroup_id(context.skb.skb) };
+        // The maker's cgroup is the socket's: nothing new where the maker is known.
+        tell = emit::owner(sk, 0).is_none();
+    }
+    if egress != 0 && socket.wire_checked == 0 {
+        socket.wire_checked = 1;
+        tell |= is_rewritten(&context, sk, socket, &packet);
+    }
+    if tell {
+        send_place(socket, now);
     }
     0
+}
+
+/// Sends what the socket's state has of its place.
+#[inline(always)]
+fn send_place(socket: &mut Socket, now: u64) {
+    let Some(mut entry) = EVENTS.reserve::<PlaceRecord>(0) else {
+        emit::lost(socket);
+        return;
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is ours until submitted and every field is written.
+    unsafe {
+        (*record).header = emit::header(socket, kind::PLACE, now);
+        (*record).cgroup = socket.cgroup;
+        write_address(&raw mut (*record).local_address, socket.wire_local);
+        write_address(&raw mut (*record).remote_address, socket.wire_remote);
+        (*record).local_port = socket.wire_ports as u16;
+        (*record).remote_port = (socket.wire_ports >> 16) as u16;
+        (*record).reserved = 0;
+    }
+    entry.submit(emit::wakeup());
 }
 
 /// The segment that completes a handshake is filtered against the listener: ship it under the
@@ -222,24 +264,19 @@ pub(super) fn report(sk: *mut bpf_sock, socket: &mut Socket, kind: u16, now: u64
         (*record).min_rtt_us = (*tcp).rtt_min;
         fill(record, socket, owner, 0);
     }
-    emit::count(counters::RECORDS);
     entry.submit(emit::wakeup());
 }
 
+/// Whether the packet carries other addresses than the socket; notes them.
 #[inline(always)]
-fn first_packet(
+fn is_rewritten(
     context: &SkBuffContext,
     sk: *mut bpf_sock,
     socket: &mut Socket,
     packet: &Packet,
-    now: u64,
-) {
-    socket.wire_checked = 1;
-    // SAFETY: bounds are checked before access; `sk` is a full socket.
+) -> bool {
+    // SAFETY: the words are written before they are read; `sk` is a full socket.
     unsafe {
-        if socket.cgroup == 0 {
-            socket.cgroup = bpf_skb_cgroup_id(context.skb.skb);
-        }
         // Source and destination, copied: reading them in place would move a packet pointer by a
         // variable, which is refused without CAP_PERFMON.
         let mut addresses_in_packet = MaybeUninit::<[u32; 8]>::uninit();
@@ -254,7 +291,7 @@ fn first_packet(
         }
         if bpf_skb_load_bytes(context.as_ptr(), offset, words.cast(), length) != 0 {
             emit::count(counters::LOAD_FAILED);
-            return;
+            return false;
         }
         let word = |index| read(words.add(index));
         let mut local = [word(0), word(1), word(2), word(3)];
@@ -277,24 +314,12 @@ fn first_packet(
             && to[1] == remote[1]
             && to[0] == remote[0];
         if same_ports && same_addresses {
-            return;
+            return false;
         }
         socket.wire_local = local;
         socket.wire_remote = remote;
         socket.wire_ports = u32::from(packet.source) | u32::from(packet.destination) << 16;
-        let Some(mut entry) = EVENTS.reserve::<RewriteRecord>(0) else {
-            emit::lost(socket);
-            return;
-        };
-        let record = entry.as_mut_ptr();
-        (*record).header = emit::header(socket, kind::REWRITE, now);
-        write_address(&raw mut (*record).local_address, local);
-        write_address(&raw mut (*record).remote_address, remote);
-        (*record).local_port = packet.source;
-        (*record).remote_port = packet.destination;
-        (*record).reserved = 0;
-        emit::count(counters::RECORDS);
-        entry.submit(emit::wakeup());
+        true
     }
 }
 

@@ -162,6 +162,8 @@ fn plan<const DIRECTION: usize>(
         }
         part.captured = captured;
         held.record.first = *part;
+        // A new request: what its response ships counts anew.
+        socket.shipped = 0;
         return Plan::HOLD;
     }
     if !request && (was_held || held.response_length == 0 && held.request_length != 0) {

@@ -13,8 +13,9 @@ use crate::emit;
 const WINDOW: u32 = 4096;
 /// Windows a segment is shipped in at most: 64 KiB, the most that GRO and GSO make without BIG TCP.
 const WINDOWS: u32 = 16;
-/// What a connection may ship beyond one window a segment before user space gives a verdict.
-const SHIP_BUDGET: u64 = 8 << 20;
+/// What a connection may ship beyond one window a segment for one exchange, or before user space
+/// gives a verdict.
+const SHIP_BUDGET: u64 = 64 << 20;
 
 /// What [`observer_ship`] is to do, in one number: `flag`s in the low byte.
 #[derive(Clone, Copy)]

@@ -99,58 +99,84 @@ pub fn find_end(bytes: &[u8], from: usize) -> Option<usize> {
 /// end.
 pub fn request(bytes: &[u8], searched: usize) -> Parsed<Request<'_>> {
     // Empty lines before a request line are to be ignored (RFC 9112 section 2.2).
-    let blank = bytes
-        .iter()
-        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
-        .count();
+    let blank = blank_lines(bytes);
     let rest = &bytes[blank..];
-    let Some(end) = find_end(rest, searched.saturating_sub(blank)) else {
-        return if may_be_request(rest) {
+    let searched = searched.saturating_sub(blank);
+    let Some(line_end) = memchr(b'\n', rest) else {
+        return if may_be_request_line(rest, searched) {
             Parsed::Partial
         } else {
             Parsed::Invalid
         };
     };
-    let (line, fields) = split_line(&rest[..end]);
-    match request_line(line) {
-        Some(mut request) => {
-            let fields = read_fields(fields);
-            request.body = fields.request_body();
-            request.upgrade = fields.upgrade;
-            if request.authority.is_empty() {
-                request.authority = fields.host;
-            }
-            request.user_agent = fields.user_agent;
-            Parsed::Complete(request, blank + end)
-        }
-        None => Parsed::Invalid,
+    if searched > 0 && find_end(rest, searched).is_none() {
+        // The fields are read once, when all are there.
+        let known = line_end < searched || request_line(trim_cr(&rest[..line_end])).is_some();
+        return if known {
+            Parsed::Partial
+        } else {
+            Parsed::Invalid
+        };
     }
+    let Some(mut request) = request_line(trim_cr(&rest[..line_end])) else {
+        return Parsed::Invalid;
+    };
+    let (fields, length) = read_fields(&rest[line_end + 1..]);
+    match length {
+        Some(length) => {
+            request.add(&fields);
+            Parsed::Complete(request, blank + line_end + 1 + length)
+        }
+        None => Parsed::Partial,
+    }
+}
+
+/// What can be told of a request of which only the start is there: its line, if that is complete,
+/// and the complete fields. `body` is what these fields say.
+pub fn opening(bytes: &[u8]) -> Option<Request<'_>> {
+    let rest = &bytes[blank_lines(bytes)..];
+    let line_end = memchr(b'\n', rest)?;
+    let mut request = request_line(trim_cr(&rest[..line_end]))?;
+    let (fields, _) = read_fields(&rest[line_end + 1..]);
+    request.add(&fields);
+    Some(request)
+}
+
+/// How many bytes of empty lines `bytes` start with.
+pub fn blank_lines(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+        .count()
 }
 
 /// Parses a response head at the start of `bytes`. `searched` bytes were seen before, without an
 /// end.
 pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
-    let Some(end) = find_end(bytes, searched) else {
+    let Some(line_end) = memchr(b'\n', bytes) else {
         return if may_be_response(bytes) {
             Parsed::Partial
         } else {
             Parsed::Invalid
         };
     };
-    let (line, fields) = split_line(&bytes[..end]);
-    match status_line(line) {
-        Some((version, status)) => {
-            let body = read_fields(fields).response_body();
-            Parsed::Complete(
-                Response {
-                    status,
-                    version,
-                    body,
-                },
-                end,
-            )
+    if line_end < searched && find_end(bytes, searched).is_none() {
+        return Parsed::Partial;
+    }
+    let Some((version, status)) = status_line(trim_cr(&bytes[..line_end])) else {
+        return Parsed::Invalid;
+    };
+    let (fields, length) = read_fields(&bytes[line_end + 1..]);
+    match length {
+        Some(length) => {
+            let response = Response {
+                status,
+                version,
+                body: fields.response_body(),
+            };
+            Parsed::Complete(response, line_end + 1 + length)
         }
-        None => Parsed::Invalid,
+        None => Parsed::Partial,
     }
 }
 
@@ -158,16 +184,26 @@ pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
 pub fn may_be_request(bytes: &[u8]) -> bool {
     match memchr(b'\n', bytes) {
         Some(end) => request_line(trim_cr(&bytes[..end])).is_some(),
-        None => {
-            let method = memchr(b' ', bytes).unwrap_or(bytes.len());
-            let target = bytes.get(method + 1..).unwrap_or(b"");
-            method <= MAX_METHOD
-                && (method > 0 || bytes.is_empty())
-                && bytes[..method].iter().all(|byte| is_token(*byte))
-                // A target has neither controls nor anything outside ASCII.
-                && target.iter().all(|byte| matches!(byte, b'\r' | b' '..=b'~' | 0x80..))
-        }
+        None => may_be_request_line(bytes, 0),
     }
+}
+
+/// Whether `bytes`, which have no line end, may be the start of a request line. The first
+/// `searched` of them have passed before.
+fn may_be_request_line(bytes: &[u8], searched: usize) -> bool {
+    let method = &bytes[..bytes.len().min(MAX_METHOD + 1)];
+    let (method, target) = match memchr(b' ', method) {
+        Some(0) => return false,
+        Some(space) => (&method[..space], space + 1),
+        None if method.len() > MAX_METHOD => return false,
+        None => (method, bytes.len()),
+    };
+    // A target has no controls.
+    let target = bytes.get(target.max(searched)..).unwrap_or(b"");
+    method.iter().all(|byte| is_token(*byte))
+        && target
+            .iter()
+            .all(|byte| matches!(byte, b'\r' | b' '..=b'~' | 0x80..))
 }
 
 /// Whether `bytes` start with a common method and a space: all that a stream is joined at whose
@@ -196,14 +232,6 @@ pub fn may_be_response(bytes: &[u8]) -> bool {
             let length = bytes.len().min(known.len());
             bytes[..length] == known[..length]
         }
-    }
-}
-
-/// Splits a head into its first line and its fields.
-fn split_line(head: &[u8]) -> (&[u8], &[u8]) {
-    match memchr(b'\n', head) {
-        Some(end) => (trim_cr(&head[..end]), &head[end + 1..]),
-        None => (head, b""),
     }
 }
 
@@ -248,8 +276,8 @@ fn request_line(line: &[u8]) -> Option<Request<'_>> {
     };
     if method == b"CONNECT" {
         // authority-form
-        request.authority = target;
-        request.path = target;
+        request.authority = without_user(target);
+        request.path = request.authority;
         return Some(request);
     }
     let mut path = target;
@@ -268,10 +296,8 @@ fn request_line(line: &[u8]) -> Option<Request<'_>> {
             .iter()
             .position(|byte| matches!(byte, b'/' | b'?' | b'#'));
         let (authority, rest) = after.split_at(slash.unwrap_or(after.len()));
-        // User information may be a password.
-        let at = memchr::memrchr(b'@', authority).map_or(0, |at| at + 1);
         request.scheme = Some(&target[..colon]);
-        request.authority = &authority[at..];
+        request.authority = without_user(authority);
         path = if rest.is_empty() { b"/" } else { rest };
     }
     let cut = memchr2(b'?', b'#', path).unwrap_or(path.len());
@@ -305,26 +331,70 @@ fn version_of(text: &[u8]) -> Option<HttpVersion> {
     }
 }
 
-fn read_fields(mut rest: &[u8]) -> Fields<'_> {
+/// Reads fields up to the empty line; the length of them all with it, if it is there.
+fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
     let mut fields = Fields::default();
-    while let Some(end) = memchr(b'\n', rest) {
-        let line = trim_cr(&rest[..end]);
-        rest = &rest[end + 1..];
-        // Names are told apart by length first: most fields are none of these.
-        let Some(colon) = memchr(b':', line) else {
-            continue;
+    let mut at = 0;
+    while let Some(end) = bytes.get(at..).and_then(|rest| memchr(b'\n', rest)) {
+        let line = trim_cr(&bytes[at..at + end]);
+        at += end + 1;
+        if line.is_empty() {
+            return (fields, Some(at));
+        }
+        // Where a name would end tells it apart; most fields are none of these, and are passed over
+        // without a search.
+        let named = |name: &[u8]| {
+            let (found, value) = line.split_at_checked(name.len())?;
+            let value = value.strip_prefix(b":")?;
+            found.eq_ignore_ascii_case(name).then(|| trim(value))
         };
-        let (name, value) = (&line[..colon], &line[colon + 1..]);
-        match colon {
-            4 if name.eq_ignore_ascii_case(b"host") => fields.host = trim(value),
-            7 if name.eq_ignore_ascii_case(b"upgrade") => fields.upgrade = true,
-            10 if name.eq_ignore_ascii_case(b"user-agent") => fields.user_agent = trim(value),
-            14 if name.eq_ignore_ascii_case(b"content-length") => fields.length(trim(value)),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => fields.encoding(trim(value)),
+        match line[0].to_ascii_lowercase() {
+            b'h' => {
+                if let Some(value) = named(b"host") {
+                    fields.host = value;
+                }
+            }
+            b'u' => {
+                if let Some(value) = named(b"user-agent") {
+                    fields.user_agent = value;
+                } else if named(b"upgrade").is_some() {
+                    fields.upgrade = true;
+                }
+            }
+            b'c' => {
+                if let Some(value) = named(b"content-length") {
+                    fields.length(value);
+                }
+            }
+            b't' => {
+                if let Some(value) = named(b"transfer-encoding") {
+                    fields.encoding(value);
+                }
+            }
             _ => {}
         }
     }
-    fields
+    (fields, None)
+}
+
+/// `authority` without user information, which may be a password.
+fn without_user(authority: &[u8]) -> &[u8] {
+    let at = memchr::memrchr(b'@', authority).map_or(0, |at| at + 1);
+    &authority[at..]
+}
+
+// === impl Request ===
+
+impl<'a> Request<'a> {
+    /// Takes over what the fields say.
+    fn add(&mut self, fields: &Fields<'a>) {
+        self.body = fields.request_body();
+        self.upgrade = fields.upgrade;
+        if self.authority.is_empty() {
+            self.authority = without_user(fields.host);
+        }
+        self.user_agent = fields.user_agent;
+    }
 }
 
 // === impl Fields ===
