@@ -4,7 +4,7 @@ mod pipeline;
 mod settings;
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
@@ -116,7 +116,7 @@ fn cgroup(asked: Option<&Path>) -> anyhow::Result<Cgroup> {
         .map(|mount| mount.point)
         .collect();
     let first = mounts.first().context(
-        "no cgroup v2 hierarchy is mounted: mount one with `mount -t cgroup2 none /sys/fs/cgroup`",
+        "no cgroup v2 hierarchy is mounted: mount one, as with `mount -t cgroup2 none DIRECTORY`",
     )?;
     let Some(asked) = asked else {
         return Ok(Cgroup {
@@ -245,6 +245,7 @@ fn log(level: LogLevel) {
     // A second run in one process, as in tests, keeps the first logger.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(level.as_str()))
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init();
 }

@@ -437,7 +437,7 @@ fn attach_program(
 }
 
 fn load_error(error: aya::EbpfError) -> CaptureError {
-    let detail = format!("{:#}", anyhow::Error::new(error));
+    let detail = told(&anyhow::Error::new(error));
     if is_privilege(&detail) {
         CaptureError::Privilege { detail }
     } else {
@@ -447,7 +447,7 @@ fn load_error(error: aya::EbpfError) -> CaptureError {
 
 fn program_error(verb: &'static str, program: &'static str, error: ProgramError) -> CaptureError {
     let source = anyhow::Error::new(error);
-    let detail = format!("{source:#}");
+    let detail = told(&source);
     if is_privilege(&detail) {
         CaptureError::Privilege {
             detail: format!("{verb} {program}: {detail}"),
@@ -459,6 +459,17 @@ fn program_error(verb: &'static str, program: &'static str, error: ProgramError)
             source,
         }
     }
+}
+
+/// An error and its causes, each said once: most errors of aya repeat their cause.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 /// What an error says before it goes into the verifier's log.

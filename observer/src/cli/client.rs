@@ -77,6 +77,9 @@ pub(super) fn get(server: &str, path: &str, endless: bool) -> anyhow::Result<Res
     if status != 200 {
         let mut text = String::new();
         let _ = response.body.by_ref().take(4_096).read_to_string(&mut text);
+        if text.trim_start().starts_with('<') {
+            bail!("{server} answered {status} with a page: it is not the observer");
+        }
         bail!(
             "{server} answered {status}: {}",
             super::terminal::plain(text.trim())

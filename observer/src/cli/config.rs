@@ -16,6 +16,13 @@ fn read(file: &Path) -> Result<Config, ConfigError> {
     Config::load(Some(file), &Flags::default(), &|_| None)
 }
 
+/// `1 rule`, `2 rules`.
+fn count(number: impl TryInto<u64>, noun: &str) -> String {
+    let number = number.try_into().unwrap_or(u64::MAX);
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{ending}")
+}
+
 /// What a configuration comes to, one line a setting.
 fn summary(config: &Config) -> String {
     let Config {
@@ -31,32 +38,35 @@ fn summary(config: &Config) -> String {
     } = config;
     let cgroup = cgroup
         .as_ref()
-        .map_or("found".to_owned(), |path| path.display().to_string());
+        .map_or("root of the first cgroup v2 mount".to_owned(), |path| {
+            path.display().to_string()
+        });
     let lines = [
         ("listen", listen.address.to_string()),
         ("cgroup", cgroup),
         (
             "capture",
             format!(
-                "{} bytes of ring buffer, {} connections",
-                capture.ring_bytes, capture.max_connections
+                "{} bytes of ring buffer, {}",
+                capture.ring_bytes,
+                count(capture.max_connections, "connection")
             ),
         ),
         (
             "ignore",
             format!(
-                "{} ports, {} cgroups, {} services",
-                ignore.ports.len(),
-                ignore.cgroups.len(),
-                ignore.services.len()
+                "{}, {}, {}",
+                count(ignore.ports.len(), "port"),
+                count(ignore.cgroups.len(), "cgroup"),
+                count(ignore.services.len(), "service")
             ),
         ),
-        ("services", format!("{} rules", services.len())),
-        ("routes", format!("{} patterns", routes.patterns.len())),
+        ("services", count(services.len(), "rule")),
+        ("routes", count(routes.patterns.len(), "pattern")),
         (
             "metrics",
             format!(
-                "{} series a family, idle for {:?}",
+                "{} series a family, forgotten when idle for {:?}",
                 metrics.series_budget, metrics.idle_expiry
             ),
         ),
@@ -100,5 +110,9 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:9: listen: "), "{error}");
         assert!(out.is_empty());
+        std::fs::write(file.path(), "lisen: nowhere\n").unwrap();
+        let error = check(file.path(), &mut out).unwrap_err().to_string();
+        assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
+        assert!(error.ends_with("flows, log"), "the place once: {error}");
     }
 }

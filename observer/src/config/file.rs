@@ -243,9 +243,14 @@ fn unreadable(name: &str, error: &serde_saphyr::Error) -> ConfigError {
         None => name.to_owned(),
     };
     let message = error.without_snippet().to_string();
+    // The parser ends with the place, which stands in front already.
+    let problem = match message.rsplit_once(" at line ") {
+        Some((problem, _)) if error.location().is_some() => problem.to_owned(),
+        _ => message,
+    };
     ConfigError {
         place,
         key: String::new(),
-        problem: message,
+        problem,
     }
 }

@@ -147,6 +147,9 @@ pub(super) fn glob(text: &str) -> Result<Glob, String> {
     Ok(Glob::new(text))
 }
 
+/// Longest route template, bytes.
+const MAX_ROUTE: usize = 256;
+
 /// Checks a route template.
 pub(super) fn route(text: &str) -> Result<String, String> {
     let problem = if !text.starts_with('/') {
@@ -155,6 +158,10 @@ pub(super) fn route(text: &str) -> Result<String, String> {
         "is more than a path: leave out query, fragment and blanks"
     } else if text.split('/').any(|segment| !well_formed(segment)) {
         "has a `{` or `}` that does not enclose one whole, named segment"
+    } else if text.len() > MAX_ROUTE {
+        "is longer than 256 bytes"
+    } else if text.strip_suffix("/**").unwrap_or(text).contains("**") {
+        "has a `**` that is not the last segment"
     } else {
         return Ok(text.to_owned());
     };

@@ -203,6 +203,10 @@ fn errors_name_key_and_place() {
             "observer.yaml:3:5: routes.patterns: ",
         ),
         (
+            "routes:\n  patterns: [/a/**, /**, /a/**/b]\n",
+            "observer.yaml:2:26: routes.patterns: \"/a/**/b\"",
+        ),
+        (
             "services:\n- match: {}\n  name: a\n",
             "observer.yaml:2:3: services.match: ",
         ),
