@@ -175,6 +175,12 @@ pub fn cookie(context: &impl EbpfContext) -> u64 {
 /// is due.
 #[inline(always)]
 pub fn wakeup() -> u64 {
+    wakeup_after(0)
+}
+
+/// As [`wakeup`], for a record of `bytes`: large ones fill the ring buffer soon, so each looks.
+#[inline(always)]
+fn wakeup_after(bytes: usize) -> u64 {
     let Some(records) = COUNTERS.get_ptr_mut(counters::RECORDS.index) else {
         return BPF_RB_NO_WAKEUP.into();
     };
@@ -183,7 +189,7 @@ pub fn wakeup() -> u64 {
         *records += 1;
         *records
     };
-    if number % WAKEUP_EVERY != 0 {
+    if bytes < LARGE && number % WAKEUP_EVERY != 0 {
         return BPF_RB_NO_WAKEUP.into();
     }
     // SAFETY: the map is a ring buffer.
@@ -196,9 +202,11 @@ pub fn wakeup() -> u64 {
     }
 }
 
-/// Records of one CPU between two looks at how full the ring buffer is. The largest record is 4 KiB,
-/// so at most 256 KiB a CPU go unnoticed.
+/// Records of one CPU between two looks at how full the ring buffer is. They are smaller
+/// than [`LARGE`], so at most 256 KiB a CPU go unnoticed.
 const WAKEUP_EVERY: u64 = 64;
+/// Records of this many bytes of payload look each.
+const LARGE: usize = 4096;
 
 /// Notes that a record of `socket` was lost.
 #[inline(always)]
@@ -273,7 +281,7 @@ struct Window<const N: usize> {
 
 /// Sends one window of a segment, with payload at `offset` of the packet.
 ///
-/// `part.captured` says how many bytes to copy, at most 4096; none in the record if they could not
+/// `part.captured` says how many bytes to copy, at most 16384; none in the record if they could not
 /// be read. Without a socket the record is a listener's, under `cookie`.
 #[inline(always)]
 pub fn send_window(
@@ -287,7 +295,8 @@ pub fn send_window(
         0 => send_sized::<0>(context, socket, cookie, part, offset),
         1..=256 => send_sized::<256>(context, socket, cookie, part, offset),
         257..=1024 => send_sized::<1024>(context, socket, cookie, part, offset),
-        _ => send_sized::<4096>(context, socket, cookie, part, offset),
+        1025..=4096 => send_sized::<4096>(context, socket, cookie, part, offset),
+        _ => send_sized::<16384>(context, socket, cookie, part, offset),
     }
 }
 
@@ -343,5 +352,5 @@ fn send_sized<const N: usize>(
             }
         }
     }
-    entry.submit(wakeup());
+    entry.submit(wakeup_after(N));
 }
