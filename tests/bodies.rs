@@ -86,6 +86,36 @@ fn downloads_are_counted_to_the_byte() -> Result<()> {
 }
 
 #[test]
+fn chunked_downloads_are_counted_to_the_byte() -> Result<()> {
+    if lacking(&[Need::Observer, Need::Tool(PYTHON), Need::Tool("curl")])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("chunks")?;
+    let place = Place::host(&cgroup);
+    let python = Server::python(&place, &[])?;
+    let agent = Agent::start(&cgroup)?;
+    for kibibytes in [104, 600, 4096] {
+        let path = format!("/chunked/{kibibytes}");
+        let fetched = client::curl(&place, &[&python.url(&path)])?;
+        ensure!(
+            fetched.response_body_bytes == kibibytes << 10,
+            "{fetched:?}"
+        );
+        for side in BOTH_SIDES {
+            let call = agent.exactly(1, "the call", |flow: &Flow| {
+                flow.is_call_at(side) && flow.text("path") == path
+            })?;
+            let outline = call[0].outline();
+            let received = (fetched.response_head_bytes, fetched.response_body_bytes);
+            ensure!(outline.response == received, "{call:?}, curl: {fetched:?}");
+            ensure!(outline.outcome == "complete", "{call:?}");
+        }
+    }
+    agent.expect_no_loss()?;
+    agent.stop()
+}
+
+#[test]
 fn uploads_are_counted_to_the_byte() -> Result<()> {
     if lacking(&[Need::Observer, Need::Tool(PYTHON), Need::Tool("curl")])? {
         return Ok(());

@@ -93,7 +93,8 @@ pub struct Exchange {
     pub outcome: Outcome,
     /// When it ended: with its last byte, or with what aborted it.
     pub ended: Monotonic,
-    /// Sequence and acknowledgement number of the request's first segment, the same at both ends.
+    /// Sequence number of the request's first byte and acknowledgement number of the segment that it came
+    /// in, the same at both ends.
     pub hop: (u32, u32),
 }
 

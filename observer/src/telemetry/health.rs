@@ -3,7 +3,7 @@
 /// Something that was lost, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Stage that lost it: `kernel`, `decode`, `assemble`, `enrich`, `aggregate`, `serve`.
+    /// Stage that lost it: `kernel`, `decode`, `assemble`, `host`, `enrich`, `aggregate`, `serve`.
     pub stage: &'static str,
     /// Why, as a label value.
     pub reason: &'static str,

@@ -46,6 +46,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             for size in (1, 10, 1000, 40000):
                 self.wfile.write(b"%x;extension=\"a;b\"\r\n" % size + b"y" * size + b"\r\n")
             self.wfile.write(b"0\r\nX-Sum: 41011\r\n\r\n")
+        elif path.startswith("/chunked/"):
+            # So many KiB in chunks of 8 KiB, in one write: segments are as large as they get.
+            count = int(path.removeprefix("/chunked/")) // 8
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            chunk = b"2000\r\n" + b"y" * 8192 + b"\r\n"
+            self.wfile.write(chunk * count + b"0\r\n\r\n")
         elif path == "/close":
             self.protocol_version = "HTTP/1.0"
             self.send_response(200)
