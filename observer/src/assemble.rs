@@ -263,20 +263,23 @@ impl Assembler {
         }
     }
 
-    /// Looks at every live connection that has a slot; to be called about once a second.
+    /// Looks at every live connection, about once a second; `look` has nothing for those that have
+    /// no slot any more or were quiet. Returns every request that is not answered in full.
     pub fn glance(
         &mut self,
         now: Monotonic,
         mut look: impl FnMut(u32, ConnectionId) -> Option<Glance>,
         out: &mut impl Sink,
-    ) {
+    ) -> Vec<InFlight> {
+        let mut in_flight = Vec::new();
         for (id, tracked) in &mut self.connections {
-            let Some(slot) = tracked.slot else { continue };
-            let Some(glance) = look(slot, *id) else {
-                continue;
-            };
-            tracked.glance(glance, now, &mut self.shared.heads, out);
+            match tracked.slot.and_then(|slot| look(slot, *id)) {
+                Some(glance) => tracked.glance(glance, now, &mut self.shared.heads, out),
+                None => tracked.quieten(),
+            }
+            in_flight.extend(tracked.in_flight());
         }
+        in_flight
     }
 
     /// Every request that is not answered in full.

@@ -90,7 +90,8 @@ impl Default for Config {
             max_services: 4096,
             route_idle: Duration::from_secs(3600),
             max_connections: 131_072,
-            linger: Duration::from_secs(1),
+            // Both ends of a connection on this host end within one batch of records.
+            linger: Duration::from_millis(200),
             connection_idle: Duration::from_secs(6 * 3600),
         }
     }

@@ -80,7 +80,7 @@ const BATCH: usize = 4096;
 /// Between two looks at what waits too long.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at live connections.
-const GLANCE: Duration = Duration::from_millis(500);
+const GLANCE: Duration = Duration::from_millis(1000);
 /// A connection whose last payload is older has told all it had to tell, in several looks.
 const QUIET: Duration = Duration::from_secs(2);
 /// Workloads whose verdict is remembered.
@@ -127,6 +127,7 @@ impl Stages {
             if now.since(ticked) >= TICK {
                 ticked = now;
                 self.assembler.tick(now, &mut self.rest);
+                self.rest.enricher.expire(now);
             }
             if now.since(glanced) >= GLANCE {
                 glanced = now;
@@ -183,8 +184,8 @@ impl Stages {
     /// Looks at every live connection.
     fn glance(&mut self, now: Monotonic) {
         let slots = self.capture.slots();
-        self.assembler
-            .glance(now, |slot, id| glance(slots, slot, id, now), &mut self.rest);
+        let look = |slot, id| glance(slots, slot, id, now);
+        let in_flight = self.assembler.glance(now, look, &mut self.rest);
         let Rest {
             enricher,
             aggregator,
@@ -192,14 +193,12 @@ impl Stages {
             host,
             ..
         } = &mut self.rest;
-        let mut calls = self.assembler.in_flight().filter_map(|request| {
+        let mut calls = in_flight.into_iter().filter_map(|request| {
             let link = enricher.link(request.connection)?;
             (!ignored.is(&link.workload)).then(|| (Arc::clone(link), request))
         });
         aggregator.in_flight(now, &mut calls);
-        drop(calls);
         aggregator.expire(now);
-        enricher.expire(now);
         host.expire(now);
         self.hub.set_wall_offset(capture::wall_offset());
     }

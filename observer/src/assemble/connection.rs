@@ -120,6 +120,13 @@ impl Tracked {
             .chain(self.held.iter().cloned())
     }
 
+    /// The connection is quiet: gives back the memory that it used while it was not.
+    pub(super) fn quieten(&mut self) {
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.quieten();
+        }
+    }
+
     /// Takes a segment, before which `lost` records of the connection were lost.
     pub(super) fn segment(
         &mut self,

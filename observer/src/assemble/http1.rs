@@ -148,6 +148,14 @@ impl Http1 {
         self.queue.shrink_to(self.queue.len() * 2);
     }
 
+    /// Gives back the memory that requests took, when there are none: most connections are idle most
+    /// of the time.
+    pub fn quieten(&mut self) {
+        if self.queue.is_empty() && self.queue.capacity() > 0 {
+            self.queue = VecDeque::new();
+        }
+    }
+
     /// Says whether bytes of the client are missing.
     pub fn set_hole(&mut self, hole: bool) {
         self.hole = hole;
