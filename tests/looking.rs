@@ -123,6 +123,8 @@ fn flows_are_listed_and_filtered() -> Result<()> {
     }
     talk.close_by_client()?;
     agent.exactly(10, "calls", Flow::is_call)?;
+    let ended = |flow: &Flow| flow.text("event") == "closed";
+    agent.exactly(2, "ends of the connection", ended)?;
     let url = format!("http://{}", agent.address());
     let list = |filters: &[&str]| -> Result<Vec<Flow>> {
         let common = ["flows", "--server", &url, "--last", "1000", "-o", "json"];

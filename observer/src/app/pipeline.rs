@@ -18,7 +18,7 @@ use crate::{
         connection::{ConnectionEvent, ConnectionId, Transfer},
         event::Event,
         exchange::Exchange,
-        time::Monotonic,
+        time::{Monotonic, WallOffset},
         workload::Workload,
     },
     serve::{self, Query, Recent},
@@ -45,6 +45,7 @@ pub(super) struct Stages {
     hub: serve::Hub,
     capture_config: capture::Config,
     start_unix_seconds: f64,
+    offset: WallOffset,
 }
 
 /// The stages after `assemble`: where its results go.
@@ -83,6 +84,8 @@ const TICK: Duration = Duration::from_millis(100);
 const GLANCE: Duration = Duration::from_millis(1000);
 /// A connection whose last payload is older has told all it had to tell, in several looks.
 const QUIET: Duration = Duration::from_secs(2);
+/// Nanoseconds that wall-clock time must have moved against the kernel's clock to be followed.
+const WORTH_CORRECTING: u64 = 1_000_000;
 /// Workloads whose verdict is remembered.
 const MAX_REMEMBERED: usize = 4096;
 
@@ -112,6 +115,7 @@ impl Stages {
             hub,
             capture_config: settings::capture(config, &cgroup.observed),
             start_unix_seconds: process::start_unix_seconds(),
+            offset: capture::wall_offset(),
         }
     }
 
@@ -200,7 +204,12 @@ impl Stages {
         aggregator.in_flight(now, &mut calls);
         aggregator.expire(now);
         host.expire(now);
-        self.hub.set_wall_offset(capture::wall_offset());
+        let offset = capture::wall_offset();
+        // Small corrections are left alone, so that one flow is told with one time.
+        if offset.nanoseconds.abs_diff(self.offset.nanoseconds) > WORTH_CORRECTING {
+            self.offset = offset;
+            self.hub.set_wall_offset(offset);
+        }
     }
 
     /// Carries out what the stages want of the kernel.

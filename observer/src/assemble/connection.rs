@@ -371,22 +371,6 @@ impl Tracked {
         self.stop(Protocol::Unsynced, Instruction::Resync, out);
     }
 
-    /// The order is lost, and the segment itself may be where a request starts.
-    fn starts_over(
-        &mut self,
-        segment: &Segment<'_>,
-        shared: &mut Shared,
-        out: &mut impl Sink,
-    ) -> bool {
-        self.lose_messages(shared, out);
-        self.cut = false;
-        let joined = self.join(segment);
-        if !joined {
-            self.stop(Protocol::Unsynced, Instruction::Resync, out);
-        }
-        joined
-    }
-
     fn stop(&mut self, protocol: Protocol, instruction: Instruction, out: &mut impl Sink) {
         self.protocol = protocol;
         self.doubt = None;

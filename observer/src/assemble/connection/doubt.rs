@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Protocol, Tracked};
 use crate::{
     assemble::{
-        Shared, Sink,
+        Instruction, Shared, Sink,
         http1::{Http1, head},
     },
     model::{
@@ -198,6 +198,22 @@ impl Tracked {
         }
         self.ordinal = http.ordinal();
         self.understood += http.understood();
+    }
+
+    /// The order is lost, and the segment itself may be where a request starts.
+    pub(super) fn starts_over(
+        &mut self,
+        segment: &Segment<'_>,
+        shared: &mut Shared,
+        out: &mut impl Sink,
+    ) -> bool {
+        self.lose_messages(shared, out);
+        self.cut = false;
+        let joined = self.join(segment);
+        if !joined {
+            self.stop(Protocol::Unsynced, Instruction::Resync, out);
+        }
+        joined
     }
 }
 
