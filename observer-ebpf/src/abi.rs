@@ -14,7 +14,7 @@ mod slot;
 pub use connection::{ConnectionRecord, Owner, PlaceRecord, close, role};
 pub use process::ProcessRecord;
 pub use segment::{SegmentPart, SegmentRecord, flag};
-pub use settings::{Settings, feature};
+pub use settings::Settings;
 pub use slot::{NO_SLOT, SLOT_HEAD, Slot, verdict};
 
 /// Kinds of record, the first field of every [`Header`].

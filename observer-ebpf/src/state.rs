@@ -83,8 +83,6 @@ pub struct Socket {
     pub wire_remote: [u32; 4],
     /// Local port in the low half, remote port in the high half; 0 when as the socket's.
     pub wire_ports: u32,
-    /// An `OPENED` record was sent.
-    pub announced: u32,
 }
 
 /// A request segment that waits, and the bytes of the latest run of either direction.

@@ -282,7 +282,7 @@ impl Assembler {
         in_flight
     }
 
-    /// Every request that is not answered in full.
+    /// Every request that is not answered in full, without a look at anything.
     pub fn in_flight(&self) -> impl Iterator<Item = InFlight> {
         self.connections
             .values()

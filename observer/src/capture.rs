@@ -23,7 +23,7 @@ use aya::{
     },
 };
 use observer_ebpf::{
-    abi::{Settings, Slot, feature},
+    abi::{Settings, Slot},
     counters,
 };
 
@@ -145,7 +145,6 @@ fn instead(program: &str) -> Option<&'static str> {
 impl Config {
     fn settings(&self) -> Settings {
         let mut settings = Settings {
-            features: feature::PAYLOAD | feature::NETNS,
             wakeup_bytes: self.ring_bytes / 4,
             ..Settings::default()
         };

@@ -1,25 +1,13 @@
 //! What user space sets before and while the programs run.
 
-/// Bits of [`Settings::features`].
-pub mod feature {
-    /// Capture payload; without it only connections are recorded.
-    pub const PAYLOAD: u32 = 1 << 0;
-    /// `bpf_get_netns_cookie` works in `cgroup/sock_create` (5.7).
-    pub const NETNS: u32 = 1 << 1;
-}
-
-/// The one element of the settings map; 88 bytes. It may change at any time.
+/// The one element of the settings map; 80 bytes. It may change at any time.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Bits of [`feature`].
-    pub features: u32,
     /// Bytes in the ring buffer above which a record wakes user space at once.
     pub wakeup_bytes: u32,
     /// Number of ports in `ignored_ports`.
     pub ignored_count: u32,
-    /// Explicit padding.
-    pub reserved: u32,
     /// Ports, host byte order, whose connections are not observed (at either end).
     pub ignored_ports: [u16; 32],
     /// Never read: a pointer that runs over the ports must end within the element to be allowed
@@ -27,4 +15,4 @@ pub struct Settings {
     pub end: u64,
 }
 
-const _: () = assert!(size_of::<Settings>() == 88);
+const _: () = assert!(size_of::<Settings>() == 80);

@@ -89,7 +89,7 @@ fn create(context: &SockOpsContext, role: u8) -> Option<&'static mut Socket> {
         }
     };
     if socket.cookie == 0 {
-        socket.cookie = emit::cookie(context_of(context));
+        socket.cookie = emit::cookie(context);
         socket.role = role.into();
         // SAFETY: context fields.
         let (local, remote) = unsafe {
@@ -134,11 +134,6 @@ pub fn ignored(port: u16) -> bool {
 }
 
 #[inline(always)]
-fn context_of(context: &SockOpsContext) -> &SockOpsContext {
-    context
-}
-
-#[inline(always)]
 fn established(context: &SockOpsContext, socket: &mut Socket) {
     // SAFETY: context fields of a full socket; a plain helper.
     unsafe {
@@ -149,7 +144,6 @@ fn established(context: &SockOpsContext, socket: &mut Socket) {
     socket.first_sequence = socket.next;
     socket.synced = [1, 1];
     socket.slot = emit::take_slot(socket.cookie);
-    socket.announced = 1;
     send(context, socket, kind::OPENED, socket.established_ns, 0);
 }
 

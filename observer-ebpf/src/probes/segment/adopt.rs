@@ -184,7 +184,6 @@ fn adopt(context: &SkBuffContext, sk: *mut bpf_sock, socket: &mut Socket) {
         role::UNKNOWN
     };
     socket.role = role.into();
-    socket.announced = 1;
     report(sk, socket, kind::OPENED, socket.started_ns);
 }
 
