@@ -190,6 +190,7 @@ impl Aggregator {
                 }
                 self.history.link(link.connection.id, event)
             }
+            LinkEvent::Recognised(_) => None,
             LinkEvent::Progress { link, transfer } => {
                 self.moved(link, transfer, false, now);
                 None

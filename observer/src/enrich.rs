@@ -20,6 +20,7 @@ use crate::{
         call::{Call, Link, LinkEvent},
         connection::{Connection, ConnectionEvent, ConnectionId, Role},
         exchange::{Exchange, RequestHead},
+        security::Security,
         time::Monotonic,
         workload::{NameSource, Peer, Workload},
     },
@@ -163,6 +164,21 @@ impl Enricher {
                 self.place(id, cgroup, wire, host, now);
                 None
             }
+            ConnectionEvent::Recognised { id, opening } => {
+                let Some(state) = self.connections.get_mut(&id) else {
+                    self.losses.events_unknown += 1;
+                    return None;
+                };
+                state.active = now;
+                let mut link = Link::clone(&state.link);
+                link.security = match opening.tls {
+                    Some(_) => Security::Tls,
+                    None => Security::Plaintext,
+                };
+                link.opening = Some(opening);
+                state.link = Arc::new(link);
+                Some(LinkEvent::Recognised(state.link.clone()))
+            }
             ConnectionEvent::Closed { connection, closed } => {
                 let link = self.close(connection, host, now);
                 let (at, by) = (closed.at, closed.by);
@@ -186,6 +202,9 @@ impl Enricher {
                     connection,
                     workload,
                     peer,
+                    security: Security::Unknown,
+                    opening: None,
+                    mesh: None,
                 });
                 Some(LinkEvent::Failed { link, at, failure })
             }
@@ -313,6 +332,9 @@ impl Enricher {
             connection,
             workload,
             peer,
+            security: Security::Unknown,
+            opening: None,
+            mesh: None,
         });
         self.remember(State {
             link: link.clone(),

@@ -6,6 +6,7 @@ use crate::model::{
     call::{Call, Link, LinkEvent},
     connection::{ClosedBy, Connection, ConnectionId, Owner, Role, Transfer},
     exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+    security::Security,
     time::Monotonic,
     workload::{NameSource, Peer, Runtime, Workload},
 };
@@ -68,6 +69,9 @@ pub(crate) fn link_with(id: u64, service: &str, role: Role, peer: Peer) -> Arc<L
         },
         workload: workload(service),
         peer,
+        security: Security::Unknown,
+        opening: None,
+        mesh: None,
     })
 }
 
@@ -103,6 +107,10 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
             status: Some(status),
             response_version: Some(HttpVersion::Http11),
             received: Some(received),
+            stream: None,
+            pushed: false,
+            reset: None,
+            rpc: None,
             outcome: Outcome::Complete,
             ended: Monotonic(2 * SECOND + 10_000_000),
             hop: (1, 2),

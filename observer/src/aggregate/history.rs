@@ -24,7 +24,8 @@ pub struct Flow {
 pub enum FlowEvent {
     /// A call ended.
     Call(Call),
-    /// A connection was opened, closed or failed; never [`LinkEvent::Progress`].
+    /// A connection was opened, closed or failed; never [`LinkEvent::Progress`]
+    /// nor [`LinkEvent::Recognised`].
     Link(LinkEvent),
 }
 

@@ -58,7 +58,7 @@ pub(super) struct Service {
 }
 
 /// All outcomes, in the order of [`Service::outcomes`].
-pub(super) const OUTCOMES: [Outcome; 7] = [
+pub(super) const OUTCOMES: [Outcome; 8] = [
     Outcome::Complete,
     Outcome::Tunnel,
     Outcome::ClientAborted,
@@ -66,6 +66,7 @@ pub(super) const OUTCOMES: [Outcome; 7] = [
     Outcome::Aborted,
     Outcome::Lost,
     Outcome::Malformed,
+    Outcome::Refused,
 ];
 
 // === impl ServiceRow ===
@@ -167,6 +168,7 @@ const fn index(outcome: Outcome) -> usize {
         Outcome::Aborted => 4,
         Outcome::Lost => 5,
         Outcome::Malformed => 6,
+        Outcome::Refused => 7,
     }
 }
 

@@ -51,9 +51,11 @@ pub(super) fn error_type(
     match outcome {
         Outcome::Complete | Outcome::Tunnel | Outcome::Lost => None,
         Outcome::ClientAborted if role != Role::Client => None,
-        Outcome::ClientAborted | Outcome::ServerAborted | Outcome::Aborted | Outcome::Malformed => {
-            Some(outcome.as_str())
-        }
+        Outcome::ClientAborted
+        | Outcome::ServerAborted
+        | Outcome::Aborted
+        | Outcome::Malformed
+        | Outcome::Refused => Some(outcome.as_str()),
     }
 }
 
@@ -101,6 +103,7 @@ mod tests {
             ),
             (Aborted, Some("aborted"), Some("aborted")),
             (Malformed, Some("malformed"), Some("malformed")),
+            (Refused, Some("refused"), Some("refused")),
         ] {
             for status in [None, Some(200)] {
                 assert_eq!(

@@ -9,6 +9,7 @@ use crate::model::{
     call::Link,
     connection::{Connection, Owner, Role},
     exchange::{Exchange, RequestHead},
+    security::Security,
     time::Monotonic,
     workload::{Peer, Workload},
 };
@@ -52,6 +53,9 @@ pub(super) fn placeholder(exchange: &Exchange, unknown: &Arc<Workload>) -> Link 
         connection,
         workload: unknown.clone(),
         peer: Peer::Address(NOWHERE.ip()),
+        security: Security::Unknown,
+        opening: None,
+        mesh: None,
     }
 }
 

@@ -158,6 +158,10 @@ fn exchange(id: u64, role: Role, head: &Arc<RequestHead>) -> Exchange {
             last: at(3),
             ..Side::default()
         }),
+        stream: None,
+        pushed: false,
+        reset: None,
+        rpc: None,
         outcome: Outcome::Complete,
         ended: at(3),
         hop: (7, 9),

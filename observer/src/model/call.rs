@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     connection::{ClosedBy, ConnectFailure, Connection, Transfer},
     exchange::Exchange,
+    security::{MeshSigns, Opening, Security},
     time::Monotonic,
     workload::{Peer, Workload},
 };
@@ -18,6 +19,12 @@ pub struct Link {
     pub workload: Arc<Workload>,
     /// Who is at the other end.
     pub peer: Peer,
+    /// Whether it is encrypted, and by whom.
+    pub security: Security,
+    /// What its first bytes showed; `None` while, or if, they were not seen.
+    pub opening: Option<Arc<Opening>>,
+    /// What a mesh showed in its handshake.
+    pub mesh: Option<Arc<MeshSigns>>,
 }
 
 /// An exchange with who made it and what for.
@@ -38,6 +45,8 @@ pub struct Call {
 pub enum LinkEvent {
     /// Established, or first seen.
     Opened(Arc<Link>),
+    /// Its first bytes showed what it is: the link has a security state now.
+    Recognised(Arc<Link>),
     /// Totals of a live connection.
     Progress {
         /// Which.

@@ -1,8 +1,11 @@
 //! TCP connections as one socket sees them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use super::time::Monotonic;
+use super::{security::Opening, time::Monotonic};
 
 /// A socket's cookie: names one end of one connection, unique until reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -153,6 +156,13 @@ pub enum ConnectionEvent {
         cgroup: u64,
         /// Local and remote address on the wire, where they differ from the socket's.
         wire: Option<(SocketAddr, SocketAddr)>,
+    },
+    /// Its first bytes showed what it is; again when more is known.
+    Recognised {
+        /// Which.
+        id: ConnectionId,
+        /// What they showed.
+        opening: Arc<Opening>,
     },
     /// Ended.
     Closed {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     connection::{ConnectionId, Role},
+    rpc::Rpc,
     time::Monotonic,
 };
 
@@ -14,6 +15,8 @@ pub enum HttpVersion {
     Http10,
     /// HTTP/1.1.
     Http11,
+    /// HTTP/2 (RFC 9113).
+    Http2,
 }
 
 /// How an exchange ended.
@@ -33,19 +36,22 @@ pub enum Outcome {
     Lost,
     /// What followed was not HTTP.
     Malformed,
+    /// The server said that it did not work on it: `REFUSED_STREAM`, or a GOAWAY with a lower
+    /// stream (RFC 9113 sections 8.7 and 6.8).
+    Refused,
 }
 
 /// A parsed request head. Equal heads are shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RequestHead {
-    /// Method as sent (RFC 9110 section 9).
+    /// Method as sent (RFC 9110 section 9); empty when it was not seen.
     pub method: Box<str>,
     /// Path of the target, without query and fragment; `*` and authority-form (RFC 9112
-    /// section 3.2) as they are.
+    /// section 3.2) as they are; empty when it was not seen.
     pub path: Box<str>,
     /// A query followed the path. Its content is not kept.
     pub has_query: bool,
-    /// Scheme of an absolute-form target (RFC 9112 section 3.2.2).
+    /// Scheme of an absolute-form target (RFC 9112 section 3.2.2), or `:scheme`.
     pub scheme: Option<Box<str>>,
     /// `Host` header, or the authority of an absolute-form or authority-form target.
     pub authority: Box<str>,
@@ -89,6 +95,14 @@ pub struct Exchange {
     pub response_version: Option<HttpVersion>,
     /// Times and sizes of the response; `None` when no byte of it came.
     pub received: Option<Side>,
+    /// HTTP/2: the stream that carried it.
+    pub stream: Option<u32>,
+    /// HTTP/2: the server pushed it (RFC 9113 section 8.4).
+    pub pushed: bool,
+    /// HTTP/2: error code of the RST_STREAM or GOAWAY that ended it (RFC 9113 section 7).
+    pub reset: Option<u32>,
+    /// What it is as a remote procedure call; `None` when it is none.
+    pub rpc: Option<Box<Rpc>>,
     /// How it ended.
     pub outcome: Outcome,
     /// When it ended: with its last byte, or with what aborted it.
@@ -119,6 +133,7 @@ impl HttpVersion {
         match self {
             Self::Http10 => "1.0",
             Self::Http11 => "1.1",
+            Self::Http2 => "2",
         }
     }
 }
@@ -136,6 +151,7 @@ impl Outcome {
             Self::Aborted => "aborted",
             Self::Lost => "lost",
             Self::Malformed => "malformed",
+            Self::Refused => "refused",
         }
     }
 }

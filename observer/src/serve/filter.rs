@@ -150,7 +150,7 @@ impl FlowFilter {
             !(self.method.is_empty() && self.path.is_empty() && self.status.is_empty());
         let (link, end) = match event {
             LinkEvent::Opened(link) => (link, None),
-            LinkEvent::Progress { .. } => return false,
+            LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => return false,
             LinkEvent::Closed { link, at, .. } | LinkEvent::Failed { link, at, .. } => {
                 (link, Some(*at))
             }

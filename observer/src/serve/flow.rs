@@ -247,7 +247,7 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         }
         LinkEvent::Closed { link, at, .. } => ("closed", link, *at),
         LinkEvent::Failed { link, at, .. } => ("failed", link, *at),
-        LinkEvent::Progress { .. } => return None,
+        LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => return None,
     };
     let connection = &link.connection;
     let mut line = ConnectionLine {
@@ -294,7 +294,7 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
             line.duration_seconds = Some(at.since(connection.started).as_secs_f64());
             line.failure = Some(failure.as_str());
         }
-        LinkEvent::Opened(_) | LinkEvent::Progress { .. } => {}
+        LinkEvent::Opened(_) | LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => {}
     }
     Some(line)
 }
