@@ -4,6 +4,7 @@
 //! guessed: bytes that are missing make an exchange `lost`, never a wrong one.
 
 mod connection;
+pub mod grpc;
 pub mod heads;
 pub mod hpack;
 pub mod http1;
