@@ -27,7 +27,10 @@ fn decode(decoder: &mut Decoder, block: &[u8]) -> Result<Vec<Told>, Malformed> {
 fn agree(told: &[Told], right: &[Told]) {
     assert_eq!(told.len(), right.len());
     for (told, right) in told.iter().zip(right) {
-        assert!(*told == Told::Unknown || told == right, "{told:?} {right:?}");
+        assert!(
+            *told == Told::Unknown || told == right,
+            "{told:?} {right:?}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     head::{self, BodyLength},
 };
 use crate::{
-    assemble::heads::Heads,
+    assemble::{grpc::Calling, heads::Heads},
     model::{
         exchange::{Exchange, Outcome, Side},
         time::Monotonic,
@@ -29,6 +29,10 @@ impl Http1 {
         let (length, expects) = (request.body, Expects::of(request));
         self.understood += head_bytes as u64;
         let body = Body::new(length);
+        let rpc = request
+            .rpc
+            .map(|(format, deadline)| Box::new(Calling::new(format, deadline)));
+        self.calls += usize::from(rpc.is_some());
         self.queue.push_back(Pending {
             head: heads.intern(request),
             expects,
@@ -42,6 +46,7 @@ impl Http1 {
             sent_all: body.is_none() || length == BodyLength::Malformed,
             hop,
             answer: None,
+            rpc,
         });
         self.ordinal += 1;
         match (expects, length) {
@@ -115,6 +120,9 @@ impl Http1 {
             head_bytes: head_bytes as u64,
             body_bytes: 0,
         };
+        if let Some(calling) = &mut pending.rpc {
+            calling.answered(response.rpc, response.rpc_status);
+        }
         pending.answer = Some(Answer::new(response, side, body.is_none()));
         if switched {
             self.client = Half::Ignored;
@@ -167,6 +175,7 @@ impl Http1 {
     ) -> Verdict {
         if !self.proven {
             self.queue.clear();
+            self.calls = 0;
             return Verdict::NotHttp;
         }
         self.abandon(Outcome::Malformed, time, out);
