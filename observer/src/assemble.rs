@@ -5,6 +5,7 @@
 
 mod connection;
 pub mod heads;
+pub mod hpack;
 pub mod http1;
 mod orphans;
 pub mod stream;
