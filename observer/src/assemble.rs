@@ -7,6 +7,7 @@ mod connection;
 pub mod heads;
 pub mod http1;
 mod orphans;
+pub mod proxy_protocol;
 pub mod stream;
 pub mod tls;
 
