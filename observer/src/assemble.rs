@@ -8,6 +8,7 @@ pub mod heads;
 pub mod http1;
 mod orphans;
 pub mod proxy_protocol;
+pub mod starttls;
 pub mod stream;
 pub mod tls;
 
