@@ -1,8 +1,8 @@
-//! Real servers: nginx, Python's and Node's HTTP servers.
+//! Real servers: nginx, nghttpd, Python's and Node's HTTP servers, and those of the peers.
 
 use std::{
     fs::{self, File},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::Path,
     process::{Command, Stdio},
 };
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
-    http,
+    http, peers,
     place::Place,
     process::Process,
     wait::{self, PATIENCE},
@@ -27,7 +27,10 @@ pub const PYTHON: &str = "/usr/bin/python3";
 /// Bytes of nginx's and Python's `/hello`.
 pub const HELLO: &str = "hello world\n";
 
-/// A running server on 127.0.0.1.
+/// Files of the web servers, but for [`HELLO`], with their sizes.
+const FILES: [(&str, u64); 3] = [("64k", 64 << 10), ("10m", 10 << 20), ("1g", 1 << 30)];
+
+/// A running server, on 127.0.0.1 unless it was started elsewhere.
 #[derive(Debug)]
 pub struct Server {
     process: Process,
@@ -44,23 +47,38 @@ pub struct Handled {
     pub requests: u64,
 }
 
+/// Makes the files that the web servers serve.
+fn write_files(root: &Path) -> Result<()> {
+    fs::create_dir(root)?;
+    fs::write(root.join("hello"), HELLO)?;
+    // Files with holes: they have a size and take no room.
+    for (name, size) in FILES {
+        File::create(root.join(name))?.set_len(size)?;
+    }
+    Ok(())
+}
+
 // === impl Server ===
 
 impl Server {
     /// Starts nginx: see `server/nginx.conf` for its locations.
     pub fn nginx(place: &Place<'_>) -> Result<Self> {
+        Self::nginx_with(place, "")
+    }
+
+    /// As [`Self::nginx`], for HTTP/2 with prior knowledge only.
+    pub fn nginx_http2(place: &Place<'_>) -> Result<Self> {
+        Self::nginx_with(place, "http2")
+    }
+
+    /// As [`Self::nginx`], with `parameters` of its directive `listen`.
+    pub fn nginx_with(place: &Place<'_>, parameters: &str) -> Result<Self> {
         let mut command = place.command("nginx")?;
         Self::start(place, &mut command, |command, folder, port| {
-            let root = folder.join("www");
-            fs::create_dir(&root)?;
-            fs::write(root.join("hello"), HELLO)?;
-            // Files with holes: they have a size and take no room.
-            for (name, size) in [("64k", 64 << 10), ("10m", 10 << 20), ("1g", 1 << 30)] {
-                File::create(root.join(name))?.set_len(size)?;
-            }
+            write_files(&folder.join("www"))?;
             let text = NGINX_CONFIGURATION
                 .replace("@FOLDER@", &folder.display().to_string())
-                .replace("@PORT@", &port.to_string());
+                .replace("@LISTEN@", &format!("127.0.0.1:{port} {parameters}"));
             let configuration = folder.join("nginx.conf");
             fs::write(&configuration, text)?;
             command
@@ -71,6 +89,66 @@ impl Server {
             command.arg("-c").arg(configuration);
             Ok(())
         })
+    }
+
+    /// Starts nghttpd, for HTTP/2 with prior knowledge, on `address`: the files of nginx; with
+    /// `arguments` of its own.
+    pub fn nghttpd(place: &Place<'_>, address: IpAddr, arguments: &[&str]) -> Result<Self> {
+        let mut command = place.command("nghttpd")?;
+        Self::start_at(place, address, &mut command, |command, folder, port| {
+            let root = folder.join("www");
+            write_files(&root)?;
+            command.arg("--no-tls").arg("-a").arg(address.to_string());
+            command.arg("-d").arg(root).args(arguments);
+            command.arg(port.to_string());
+            Ok(())
+        })
+    }
+
+    /// Starts the Go peer for HTTP/1.1 and HTTP/2 on `address`: see `peers/go/http.go`.
+    pub fn go(place: &Place<'_>, address: IpAddr) -> Result<Self> {
+        let mut command = peers::go(place, &["serve", "-listen"])?;
+        Self::start_at(place, address, &mut command, |command, _, port| {
+            command.arg(SocketAddr::new(address, port).to_string());
+            Ok(())
+        })
+    }
+
+    /// Starts the Go peer for gRPC: it echoes every message of every method.
+    pub fn go_rpc(place: &Place<'_>) -> Result<Self> {
+        let mut command = peers::go(place, &["grpc-serve", "-listen"])?;
+        Self::start(place, &mut command, |command, _, port| {
+            command.arg(format!("127.0.0.1:{port}"));
+            Ok(())
+        })
+    }
+
+    /// Starts Node's HTTP/2 server: see `peers/http2.mjs` for its routes.
+    pub fn node_http2(place: &Place<'_>) -> Result<Self> {
+        let mut command = peers::node(place, "http2.mjs", &["serve"])?;
+        Self::start(place, &mut command, |command, _, port| {
+            command.arg(port.to_string());
+            Ok(())
+        })
+    }
+
+    /// Starts the gRPC server of Python on `address`: see `peers/rpc.py` for its methods.
+    pub fn rpc(place: &Place<'_>, address: IpAddr) -> Result<Self> {
+        let mut command = peers::python(place, "rpc.py", &["serve"])?;
+        Self::start_at(place, address, &mut command, |command, _, port| {
+            command.arg(SocketAddr::new(address, port).to_string());
+            Ok(())
+        })
+    }
+
+    /// Starts any other server on 127.0.0.1. `prepare` completes the command with a folder of its
+    /// own and the port that it has to listen on.
+    pub fn other(
+        place: &Place<'_>,
+        command: &mut Command,
+        prepare: impl FnOnce(&mut Command, &Path, u16) -> Result<()>,
+    ) -> Result<Self> {
+        Self::start(place, command, prepare)
     }
 
     /// Starts Python's threaded HTTP server: see `server/server.py` for its routes.
@@ -135,6 +213,15 @@ impl Server {
         command: &mut Command,
         prepare: impl FnOnce(&mut Command, &Path, u16) -> Result<()>,
     ) -> Result<Self> {
+        Self::start_at(place, Ipv4Addr::LOCALHOST.into(), command, prepare)
+    }
+
+    fn start_at(
+        place: &Place<'_>,
+        address: IpAddr,
+        command: &mut Command,
+        prepare: impl FnOnce(&mut Command, &Path, u16) -> Result<()>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
         let port = place.free_port()?;
         prepare(command, folder.path(), port).context("prepare a server")?;
@@ -144,7 +231,8 @@ impl Server {
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let process = Process::spawn(command)?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let address = SocketAddr::new(address, port);
+        let connect = || TcpStream::connect(address).ok().map(drop);
         let mut server = Self {
             process,
             address,
@@ -155,7 +243,10 @@ impl Server {
                 let log = fs::read_to_string(server.folder.path().join("log"))?;
                 bail!("the server ended with {status}: {log}");
             }
-            Ok(TcpStream::connect(address).ok().map(drop))
+            match place.namespace() {
+                Some(namespace) => namespace.within(|| Ok(connect())),
+                None => Ok(connect()),
+            }
         })?;
         Ok(server)
     }
