@@ -71,7 +71,7 @@ impl Peer {
         let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/tools");
         tools.join(match self {
             Self::Python => "python/bin/python",
-            Self::Envoy => "python/bin/envoy",
+            Self::Envoy => "envoy",
             Self::Go => "go-peers",
         })
     }

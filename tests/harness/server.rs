@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::{
-    http, peers,
+    http,
+    peers::{self, Peer},
     place::Place,
     process::Process,
     wait::{self, PATIENCE},
@@ -137,6 +138,32 @@ impl Server {
         let mut command = peers::python(place, "rpc.py", &["serve"])?;
         Self::start_at(place, address, &mut command, |command, _, port| {
             command.arg(SocketAddr::new(address, port).to_string());
+            Ok(())
+        })
+    }
+
+    /// Starts Envoy with the configuration `name` of `peers/envoy`, in which each of `words` is
+    /// replaced; `@PORT@` is where it has to listen.
+    pub fn envoy(place: &Place<'_>, name: &str, words: &[(&str, &str)]) -> Result<Self> {
+        let mut command = place.command(&Peer::Envoy.program().display().to_string())?;
+        Self::start(place, &mut command, |command, folder, port| {
+            let path = peers::script("envoy").join(name);
+            let mut text =
+                fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            text = text.replace("@PORT@", &port.to_string());
+            for (word, value) in words {
+                text = text.replace(word, value);
+            }
+            let configuration = folder.join("envoy.yaml");
+            fs::write(&configuration, text)?;
+            command.arg("-c").arg(configuration);
+            command.args([
+                "--concurrency",
+                "1",
+                "--disable-hot-restart",
+                "-l",
+                "warning",
+            ]);
             Ok(())
         })
     }
