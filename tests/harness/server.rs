@@ -64,20 +64,21 @@ fn write_files(root: &Path) -> Result<()> {
 impl Server {
     /// Starts nginx: see `server/nginx.conf` for its locations.
     pub fn nginx(place: &Place<'_>) -> Result<Self> {
-        Self::nginx_with(place, "")
+        Self::nginx_with(place, "", "")
     }
 
     /// As [`Self::nginx`], for HTTP/2 with prior knowledge only.
     pub fn nginx_http2(place: &Place<'_>) -> Result<Self> {
-        Self::nginx_with(place, "http2")
+        Self::nginx_with(place, "http2", "")
     }
 
-    /// As [`Self::nginx`], with `parameters` of its directive `listen`.
-    pub fn nginx_with(place: &Place<'_>, parameters: &str) -> Result<Self> {
+    /// As [`Self::nginx`], with `parameters` of its directive `listen`, and further `directives`.
+    pub fn nginx_with(place: &Place<'_>, parameters: &str, directives: &str) -> Result<Self> {
         let mut command = place.command("nginx")?;
         Self::start(place, &mut command, |command, folder, port| {
             write_files(&folder.join("www"))?;
             let text = NGINX_CONFIGURATION
+                .replace("@DIRECTIVES@", directives)
                 .replace("@FOLDER@", &folder.display().to_string())
                 .replace("@LISTEN@", &format!("127.0.0.1:{port} {parameters}"));
             let configuration = folder.join("nginx.conf");
@@ -178,6 +179,18 @@ impl Server {
         Self::start(place, command, prepare)
     }
 
+    /// Starts any other server, which will listen on `address`.
+    pub fn at(
+        place: &Place<'_>,
+        address: SocketAddr,
+        command: &mut Command,
+        prepare: impl FnOnce(&mut Command, &Path) -> Result<()>,
+    ) -> Result<Self> {
+        Self::begin(place, address, command, |command, folder, _| {
+            prepare(command, folder)
+        })
+    }
+
     /// Starts Python's threaded HTTP server: see `server/server.py` for its routes.
     pub fn python(place: &Place<'_>, environment: &[(&str, &str)]) -> Result<Self> {
         let mut command = place.command(PYTHON)?;
@@ -249,16 +262,24 @@ impl Server {
         command: &mut Command,
         prepare: impl FnOnce(&mut Command, &Path, u16) -> Result<()>,
     ) -> Result<Self> {
+        let address = SocketAddr::new(address, place.free_port()?);
+        Self::begin(place, address, command, prepare)
+    }
+
+    fn begin(
+        place: &Place<'_>,
+        address: SocketAddr,
+        command: &mut Command,
+        prepare: impl FnOnce(&mut Command, &Path, u16) -> Result<()>,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
-        let port = place.free_port()?;
-        prepare(command, folder.path(), port).context("prepare a server")?;
+        prepare(command, folder.path(), address.port()).context("prepare a server")?;
         let log = folder.path().join("log");
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?);
         let process = Process::spawn(command)?;
-        let address = SocketAddr::new(address, port);
         let connect = || TcpStream::connect(address).ok().map(drop);
         let mut server = Self {
             process,
