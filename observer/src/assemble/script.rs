@@ -79,6 +79,8 @@ impl Step {
             fin: self.fin,
             reset: false,
             in_order: self.in_order,
+            at_frame: false,
+            unframed: false,
         }
     }
 
