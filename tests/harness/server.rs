@@ -146,8 +146,19 @@ impl Server {
     /// Starts Envoy with the configuration `name` of `peers/envoy`, in which each of `words` is
     /// replaced; `@PORT@` is where it has to listen.
     pub fn envoy(place: &Place<'_>, name: &str, words: &[(&str, &str)]) -> Result<Self> {
+        let port = place.free_port()?;
+        Self::envoy_at(place, SocketAddr::from(([127, 0, 0, 1], port)), name, words)
+    }
+
+    /// As [`Self::envoy`], on `address`.
+    pub fn envoy_at(
+        place: &Place<'_>,
+        address: SocketAddr,
+        name: &str,
+        words: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut command = place.command(&Peer::Envoy.program().display().to_string())?;
-        Self::start(place, &mut command, |command, folder, port| {
+        Self::begin(place, address, &mut command, |command, folder, port| {
             let path = peers::script("envoy").join(name);
             let mut text =
                 fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -158,13 +169,8 @@ impl Server {
             let configuration = folder.join("envoy.yaml");
             fs::write(&configuration, text)?;
             command.arg("-c").arg(configuration);
-            command.args([
-                "--concurrency",
-                "1",
-                "--disable-hot-restart",
-                "-l",
-                "warning",
-            ]);
+            command.args(["--concurrency", "1", "--disable-hot-restart"]);
+            command.args(["-l", "warning"]);
             Ok(())
         })
     }
