@@ -1,6 +1,8 @@
 //! What is kept of every service at each end: totals, the last seconds, requests in flight.
 
-use crate::model::{call::Call, connection::Transfer, exchange::Outcome, time::Monotonic};
+use crate::model::{
+    call::Call, connection::Transfer, exchange::Outcome, security::Security, time::Monotonic,
+};
 
 use super::sketch::{Quantiles, Rate};
 
@@ -43,6 +45,8 @@ pub struct ServiceRow {
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) outcomes: [u64; OUTCOMES.len()],
+    /// Connections by their security, in the order of [`Security::ALL`].
+    pub(super) security: [u64; Security::ALL.len()],
     pub(super) understood_bytes: u64,
     pub(super) moved_bytes: u64,
     pub(super) open: u64,
@@ -82,6 +86,7 @@ impl Service {
     pub(super) fn new(now: Monotonic) -> Self {
         Self {
             outcomes: [0; OUTCOMES.len()],
+            security: [0; Security::ALL.len()],
             understood_bytes: 0,
             moved_bytes: 0,
             open: 0,

@@ -36,8 +36,12 @@ pub struct Call {
     pub exchange: Exchange,
     /// Route template (`http.route`, `url.template`), never a raw path.
     pub route: Arc<str>,
-    /// `error.type`: the status code as text, or a reason; `None` when the call did not fail.
+    /// `error.type`: the status code as text, the name of a status of gRPC, or a reason; `None`
+    /// when the call did not fail.
     pub error: Option<&'static str>,
+    /// `error.type` of the HTTP exchange alone; the same as `error`, unless it carried a remote
+    /// procedure call.
+    pub http_error: Option<&'static str>,
 }
 
 /// A change of a connection with who it belongs to.
