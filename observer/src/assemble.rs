@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod heads;
 pub mod hpack;
 pub mod http1;
+pub mod http2;
 mod orphans;
 pub mod stream;
 

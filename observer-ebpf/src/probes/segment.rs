@@ -34,7 +34,6 @@ use self::{
     deliver::{deed, observer_deliver_in, observer_deliver_out},
     frames::{observer_pieces_in, observer_pieces_out},
     header::{Packet, full_socket, parse},
-    ship::What,
 };
 use crate::{
     emit,
@@ -52,7 +51,9 @@ pub fn observer_ingress(context: SkBuffContext) -> i32 {
     if let Some(packet) = wanted(&context) {
         let (place, numbers, rest) = packet.pack();
         let done = observer_segment_in(context.skb.skb, place, numbers, rest);
-        pieces::<INGRESS>(&context, &packet, done);
+        if done != 0 {
+            observer_pieces_in(context.skb.skb, place, numbers, rest, done);
+        }
     }
     1
 }
@@ -63,35 +64,11 @@ pub fn observer_egress(context: SkBuffContext) -> i32 {
     if let Some(packet) = wanted(&context) {
         let (place, numbers, rest) = packet.pack();
         let done = observer_segment_out(context.skb.skb, place, numbers, rest);
-        pieces::<EGRESS>(&context, &packet, done);
+        if done != 0 {
+            observer_pieces_out(context.skb.skb, place, numbers, rest, done);
+        }
     }
     1
-}
-
-/// Ships what is left of a segment of HTTP/2 of which `done` bytes are done with, unless that is 0.
-#[inline(always)]
-fn pieces<const DIRECTION: usize>(context: &SkBuffContext, packet: &Packet, done: u64) {
-    if done == 0 {
-        return;
-    }
-    let mut flags = flag::IN_ORDER;
-    if packet.flags & tcp_flag::FIN != 0 {
-        flags |= flag::FIN;
-    }
-    if packet.flags & tcp_flag::RST != 0 {
-        flags |= flag::RESET;
-    }
-    let done = done as u32;
-    let left = packet.length.wrapping_sub(done);
-    let place = u64::from(packet.offset.wrapping_add(done)) | u64::from(left) << 32;
-    let sequence = packet.first_sequence().wrapping_add(done);
-    let numbers = u64::from(sequence) | u64::from(packet.acknowledgement) << 32;
-    let what = What::new(flags, DIRECTION).0;
-    if DIRECTION == INGRESS {
-        observer_pieces_in(context.skb.skb, place, numbers, what);
-    } else {
-        observer_pieces_out(context.skb.skb, place, numbers, what);
-    }
 }
 
 /// The headers of a packet that tells something. A bare acknowledgement does not, and as many of

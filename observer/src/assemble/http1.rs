@@ -18,7 +18,7 @@ pub use piece::Piece;
 use super::{grpc::Calling, heads::Heads};
 use crate::model::{
     connection::{Closed, ClosedBy, ConnectionId, Role},
-    exchange::{Exchange, InFlight, Outcome},
+    exchange::{Exchange, InFlight, Outcome, RequestHead, Side},
     time::Monotonic,
 };
 
@@ -35,6 +35,8 @@ pub enum Verdict {
     Http,
     /// It is another protocol from here on: a tunnel, or what an upgrade made of it.
     Tunnel,
+    /// It is HTTP/2 from here on: see [`Http1::take_upgrade`].
+    Upgraded,
     /// It never was HTTP.
     NotHttp,
     /// It was HTTP, and what came now is not.
@@ -43,6 +45,19 @@ pub enum Verdict {
     Full,
     /// Its order is lost: a response came that no request asked for.
     Unpaired,
+}
+
+/// A request that asked for HTTP/2, and is to be answered there.
+#[derive(Clone, Debug)]
+pub struct Upgraded {
+    /// Its head.
+    pub head: Arc<RequestHead>,
+    /// Number of its exchange.
+    pub ordinal: u64,
+    /// Its times and sizes.
+    pub sent: Side,
+    /// Sequence and acknowledgement number of its first byte.
+    pub hop: (u32, u32),
 }
 
 /// The messages of one HTTP/1 connection.
@@ -67,6 +82,10 @@ pub struct Http1 {
     hole: bool,
     /// Bytes of heads and bodies, both ways.
     understood: u64,
+    /// What asked for HTTP/2, and was granted it.
+    upgraded: Option<Upgraded>,
+    /// Bytes at the end of what was pushed last that were not read: they are of another protocol.
+    unread: usize,
 }
 
 // === impl Verdict ===
@@ -77,6 +96,7 @@ impl Verdict {
         match self {
             Self::Http => "http",
             Self::Tunnel => "tunnel",
+            Self::Upgraded => "upgraded",
             Self::NotHttp => "not_http",
             Self::Broken => "broken",
             Self::Full => "full",
@@ -103,6 +123,8 @@ impl Http1 {
             client_first: None,
             hole: false,
             understood: 0,
+            upgraded: None,
+            unread: 0,
         }
     }
 
@@ -121,6 +143,12 @@ impl Http1 {
         self.queue.is_empty()
             && matches!(self.client, Half::Head(None))
             && matches!(self.server, Half::Head(None))
+    }
+
+    /// After [`Verdict::Upgraded`]: the request that asked for it, and how many bytes at the end of
+    /// what was pushed last are of the new protocol.
+    pub fn take_upgrade(&mut self) -> Option<(Upgraded, usize)> {
+        Some((self.upgraded.take()?, self.unread))
     }
 
     /// Whether any response was understood.
@@ -229,6 +257,7 @@ impl Http1 {
                 self.push_response(piece, heads, out)
             };
             if verdict != Verdict::Http {
+                self.unread = piece.bytes.len().saturating_sub(used);
                 return verdict;
             }
             if let Some(verdict) = self.verdict

@@ -108,7 +108,7 @@ fn deliver<const DIRECTION: usize>(
         omit: 0,
     };
     if framed && flags & flag::IN_ORDER != 0 {
-        part.flags |= frames::flags::<DIRECTION>(socket, position);
+        part.flags |= frames::known::<DIRECTION>(socket, position);
         piece = frames::walk::<DIRECTION>(context, socket, position, place);
         part.length = piece.keep;
     }

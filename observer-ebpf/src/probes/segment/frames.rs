@@ -8,12 +8,13 @@ use aya_ebpf::{
 };
 use observer_ebpf::{
     abi::flag,
+    packet::tcp_flag,
     sniff::{FRAME_DATA, FRAME_HEADER},
 };
 
 use super::{
     EGRESS, INGRESS,
-    header::full_socket,
+    header::{Packet, full_socket},
     ship::{SHIP_BUDGET, What, observer_ship},
 };
 use crate::{
@@ -62,9 +63,11 @@ pub extern "C" fn observer_pieces_in(
     skb: *mut __sk_buff,
     place: u64,
     numbers: u64,
-    what: u64,
+    rest: u64,
+    done: u64,
 ) -> u64 {
-    pieces::<INGRESS>(&SkBuffContext::new(skb), place, numbers, What(what));
+    let packet = Packet::unpack(place, numbers, rest);
+    pieces::<INGRESS>(&SkBuffContext::new(skb), &packet, done as u32);
     0
 }
 
@@ -75,9 +78,11 @@ pub extern "C" fn observer_pieces_out(
     skb: *mut __sk_buff,
     place: u64,
     numbers: u64,
-    what: u64,
+    rest: u64,
+    done: u64,
 ) -> u64 {
-    pieces::<EGRESS>(&SkBuffContext::new(skb), place, numbers, What(what));
+    let packet = Packet::unpack(place, numbers, rest);
+    pieces::<EGRESS>(&SkBuffContext::new(skb), &packet, done as u32);
     0
 }
 
@@ -143,7 +148,7 @@ pub(super) fn walk<const DIRECTION: usize>(
 /// `flag`s that tell user space how well the frames of a direction are known, before its bytes at
 /// `position` are followed.
 #[inline(always)]
-pub(super) fn flags<const DIRECTION: usize>(socket: &Socket, position: u64) -> u8 {
+pub(super) fn known<const DIRECTION: usize>(socket: &Socket, position: u64) -> u8 {
     let boundary = socket.boundary[DIRECTION];
     if boundary == UNFRAMED {
         flag::UNFRAMED
@@ -154,16 +159,26 @@ pub(super) fn flags<const DIRECTION: usize>(socket: &Socket, position: u64) -> u
     }
 }
 
-/// Ships what is behind the first piece of a segment. `place` and `numbers` are those of the bytes
-/// behind it.
+/// Ships what is behind the first piece of a segment, of which `done` bytes are done with.
 #[inline(always)]
 fn pieces<const DIRECTION: usize>(
     context: &SkBuffContext,
-    place: u64,
-    numbers: u64,
-    what: What,
+    packet: &Packet,
+    done: u32,
 ) -> Option<()> {
     let skb = context.skb.skb;
+    let mut flags = flag::IN_ORDER;
+    if packet.flags & tcp_flag::FIN != 0 {
+        flags |= flag::FIN;
+    }
+    if packet.flags & tcp_flag::RST != 0 {
+        flags |= flag::RESET;
+    }
+    let what = What::new(flags, DIRECTION);
+    let left = packet.length.wrapping_sub(done);
+    let place = u64::from(packet.offset.wrapping_add(done)) | u64::from(left) << 32;
+    let sequence = packet.first_sequence().wrapping_add(done);
+    let numbers = u64::from(sequence) | u64::from(packet.acknowledgement) << 32;
     let socket = emit::socket(full_socket(context)?, 0)?;
     let mut position = position_of::<DIRECTION>(socket, numbers as u32);
     if place >> 32 == 0 {
@@ -176,7 +191,7 @@ fn pieces<const DIRECTION: usize>(
     let mut index = 0;
     while index < most {
         index += 1;
-        let known = flags::<DIRECTION>(socket, position);
+        let known = known::<DIRECTION>(socket, position);
         let piece = walk::<DIRECTION>(context, socket, position, place);
         let (keep, length) = (u64::from(piece.keep), place >> 32);
         let passed = keep + u64::from(piece.omit);

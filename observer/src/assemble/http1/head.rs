@@ -78,6 +78,8 @@ pub struct Response {
     pub rpc: Option<Format>,
     /// `grpc-status`.
     pub rpc_status: Option<u32>,
+    /// An `Upgrade` field names HTTP/2 in the clear (RFC 7540 section 3.2).
+    pub to_http2: bool,
 }
 
 /// The fields that frame a message.
@@ -90,6 +92,7 @@ struct Fields<'a> {
     encoded: bool,
     chunked: bool,
     upgrade: bool,
+    to_http2: bool,
     rpc: Option<Format>,
     rpc_timeout: Option<Duration>,
     rpc_status: Option<u32>,
@@ -190,6 +193,7 @@ pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
                 body: fields.response_body(),
                 rpc: fields.rpc,
                 rpc_status: fields.rpc_status,
+                to_http2: fields.to_http2,
             };
             Parsed::Complete(response, line_end + 1 + length)
         }
@@ -375,8 +379,11 @@ fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
             b'u' => {
                 if let Some(value) = named(b"user-agent") {
                     fields.user_agent = value;
-                } else if named(b"upgrade").is_some() {
+                } else if let Some(value) = named(b"upgrade") {
                     fields.upgrade = true;
+                    fields.to_http2 |= value
+                        .split(|byte| *byte == b',')
+                        .any(|protocol| trim(protocol).eq_ignore_ascii_case(b"h2c"));
                 }
             }
             b'c' => {

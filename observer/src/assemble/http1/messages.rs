@@ -1,7 +1,7 @@
 //! What a head does: a request begins, a response answers it, or neither is one.
 
 use super::{
-    Http1, Verdict,
+    Http1, Upgraded, Verdict,
     body::Body,
     half::{Answer, Expects, Half, Pending},
     head::{self, BodyLength},
@@ -128,6 +128,15 @@ impl Http1 {
             self.client = Half::Ignored;
             self.server = Half::Ignored;
             if let Some(pending) = self.queue.pop_front() {
+                if status == 101 && response.to_http2 && pending.sent_all {
+                    self.upgraded = Some(Upgraded {
+                        head: pending.head,
+                        ordinal: pending.ordinal,
+                        sent: pending.sent,
+                        hop: pending.hop,
+                    });
+                    return Verdict::Upgraded;
+                }
                 out(self.exchange(pending, Outcome::Tunnel, last));
             }
             self.abandon(Outcome::Malformed, last, out);
