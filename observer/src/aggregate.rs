@@ -211,9 +211,12 @@ impl Aggregator {
                 }
                 self.history.link(link.connection.id, event)
             }
-            LinkEvent::Recognised(link) => {
+            LinkEvent::Recognised { link, .. } => {
                 let (_, service) = self.track(link, link.connection.role, now);
                 self.count_security(link, service, false, now);
+                if !told_in_full(link) {
+                    return None;
+                }
                 self.history.link(link.connection.id, event)
             }
             LinkEvent::Progress { link, transfer } => {
@@ -379,6 +382,15 @@ impl Aggregator {
             calls.observe(&call.exchange, rpc);
         }
     }
+}
+
+/// What the first bytes showed is all that will be known: a handshake is told once, at its end.
+fn told_in_full(link: &Link) -> bool {
+    let tls = link
+        .opening
+        .as_ref()
+        .and_then(|opening| opening.tls.as_ref());
+    tls.is_none_or(|tls| tls.established || tls.alert.is_some())
 }
 
 /// Counts a call in the series of `key`.

@@ -177,7 +177,10 @@ impl Enricher {
                 };
                 link.opening = Some(opening);
                 state.link = Arc::new(link);
-                Some(LinkEvent::Recognised(state.link.clone()))
+                Some(LinkEvent::Recognised {
+                    link: state.link.clone(),
+                    at: now,
+                })
             }
             ConnectionEvent::Closed { connection, closed } => {
                 let link = self.close(connection, host, now);

@@ -182,17 +182,21 @@ fn connections_are_counted_under_what_they_show() {
         link.security = security;
         Arc::new(link)
     };
+    let recognised = |link: &Arc<Link>| LinkEvent::Recognised {
+        link: link.clone(),
+        at: at(2),
+    };
     let of = |security| format!("service_name=web,service_namespace=shop,role=server,{security}");
     aggregator.link(&LinkEvent::Opened(link(1, "web")), at(1));
     aggregator.link(&LinkEvent::Opened(link(2, "web")), at(1));
     let open = values(&mut aggregator, "observer_tcp_open_connections", at(1));
     assert_eq!(open, [(of("security=unknown"), 2.0)].into());
     let tls = secured(1, Security::Tls);
-    let told = aggregator.link(&LinkEvent::Recognised(tls.clone()), at(2));
+    let told = aggregator.link(&recognised(&tls), at(2));
     assert!(told.is_some(), "it is a flow");
     // More is known later: it is one connection all the same.
     let mesh = secured(1, Security::LinkerdMutualTls);
-    aggregator.link(&LinkEvent::Recognised(mesh.clone()), at(2));
+    aggregator.link(&recognised(&mesh), at(2));
     aggregator.link(
         &LinkEvent::Progress {
             link: mesh.clone(),

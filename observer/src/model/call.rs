@@ -50,7 +50,12 @@ pub enum LinkEvent {
     /// Established, or first seen.
     Opened(Arc<Link>),
     /// Its first bytes showed what it is: the link has a security state now.
-    Recognised(Arc<Link>),
+    Recognised {
+        /// Which.
+        link: Arc<Link>,
+        /// When.
+        at: Monotonic,
+    },
     /// Totals of a live connection.
     Progress {
         /// Which.
