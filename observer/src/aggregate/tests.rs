@@ -15,7 +15,7 @@ use crate::{
         connection::{ConnectFailure, ConnectionId},
         exchange::{HttpVersion, Outcome, RequestHead},
         rpc::RpcEnd,
-        security::Security,
+        security::{Handshake, Opening, Security},
         workload::Peer,
     },
     telemetry::health::{Loss, ProgramCost, Table},
@@ -192,8 +192,24 @@ fn connections_are_counted_under_what_they_show() {
     let open = values(&mut aggregator, "observer_tcp_open_connections", at(1));
     assert_eq!(open, [(of("security=unknown"), 2.0)].into());
     let tls = secured(1, Security::Tls);
-    let told = aggregator.link(&recognised(&tls), at(2));
-    assert!(told.is_some(), "it is a flow");
+    // A flow tells the handshake when it has ended; what it is counts before.
+    for (established, alert, told) in [
+        (false, None, false),
+        (true, None, true),
+        (false, Some(40), true),
+    ] {
+        let mut tls = Link::clone(&tls);
+        tls.opening = Some(Arc::new(Opening {
+            tls: Some(Arc::new(Handshake {
+                established,
+                alert,
+                ..Handshake::default()
+            })),
+            ..Opening::default()
+        }));
+        let found = aggregator.link(&recognised(&Arc::new(tls)), at(2));
+        assert_eq!(found.is_some(), told);
+    }
     // More is known later: it is one connection all the same.
     let mesh = secured(1, Security::LinkerdMutualTls);
     aggregator.link(&recognised(&mesh), at(2));
@@ -240,6 +256,10 @@ fn connections_are_counted_under_what_they_show() {
         [(of("security=tls"), 1.0), (of("security=unknown"), 1.0)].into()
     );
     assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 0.0);
+    let plain = recognised(&secured(3, Security::Plaintext));
+    aggregator.link(&plain, at(6));
+    let row = &aggregator.snapshot(Health::default(), at(6)).services[0];
+    assert_eq!(row.encrypted, Some(0.5), "one of those that are known");
 }
 
 #[test]
