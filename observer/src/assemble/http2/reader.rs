@@ -164,11 +164,11 @@ impl Reader {
         }
     }
 
-    /// Bytes to the next frame header; `None` within one.
+    /// Bytes to the next frame header, if none of them need to be seen.
     pub(super) fn to_next(&self) -> Option<u64> {
         match self.at {
             At::Header(_, 0) => Some(0),
-            At::Payload(left) => Some(left.into()),
+            At::Payload(_) => Some(self.skippable()).filter(|bytes| *bytes > 0),
             _ => None,
         }
     }
