@@ -214,7 +214,7 @@ impl Aggregator {
             LinkEvent::Recognised { link, .. } => {
                 let (_, service) = self.track(link, link.connection.role, now);
                 self.count_security(link, service, false, now);
-                if !told_in_full(link) {
+                if !is_flow(link) {
                     return None;
                 }
                 self.history.link(link.connection.id, event)
@@ -384,13 +384,19 @@ impl Aggregator {
     }
 }
 
-/// What the first bytes showed is all that will be known: a handshake is told once, at its end.
-fn told_in_full(link: &Link) -> bool {
-    let tls = link
-        .opening
-        .as_ref()
-        .and_then(|opening| opening.tls.as_ref());
-    tls.is_none_or(|tls| tls.established || tls.alert.is_some())
+/// What the first bytes of a connection showed is a flow of its own. A handshake is one when it
+/// ends; HTTP in the clear is none, as each of its calls says so.
+fn is_flow(link: &Link) -> bool {
+    let Some(opening) = &link.opening else {
+        return false;
+    };
+    match &opening.tls {
+        Some(tls) => tls.established || tls.alert.is_some(),
+        None => {
+            let http = matches!(opening.protocol, Some("http/1" | "http/2"));
+            !http || opening.proxied.is_some() || opening.started_by.is_some()
+        }
+    }
 }
 
 /// Counts a call in the series of `key`.

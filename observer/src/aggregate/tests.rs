@@ -15,7 +15,7 @@ use crate::{
         connection::{ConnectFailure, ConnectionId},
         exchange::{HttpVersion, Outcome, RequestHead},
         rpc::RpcEnd,
-        security::{Handshake, Opening, Security},
+        security::{Handshake, Opening, Proxied, ProxyVersion, Security},
         workload::Peer,
     },
     telemetry::health::{Loss, ProgramCost, Table},
@@ -209,6 +209,29 @@ fn connections_are_counted_under_what_they_show() {
         }));
         let found = aggregator.link(&recognised(&Arc::new(tls)), at(2));
         assert_eq!(found.is_some(), told);
+    }
+    // HTTP in the clear says so with each call, unless a proxy has a word to say.
+    let proxied = Proxied {
+        version: ProxyVersion::V1,
+        addresses: None,
+        authority: None,
+        identity: None,
+    };
+    for (protocol, proxied, told) in [
+        (Some("http/1"), None, false),
+        (Some("http/2"), None, false),
+        (Some("http/1"), Some(Arc::new(proxied)), true),
+        (Some("redis"), None, true),
+        (None, None, true),
+    ] {
+        let mut plain = Link::clone(&link(1, "web"));
+        plain.opening = Some(Arc::new(Opening {
+            protocol,
+            proxied,
+            ..Opening::default()
+        }));
+        let found = aggregator.link(&recognised(&Arc::new(plain)), at(2));
+        assert_eq!(found.is_some(), told, "{protocol:?}");
     }
     // More is known later: it is one connection all the same.
     let mesh = secured(1, Security::LinkerdMutualTls);

@@ -103,7 +103,8 @@ pub struct CallLine<'a> {
 pub struct ConnectionLine<'a> {
     /// `connection`.
     pub kind: &'static str,
-    /// `opened`, `recognised` when its first bytes showed what it is, `closed` or `failed`.
+    /// `opened`, `recognised` when its first bytes showed what it is, `closed` or `failed`. TLS is
+    /// recognised when its handshake ended; HTTP in the clear has calls instead.
     pub event: &'static str,
     /// When.
     pub time: String,
