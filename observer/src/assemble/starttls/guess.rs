@@ -16,10 +16,13 @@ pub(super) enum Guess {
     Yes(Protocol),
 }
 
+/// Judges one protocol by the first bytes of client and server.
+type Judge = fn(&[u8], &[u8]) -> Guess;
+
 /// Judges the first bytes of a connection.
 pub(super) fn guess(first: &First) -> Guess {
     let (client, server) = (first.client.as_slice(), first.server.as_slice());
-    let guesses: &[fn(&[u8], &[u8]) -> Guess] = match first.from_client {
+    let judges: &[Judge] = match first.from_client {
         None => return Guess::More,
         Some(true) => &[
             amqp,
@@ -38,7 +41,7 @@ pub(super) fn guess(first: &First) -> Guess {
         Some(false) => &[imap, mail_or_files, mysql, nats, pop3, ssh],
     };
     let mut all = Guess::No;
-    for judge in guesses {
+    for judge in judges {
         match judge(client, server) {
             Guess::No => {}
             Guess::More => all = Guess::More,
