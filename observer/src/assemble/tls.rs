@@ -79,7 +79,7 @@ const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
 
 /// Whether the first bytes of a client are a ClientHello in a TLS record: `None` when more bytes
-/// are needed to tell. Ten at most are.
+/// are needed to tell. Eleven always tell.
 pub fn starts(bytes: &[u8]) -> Option<bool> {
     let expected: [fn(u8) -> bool; 11] = [
         |kind| kind == side::content::HANDSHAKE,
