@@ -4,6 +4,7 @@
 //! guessed: bytes that are missing make an exchange `lost`, never a wrong one.
 
 mod connection;
+pub mod dns;
 pub mod heads;
 pub mod http1;
 mod orphans;

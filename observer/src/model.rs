@@ -4,6 +4,7 @@ pub mod call;
 pub mod connection;
 pub mod event;
 pub mod exchange;
+pub mod lookup;
 pub mod rpc;
 pub mod security;
 pub mod time;
