@@ -9,6 +9,7 @@ pub mod heads;
 pub mod http1;
 mod orphans;
 pub mod stream;
+pub mod tls;
 
 use hashbrown::HashMap;
 
