@@ -8,6 +8,7 @@ pub mod dns;
 pub mod heads;
 pub mod http1;
 mod orphans;
+pub mod quic;
 pub mod stream;
 pub mod tls;
 

@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod connection;
+pub mod datagram;
 pub mod event;
 pub mod exchange;
 pub mod lookup;
