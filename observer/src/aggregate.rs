@@ -10,6 +10,7 @@ use crate::{
     model::{
         call::{Call, Link, LinkEvent},
         connection::{Role, Transfer},
+        datagram::Traffic,
         exchange::InFlight,
         time::Monotonic,
     },
@@ -29,6 +30,7 @@ mod calls;
 pub(crate) mod fixture;
 mod identity;
 mod links;
+mod udp;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use history::{Flow, History};
@@ -67,6 +69,10 @@ pub struct Budgets {
     pub tcp: usize,
     /// Services at one end: outcomes, coverage, the table of services.
     pub services: usize,
+    /// `dns_*` and `observer_dns_*`.
+    pub dns: usize,
+    /// `observer_udp_*`.
+    pub udp: usize,
 }
 
 /// All measures.
@@ -80,6 +86,8 @@ pub struct Aggregator {
     active: Store<ActiveKey, Active>,
     tcp: Store<Interned, Tcp>,
     services: Store<ServiceKey, Service>,
+    lookups: Store<udp::LookupKey, udp::Lookups>,
+    datagrams: Store<udp::DatagramKey, Traffic>,
     history: History,
 }
 
@@ -108,6 +116,8 @@ impl Budgets {
             http_active: budget,
             tcp: budget,
             services: budget,
+            dns: budget,
+            udp: budget,
         }
     }
 }
@@ -129,6 +139,8 @@ impl Aggregator {
             http_active,
             tcp,
             services,
+            dns,
+            udp,
         } = config.budgets;
         Self {
             identities: Identities::default(),
@@ -138,6 +150,8 @@ impl Aggregator {
             active: Store::new(http_active),
             tcp: Store::new(tcp),
             services: Store::new(services),
+            lookups: Store::new(dns),
+            datagrams: Store::new(udp),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -152,6 +166,8 @@ impl Aggregator {
         self.active.set_budget(config.budgets.http_active);
         self.tcp.set_budget(config.budgets.tcp);
         self.services.set_budget(config.budgets.services);
+        self.lookups.set_budget(config.budgets.dns);
+        self.datagrams.set_budget(config.budgets.udp);
         self.history
             .reconfigure(config.flow_history, config.flow_ratio);
         self.config = config;
@@ -271,6 +287,8 @@ impl Aggregator {
         self.active.expire(now, idle, |active| active.count > 0);
         self.tcp.expire(now, idle, |tcp| tcp.open > 0);
         self.services.expire(now, idle, Service::busy);
+        self.lookups.expire(now, idle, |_| false);
+        self.datagrams.expire(now, idle, |_| false);
         // The memo of a quiet connection must not keep what no series has any more.
         for tracked in self.links.table.values_mut() {
             if now.since(tracked.used) >= idle {

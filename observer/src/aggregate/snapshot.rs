@@ -1,5 +1,7 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
+mod udp;
+
 use crate::{
     model::{connection::Role, time::Monotonic},
     telemetry::health::{Health, Loss},
@@ -300,6 +302,8 @@ impl Builder {
             active,
             tcp,
             services,
+            lookups,
+            datagrams,
             ..
         } = aggregator;
         let groups = [
@@ -327,6 +331,13 @@ impl Builder {
                 services.len(),
                 services.budget(),
                 services.overflowed(),
+            ),
+            ("dns", lookups.len(), lookups.budget(), lookups.overflowed()),
+            (
+                "udp",
+                datagrams.len(),
+                datagrams.budget(),
+                datagrams.overflowed(),
             ),
         ];
         let group = |name, value| Series::new(&labels([("family", name)]), Value::Integer(value));
@@ -393,6 +404,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.active(aggregator, at);
     builder.outcomes(aggregator);
     builder.tcp(&aggregator.tcp);
+    builder.udp(aggregator);
     builder.coverage(aggregator);
     builder.health(&health);
     builder.budgets(aggregator);

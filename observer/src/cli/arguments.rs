@@ -127,7 +127,7 @@ pub struct FlowsArguments {
     /// Only flows with this port at either end
     #[arg(long, value_name = "PORT")]
     pub port: Option<String>,
-    /// Only calls (`http`), or only connections (`tcp`)
+    /// Only calls (`http`), connections (`tcp`), lookups (`dns`) or datagrams (`quic`, `udp`)
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
     /// Only calls with this HTTP method

@@ -6,6 +6,7 @@ use super::{
     connection::{ConnectionId, Owner, Role},
     security::Handshake,
     time::Monotonic,
+    workload::{Peer, Workload},
 };
 
 /// What datagrams carry.
@@ -69,6 +70,17 @@ pub struct Datagrams {
     pub total: Traffic,
     /// Nothing has passed for long: the flow is over. A later datagram starts another.
     pub ended: bool,
+}
+
+/// Datagrams with who sends and receives them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conversation {
+    /// What passed.
+    pub datagrams: Datagrams,
+    /// Whose socket it is.
+    pub workload: Arc<Workload>,
+    /// Who is at the other end.
+    pub peer: Peer,
 }
 
 /// Versions 1 and 2 (RFC 9000, RFC 9369).

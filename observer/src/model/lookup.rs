@@ -3,12 +3,14 @@
 use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
     connection::{ConnectionId, Owner, Role},
     time::Monotonic,
+    workload::{Peer, Workload},
 };
 
 /// What carried a lookup (`network.transport`).
@@ -89,6 +91,17 @@ pub struct Lookup {
     pub retries: u32,
     /// Addresses and aliases of the response, the first [`MAX_ANSWERS`].
     pub answers: Box<[Answer]>,
+}
+
+/// A lookup with who made it and who answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// What was seen on the wire.
+    pub lookup: Lookup,
+    /// Whose socket it is.
+    pub workload: Arc<Workload>,
+    /// Who is at the other end.
+    pub peer: Peer,
 }
 
 /// Most answers that are kept of a response.
