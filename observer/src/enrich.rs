@@ -69,6 +69,8 @@ pub struct Enricher {
     closed: VecDeque<(Monotonic, ConnectionId)>,
     peers: Peers,
     names: Names,
+    /// Workloads of sockets of UDP that are older than the observer, and when they were last heard of.
+    sockets: HashMap<ConnectionId, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
     routes: Routes,
     unknown: Arc<Workload>,
     swept: Option<Monotonic>,
@@ -128,6 +130,7 @@ impl Enricher {
             closed: VecDeque::new(),
             peers: Peers::default(),
             names: Names::new(config.max_names),
+            sockets: HashMap::default(),
             unknown: Arc::new(Workload {
                 service,
                 ..Workload::default()
@@ -278,6 +281,7 @@ impl Enricher {
                 self.losses.connections_idle += 1;
                 self.forget(id);
             }
+            self.expire_sockets(now);
         }
         self.routes.expire(now);
         self.names.expire(now);

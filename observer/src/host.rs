@@ -4,6 +4,7 @@
 //! because the process is gone, is unknown and counted; nothing fails.
 
 mod cgroups;
+mod datagrams;
 mod environment;
 mod identity;
 mod mounts;
@@ -167,18 +168,6 @@ impl Host {
             return process.workload(&self.config.rules, port);
         }
         self.by_cgroup(owner, port.as_slice(), now)
-    }
-
-    /// The workload of a socket of which nothing is known but who made it: by that process, else by
-    /// its cgroup, else unknown.
-    pub fn workload_of(&mut self, owner: &Owner, now: Monotonic) -> Arc<Workload> {
-        if let Some(process) = self
-            .maker(owner, now)
-            .and_then(|pid| self.processes.get_mut(pid))
-        {
-            return process.workload(&self.config.rules, None);
-        }
-        self.by_cgroup(owner, &[], now)
     }
 
     /// Replaces the rules; connections opened from now on are named by them.

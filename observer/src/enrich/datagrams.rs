@@ -1,12 +1,12 @@
 //! Lookups and datagrams to who made them; what lookups tell of addresses.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Enricher, names::Asker};
 use crate::{
     host::Host,
     model::{
-        connection::{Connection, Role},
+        connection::{Connection, ConnectionId, Owner, Role},
         datagram::{Conversation, Datagrams},
         lookup::{Lookup, LookupOutcome, Resolution},
         time::Monotonic,
@@ -14,10 +14,15 @@ use crate::{
     },
 };
 
+/// Sockets older than the observer whose workload is remembered.
+pub(super) const MAX_SOCKETS: usize = 4096;
+/// How long it is remembered of one that is quiet: a process that comes later may tell more.
+const SOCKET_IDLE: Duration = Duration::from_secs(60);
+
 impl Enricher {
     /// Takes a lookup, and remembers what it tells of addresses.
     pub fn lookup(&mut self, lookup: Lookup, host: &mut Host, now: Monotonic) -> Resolution {
-        let workload = host.workload_of(&lookup.owner, now);
+        let workload = self.workload(lookup.socket, lookup.local, &lookup.owner, host, now);
         let asker = Asker {
             workload: &workload,
             network_namespace: lookup.owner.network_namespace,
@@ -45,7 +50,8 @@ impl Enricher {
         host: &mut Host,
         now: Monotonic,
     ) -> Conversation {
-        let workload = host.workload_of(&datagrams.owner, now);
+        let Datagrams { socket, local, .. } = datagrams;
+        let workload = self.workload(socket, local, &datagrams.owner, host, now);
         let asker = Asker {
             workload: &workload,
             network_namespace: datagrams.owner.network_namespace,
@@ -70,6 +76,35 @@ impl Enricher {
             network_namespace: connection.owner.network_namespace,
         };
         self.peer(connection.remote, asker, now)
+    }
+
+    /// Whose a socket is; of one that is older than the observer that is found out once.
+    fn workload(
+        &mut self,
+        socket: ConnectionId,
+        local: SocketAddr,
+        owner: &Owner,
+        host: &mut Host,
+        now: Monotonic,
+    ) -> Arc<Workload> {
+        if owner.pid != 0 {
+            return host.workload_at(local, owner, now);
+        }
+        if let Some((workload, used)) = self.sockets.get_mut(&socket) {
+            *used = now;
+            return workload.clone();
+        }
+        let workload = host.workload_at(local, owner, now);
+        if self.sockets.len() < MAX_SOCKETS {
+            self.sockets.insert(socket, (workload.clone(), now));
+        }
+        workload
+    }
+
+    /// Forgets sockets that were not heard of for long.
+    pub(super) fn expire_sockets(&mut self, now: Monotonic) {
+        self.sockets
+            .retain(|_, (_, used)| now.since(*used) < SOCKET_IDLE);
     }
 
     fn peer(&self, remote: SocketAddr, asker: Asker<'_>, now: Monotonic) -> Peer {

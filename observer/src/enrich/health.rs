@@ -1,6 +1,6 @@
 //! How full the tables of this stage are, and what did not fit.
 
-use super::{Config, Enricher};
+use super::{Config, Enricher, datagrams::MAX_SOCKETS};
 use crate::telemetry::health::{Loss, Table};
 
 impl Enricher {
@@ -26,6 +26,7 @@ impl Enricher {
             ),
             table("enrich_services", self.routes.services(), max_services),
             table("enrich_routes", self.routes.len(), routes),
+            table("enrich_sockets", self.sockets.len(), MAX_SOCKETS),
             table("enrich_names", self.names.len(), self.names.limit()),
         ]
     }
