@@ -46,6 +46,17 @@ pub fn bounded(value: u64, most: u64) -> u64 {
     opaque(less) + 1
 }
 
+/// Adds to a number that other CPUs add to as well.
+///
+/// # Safety
+///
+/// `to` must be in a map value, and aligned.
+#[inline(always)]
+pub unsafe fn add(to: *mut u64, value: u64) {
+    // SAFETY: promised by the caller. In assembly, as the compiler offers no atomic addition here.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value) };
+}
+
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {

@@ -13,8 +13,10 @@ use observer::{
     model::{
         call::Call,
         connection::{ConnectionEvent, ConnectionId},
+        datagram::Datagrams,
         event::Event,
         exchange::Exchange,
+        lookup::Lookup,
         time::Monotonic,
     },
 };
@@ -171,6 +173,10 @@ impl Sink for Rest {
         self.calls += 1;
     }
 
+    fn lookup(&mut self, _: Lookup) {}
+
+    fn datagrams(&mut self, _: Datagrams) {}
+
     fn instruct(&mut self, _: u32, _: ConnectionId, _: Instruction) {}
 }
 
@@ -182,6 +188,10 @@ impl Sink for Last {
     fn exchange(&mut self, exchange: Exchange) {
         self.0 = Some(exchange);
     }
+
+    fn lookup(&mut self, _: Lookup) {}
+
+    fn datagrams(&mut self, _: Datagrams) {}
 
     fn instruct(&mut self, _: u32, _: ConnectionId, _: Instruction) {}
 }

@@ -4,6 +4,8 @@
 //! guessed: bytes that are missing make an exchange `lost`, never a wrong one.
 
 mod connection;
+pub mod datagrams;
+pub mod dns;
 pub mod grpc;
 pub mod heads;
 pub mod hpack;
@@ -11,20 +13,23 @@ pub mod http1;
 pub mod http2;
 mod orphans;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod starttls;
 pub mod stream;
 pub mod tls;
 
 use hashbrown::HashMap;
 
-use self::{connection::Tracked, heads::Heads, orphans::Orphans};
+use self::{connection::Tracked, datagrams::Flows, dns::Lookups, heads::Heads, orphans::Orphans};
 use crate::{
     model::{
         connection::{
             Closed, Connection, ConnectionEvent, ConnectionId, Direction, Role, Transfer,
         },
+        datagram::Datagrams,
         event::{Event, Segment},
         exchange::{Exchange, InFlight},
+        lookup::Lookup,
         time::Monotonic,
     },
     telemetry::health::{Loss, Table},
@@ -47,6 +52,10 @@ pub struct Config {
     /// Most bytes that all messages and segments under way may take; beyond it those of the
     /// connections that take much are given up.
     pub memory: usize,
+    /// Lookups of DNS.
+    pub dns: dns::Config,
+    /// Flows of datagrams.
+    pub datagrams: datagrams::Config,
 }
 
 /// What the kernel is told about a connection, so that it need not ship what nobody reads.
@@ -80,6 +89,10 @@ pub trait Sink {
     fn connection(&mut self, event: ConnectionEvent);
     /// An exchange ended.
     fn exchange(&mut self, exchange: Exchange);
+    /// A lookup of DNS ended.
+    fn lookup(&mut self, lookup: Lookup);
+    /// Datagrams passed between a socket and a peer.
+    fn datagrams(&mut self, datagrams: Datagrams);
     /// The kernel should know.
     fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction);
 }
@@ -126,6 +139,8 @@ pub struct Assembler {
     connections: HashMap<ConnectionId, Box<Tracked>, foldhash::fast::RandomState>,
     shared: Shared,
     orphans: Orphans,
+    lookups: Lookups,
+    flows: Flows,
     /// Connections that time alone may change.
     waiting: Vec<ConnectionId>,
     /// When the whole table was last looked at.
@@ -152,6 +167,8 @@ impl Default for Config {
             retransmission: std::time::Duration::from_secs(130),
             idle: std::time::Duration::from_secs(2 * 3600 + 900),
             memory: 32 << 20,
+            dns: dns::Config::default(),
+            datagrams: datagrams::Config::default(),
         }
     }
 }
@@ -163,6 +180,8 @@ impl Assembler {
     pub fn new(config: Config) -> Self {
         let heads = Heads::new(config.head_cache);
         Self {
+            lookups: Lookups::new(config.dns.clone()),
+            flows: Flows::new(config.datagrams.clone()),
             config,
             connections: HashMap::default(),
             shared: Shared {
@@ -227,6 +246,7 @@ impl Assembler {
                 }
                 out.connection(ConnectionEvent::Placed { id, cgroup, wire });
             }
+            Event::Datagram(datagram) => self.flows.push(&datagram, &mut self.lookups, out),
             Event::Process { .. } => {}
         }
     }
@@ -255,6 +275,8 @@ impl Assembler {
             tracked.listed
         });
         self.shared.counters.orphaned += self.orphans.expire(now, self.config.overtaking * 8);
+        self.lookups.tick(now, |lookup| out.lookup(lookup));
+        self.flows.tick(now);
         if now.since(self.swept) > SWEEP.min(self.config.idle) {
             self.swept = now;
             self.sweep(now, out);
@@ -295,6 +317,17 @@ impl Assembler {
         in_flight
     }
 
+    /// The flows of datagrams, to be looked at about once a second.
+    pub fn flows(&mut self) -> &mut Flows {
+        &mut self.flows
+    }
+
+    /// Changes what may change while it runs.
+    pub fn reconfigure(&mut self, dns: dns::Config, datagrams: datagrams::Config) {
+        self.lookups.reconfigure(dns);
+        self.flows.reconfigure(datagrams);
+    }
+
     /// Every request that is not answered in full, without a look at anything.
     pub fn in_flight(&self) -> impl Iterator<Item = InFlight> {
         self.connections
@@ -307,6 +340,7 @@ impl Assembler {
         for tracked in self.connections.values_mut() {
             tracked.confirm(out);
         }
+        self.flows.drain(out);
     }
 
     /// What was lost, by reason.
@@ -341,7 +375,10 @@ impl Assembler {
             reason,
             count,
         })
-        .to_vec()
+        .into_iter()
+        .chain(self.lookups.losses())
+        .chain(self.flows.losses())
+        .collect()
     }
 
     /// Counters, also of what is no loss.
@@ -351,7 +388,7 @@ impl Assembler {
 
     /// How full the tables are.
     pub fn tables(&self) -> Vec<Table> {
-        vec![
+        let mut tables = vec![
             Table {
                 name: "connections",
                 entries: self.connections.len() as u64,
@@ -362,7 +399,10 @@ impl Assembler {
                 entries: self.orphans.len() as u64,
                 limit: orphans::MAX_ORPHANS as u64,
             },
-        ]
+            self.lookups.table(),
+        ];
+        tables.extend(self.flows.tables());
+        tables
     }
 
     fn segments(

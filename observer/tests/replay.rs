@@ -15,8 +15,10 @@ use observer::{
     model::{
         call::{Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId},
+        datagram::Datagrams,
         event::Event,
         exchange::Exchange,
+        lookup::{Lookup, code_name, type_name},
         time::Monotonic,
         workload::Peer,
     },
@@ -102,6 +104,28 @@ impl Sink for Rest {
         .unwrap();
     }
 
+    fn lookup(&mut self, lookup: Lookup) {
+        let resolution = self.enricher.lookup(lookup, &mut self.host, self.now);
+        self.aggregator.lookup(&resolution, self.now);
+        let lookup = resolution.lookup;
+        writeln!(
+            self.told,
+            "lookup {} of {} at {}: {} {:?} in {:.3} ms",
+            lookup.name,
+            type_name(lookup.kind),
+            lookup.remote,
+            lookup.outcome.as_str(),
+            lookup.code.map(code_name),
+            lookup.duration().as_secs_f64() * 1000.0
+        )
+        .unwrap();
+    }
+
+    fn datagrams(&mut self, datagrams: Datagrams) {
+        let conversation = self.enricher.datagrams(datagrams, &mut self.host, self.now);
+        self.aggregator.datagrams(&conversation, self.now);
+    }
+
     fn instruct(&mut self, _: u32, _: ConnectionId, instruction: Instruction) {
         if instruction != Instruction::Free {
             writeln!(self.told, "instruction {instruction:?}").unwrap();
@@ -112,6 +136,7 @@ impl Sink for Rest {
 fn ends(link: &Link) -> String {
     let peer = match &link.peer {
         Peer::Local(workload) => workload.service.to_string(),
+        Peer::Named { name, .. } => name.to_string(),
         Peer::Address(address) => address.to_string(),
     };
     format!(
@@ -149,6 +174,7 @@ fn time(event: &Event<'_>) -> Option<Monotonic> {
             Some(segment.time)
         }
         Event::Pair { response, .. } => Some(response.time),
+        Event::Datagram(datagram) => Some(datagram.time),
         Event::Process { time, .. } => Some(*time),
         Event::Placed { .. } => None,
     }

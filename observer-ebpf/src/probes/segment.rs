@@ -4,10 +4,10 @@
 //! segment of its response takes it along: one record an exchange. Everything else falls back to
 //! one record a segment, of which user space makes sense.
 
-mod adopt;
+pub mod adopt;
 mod deliver;
 mod frames;
-mod header;
+pub mod header;
 mod ship;
 
 use core::mem::MaybeUninit;
@@ -48,7 +48,7 @@ const SAMPLE_NS: u64 = 500_000_000;
 /// `BPF_CGROUP_INET_INGRESS` (4.10): before TCP takes the segment.
 #[cgroup_skb(ingress)]
 pub fn observer_ingress(context: SkBuffContext) -> i32 {
-    if let Some(packet) = wanted(&context) {
+    if let Some(packet) = wanted::<INGRESS>(&context) {
         let (place, numbers, rest) = packet.pack();
         let done = observer_segment_in(context.skb.skb, place, numbers, rest);
         if done != 0 {
@@ -61,7 +61,7 @@ pub fn observer_ingress(context: SkBuffContext) -> i32 {
 /// `BPF_CGROUP_INET_EGRESS` (4.10): after the segment left TCP, after POSTROUTING.
 #[cgroup_skb(egress)]
 pub fn observer_egress(context: SkBuffContext) -> i32 {
-    if let Some(packet) = wanted(&context) {
+    if let Some(packet) = wanted::<EGRESS>(&context) {
         let (place, numbers, rest) = packet.pack();
         let done = observer_segment_out(context.skb.skb, place, numbers, rest);
         if done != 0 {
@@ -74,8 +74,8 @@ pub fn observer_egress(context: SkBuffContext) -> i32 {
 /// The headers of a packet that tells something. A bare acknowledgement does not, and as many of
 /// these pass as segments with data.
 #[inline(always)]
-fn wanted(context: &SkBuffContext) -> Option<Packet> {
-    let packet = parse(context)?;
+fn wanted<const DIRECTION: usize>(context: &SkBuffContext) -> Option<Packet> {
+    let packet = parse::<DIRECTION>(context)?;
     let ending = packet.flags & (tcp_flag::FIN | tcp_flag::RST);
     (packet.length != 0 || ending != 0).then_some(packet)
 }

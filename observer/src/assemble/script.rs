@@ -54,6 +54,10 @@ impl Sink for Seen {
         self.exchanges.push(exchange);
     }
 
+    fn lookup(&mut self, _: Lookup) {}
+
+    fn datagrams(&mut self, _: Datagrams) {}
+
     fn instruct(&mut self, _slot: u32, _id: ConnectionId, instruction: Instruction) {
         self.instructions.push(instruction);
     }
