@@ -491,7 +491,6 @@ mod tests {
             "port=0",
             "port=http",
             "port=65536",
-            "protocol=quic",
             "security=ssl",
             "status=NOT_A_STATUS",
             "status=99",
