@@ -30,10 +30,11 @@ impl Framing {
 /// Whether a connection whose client speaks first with `byte` may speak HTTP/1.
 ///
 /// Methods are case-sensitive tokens (RFC 9110 section 9.1) and every registered one is upper
-/// case; a first segment may be as short as one byte.
+/// case; a first segment may be as short as one byte. A PROXY header may come first: version 1
+/// starts with a capital letter as well, version 2 with a carriage return.
 #[inline(always)]
-pub const fn may_start_method(byte: u8) -> bool {
-    byte.is_ascii_uppercase()
+pub const fn may_start_request(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || byte == b'\r'
 }
 
 /// Whether the first four bytes of a segment, as a big-endian number, start a request with one of
@@ -45,6 +46,61 @@ pub const fn starts_request(first: u32) -> bool {
         &first.to_be_bytes(),
         b"GET " | b"POST" | b"PUT " | b"HEAD" | b"DELE" | b"PATC" | b"OPTI" | b"CONN" | b"TRAC"
     )
+}
+
+/// Whether the first four bytes of a client, as a big-endian number, start the preface of HTTP/2
+/// (RFC 9113 section 3.4).
+#[inline(always)]
+pub const fn starts_preface(first: u32) -> bool {
+    first == u32::from_be_bytes(*b"PRI ")
+}
+
+/// Bytes of the preface of HTTP/2; the client's frames start behind it.
+pub const PREFACE: u64 = 24;
+/// Bytes of a frame header of HTTP/2 (RFC 9113 section 4.1).
+pub const FRAME_HEADER: u64 = 9;
+/// Type of DATA frames (RFC 9113 section 6.1).
+pub const FRAME_DATA: u32 = 0;
+/// Type of HEADERS frames (RFC 9113 section 6.2).
+pub const FRAME_HEADERS: u32 = 1;
+
+/// Whether nine bytes may be the header of an HTTP/2 frame, for connections whose start was not
+/// seen: `head` has length and type, as a big-endian number.
+///
+/// DATA is none of them: too much else looks like it.
+#[inline(always)]
+pub const fn may_start_frame(head: u32, flags: u8, stream: u32) -> bool {
+    let length = head >> 8;
+    if length > 16384 || stream > 0x7fff_ffff {
+        return false;
+    }
+    match head & 0xff {
+        // HEADERS: of a stream, with a content, and four flags.
+        1 => stream != 0 && length != 0 && flags & !0x2d == 0,
+        // RST_STREAM.
+        3 => stream != 0 && length == 4 && flags == 0,
+        // SETTINGS, with some, or their acknowledgement.
+        4 => {
+            stream == 0
+                && (length == 0) == (flags == 1)
+                && length % 6 == 0
+                && length <= 600
+                && flags <= 1
+        }
+        // PING.
+        6 => stream == 0 && length == 8 && flags <= 1,
+        // WINDOW_UPDATE.
+        8 => length == 4 && flags == 0,
+        _ => false,
+    }
+}
+
+/// Whether nine bytes may be the first that an HTTP/2 server sends before it is asked: SETTINGS
+/// (RFC 9113 section 3.4).
+#[inline(always)]
+pub const fn may_start_server(head: u32, flags: u8, stream: u32) -> bool {
+    let length = head >> 8;
+    head & 0xff == 4 && flags == 0 && stream == 0 && length % 6 == 0 && length <= 600
 }
 
 /// Where [`frame`] keeps what depends on the path it took through the bytes.

@@ -25,7 +25,14 @@ pub mod phase {
     pub const IGNORED: u32 = 4;
     /// Its end was reported: what still passes is of no interest.
     pub const ENDED: u32 = 5;
+    /// HTTP/2: ships segments without the content of its large DATA frames.
+    pub const HTTP2: u32 = 6;
+    /// Something else, of which the first bytes are told: a handshake, a greeting.
+    pub const OPENING: u32 = 7;
 }
+
+/// The next frame header is not known: everything is shipped.
+pub const UNFRAMED: u64 = u64::MAX;
 
 /// Who may touch a socket's [`Hold`].
 pub mod hold {
@@ -55,6 +62,11 @@ pub struct Socket {
     pub skip_until: [u64; 2],
     /// Payload bytes, each once, by direction.
     pub bytes: [u64; 2],
+    /// HTTP/2: stream position of the next frame header, by direction, or [`UNFRAMED`].
+    pub boundary: [u64; 2],
+    /// HTTP/2: the bytes of that header that came already, by direction: how many (at most three)
+    /// in the high byte.
+    pub partial: [u32; 2],
     /// When the segment passed that is being delivered, by direction.
     pub seen_ns: [u64; 2],
     /// Sequence number of the next new byte, by direction.
@@ -73,6 +85,11 @@ pub struct Socket {
     pub verdict: u32,
     /// Wire addresses were compared with the socket's.
     pub wire_checked: u32,
+    /// HTTP/2: types of the frames in the segment that is being delivered, a bit each, by direction.
+    pub frames: [u32; 2],
+    /// HTTP/2: user space wants the content of DATA frames.
+    pub with_data: u32,
+    pub reserved: u32,
     /// Payload bytes shipped beyond one window a segment since user space last gave a verdict.
     pub shipped: u64,
     pub started_ns: u64,

@@ -6,10 +6,15 @@
 mod connection;
 pub mod datagrams;
 pub mod dns;
+pub mod grpc;
 pub mod heads;
+pub mod hpack;
 pub mod http1;
+pub mod http2;
 mod orphans;
+pub mod proxy_protocol;
 pub mod quic;
+pub mod starttls;
 pub mod stream;
 pub mod tls;
 
@@ -60,6 +65,13 @@ pub enum Instruction {
     Opaque,
     /// Its order was lost: go on where a request starts.
     Resync,
+    /// It speaks HTTP/1, which its first bytes did not tell.
+    Http,
+    /// It speaks HTTP/2. [`Instruction::Skip`] has positions of frame headers then.
+    Http2 {
+        /// The content of DATA frames is wanted.
+        with_data: bool,
+    },
     /// Bytes of one direction before a position are body.
     Skip {
         /// From the socket to the network.

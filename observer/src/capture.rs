@@ -21,9 +21,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, Queue, RingBuf},
-    programs::{
-        CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, ProgramError, SockOps,
-    },
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program},
 };
 use observer_ebpf::{
     abi::{DatagramFlow, DatagramKey, Settings, Slot},
@@ -173,13 +171,19 @@ impl Capture {
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let waiter = ring::Waiter::new(&ring).map_err(|error| CaptureError::Load(error.into()))?;
 
-        let mut attachments = Vec::new();
+        // First all are loaded: that takes a second, in which those that are attached already would
+        // fill the ring buffer, and see one direction only.
+        let mut loaded = Vec::new();
         for (program, gives, required) in PROGRAMS {
-            let attached = attach_program(&mut ebpf, program, &cgroup);
-            let attached = match (attached, instead(program)) {
-                (Err(_), Some(other)) => attach_program(&mut ebpf, other, &cgroup),
-                (attached, _) => attached,
+            let (found, result) = match (load_program(&mut ebpf, program), instead(program)) {
+                (Err(_), Some(other)) => (other, load_program(&mut ebpf, other)),
+                (result, _) => (program, result),
             };
+            loaded.push((program, found, gives, required, result));
+        }
+        let mut attachments = Vec::new();
+        for (program, found, gives, required, result) in loaded {
+            let attached = result.and_then(|()| attach_program(&mut ebpf, found, &cgroup));
             let missing = match attached {
                 Ok(()) => None,
                 Err(error) if required => return Err(error),
@@ -375,59 +379,64 @@ where
     M::try_from(map).map_err(|error| CaptureError::Load(error.into()))
 }
 
+fn program_mut<'a>(
+    ebpf: &'a mut Ebpf,
+    program: &'static str,
+) -> Result<&'a mut Program, CaptureError> {
+    ebpf.program_mut(program)
+        .ok_or_else(|| CaptureError::Load(anyhow::anyhow!("the object has no program {program}")))
+}
+
+fn load_program(ebpf: &mut Ebpf, program: &'static str) -> Result<(), CaptureError> {
+    let started = std::time::Instant::now();
+    let found = program_mut(ebpf, program)?;
+    let result = match found {
+        Program::CgroupSkb(skb) => skb.load(),
+        Program::CgroupSock(sock) => sock.load(),
+        Program::SockOps(ops) => ops.load(),
+        _ => return Err(unexpected(program)),
+    };
+    result.map_err(|error| program_error("load", program, error))?;
+    tracing::debug!(
+        program,
+        milliseconds = started.elapsed().as_millis(),
+        instructions = found
+            .info()
+            .ok()
+            .and_then(|info| info.verified_instruction_count()),
+        "verified"
+    );
+    Ok(())
+}
+
 fn attach_program(
     ebpf: &mut Ebpf,
     program: &'static str,
     cgroup: &File,
 ) -> Result<(), CaptureError> {
-    let failed = |verb| move |error: ProgramError| program_error(verb, program, error);
-    let Some(found) = ebpf.program_mut(program) else {
-        return Err(CaptureError::Load(anyhow::anyhow!(
-            "the object has no program {program}"
-        )));
-    };
     // `Single` is right on the link path: a link may always stand beside others, and the kernel
     // refuses the flag that says so.
     let mode = CgroupAttachMode::Single;
-    match found {
-        aya::programs::Program::CgroupSkb(_) => {
+    let result = match program_mut(ebpf, program)? {
+        Program::CgroupSkb(skb) => {
             let attach_type = if program == "observer_ingress" {
                 CgroupSkbAttachType::Ingress
             } else {
                 CgroupSkbAttachType::Egress
             };
-            let skb: &mut CgroupSkb = found.try_into().map_err(failed("load"))?;
-            let started = std::time::Instant::now();
-            skb.load().map_err(failed("load"))?;
-            tracing::debug!(
-                program,
-                milliseconds = started.elapsed().as_millis(),
-                instructions = skb
-                    .info()
-                    .ok()
-                    .and_then(|info| info.verified_instruction_count()),
-                "verified"
-            );
-            skb.attach(cgroup, attach_type, mode)
-                .map_err(failed("attach"))?;
+            skb.attach(cgroup, attach_type, mode).map(|_| ())
         }
-        aya::programs::Program::CgroupSock(_) => {
-            let sock: &mut CgroupSock = found.try_into().map_err(failed("load"))?;
-            sock.load().map_err(failed("load"))?;
-            sock.attach(cgroup, mode).map_err(failed("attach"))?;
-        }
-        aya::programs::Program::SockOps(_) => {
-            let ops: &mut SockOps = found.try_into().map_err(failed("load"))?;
-            ops.load().map_err(failed("load"))?;
-            ops.attach(cgroup, mode).map_err(failed("attach"))?;
-        }
-        _ => {
-            return Err(CaptureError::Load(anyhow::anyhow!(
-                "the program {program} is of an unexpected kind"
-            )));
-        }
-    }
-    Ok(())
+        Program::CgroupSock(sock) => sock.attach(cgroup, mode).map(|_| ()),
+        Program::SockOps(ops) => ops.attach(cgroup, mode).map(|_| ()),
+        _ => return Err(unexpected(program)),
+    };
+    result.map_err(|error| program_error("attach", program, error))
+}
+
+fn unexpected(program: &'static str) -> CaptureError {
+    CaptureError::Load(anyhow::anyhow!(
+        "the program {program} is of an unexpected kind"
+    ))
 }
 
 /// What the ring buffer adds to a record (`BPF_RINGBUF_HDR_SZ`).

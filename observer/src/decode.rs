@@ -245,6 +245,8 @@ fn segment<'a>(
         fin: part.flags & flag::FIN != 0,
         reset: part.flags & flag::RESET != 0,
         in_order: part.flags & flag::IN_ORDER != 0,
+        at_frame: part.flags & flag::FRAME != 0,
+        unframed: part.flags & flag::UNFRAMED != 0,
     };
     Ok((segment, rest))
 }

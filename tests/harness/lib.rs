@@ -9,14 +9,17 @@
 //! name of its own and is gone when the test ends, so tests may run side by side.
 
 pub mod agent;
+pub mod certificates;
 pub mod cgroup;
 pub mod client;
 pub mod conversation;
 pub mod flow;
+pub mod h2load;
 pub mod http;
 pub mod link;
 pub mod metrics;
 pub mod namespace;
+pub mod peers;
 pub mod place;
 pub mod process;
 pub mod remains;
@@ -24,5 +27,6 @@ pub mod requirement;
 pub mod resolver;
 pub mod server;
 pub mod settings;
+pub mod tally;
 pub mod wait;
 pub mod witness;

@@ -136,6 +136,11 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Its network namespace, if that is not the machine's own.
+    pub fn namespace(&self) -> Option<&'a Namespace> {
+        self.namespace
+    }
+
     /// A command that will run here.
     pub fn command(&self, program: &str) -> Result<Command> {
         let mut command = Command::new(program);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::{agent, cgroup};
+use crate::{agent, cgroup, peers::Peer};
 
 /// Something that not every machine has. Root and cgroup v2 are always needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Need {
     Tool(&'static str),
     /// The device `/dev/net/tun`.
     Tun,
+    /// A peer that `cargo xtask setup` gets.
+    Peer(Peer),
 }
 
 /// Whether this machine lacks any of `needs`: the test is then to return at once. Under
@@ -54,6 +56,8 @@ fn reason(needs: &[Need]) -> Option<String> {
         Need::Tool(name) => find_tool(name)
             .is_none()
             .then(|| format!("needs the program {name}")),
+        Need::Peer(peer) => (!peer.program().exists())
+            .then(|| format!("needs the peer {peer:?}: run `cargo xtask setup`")),
         Need::Tun => (!Path::new("/dev/net/tun").exists()).then(|| "needs /dev/net/tun".to_owned()),
     })
 }

@@ -4,3 +4,8 @@
 pub fn ignoring_ports(ports: &[u16]) -> String {
     format!("ignore:\n  ports: {ports:?}\n")
 }
+
+/// A configuration that keeps every flow of a test.
+pub fn long_history() -> String {
+    "flows:\n  history: 200000\n".to_owned()
+}

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: what observing costs, as an operator would notice it.
 //!
-//! nginx and wrk saturate every core, in a cgroup of their own. Runs with an observer of that
+//! A server and a client saturate every core, in a cgroup of their own. Runs with an observer of that
 //! cgroup and runs without alternate in pairs; what is reported is the median of the pairs' ratios.
 
 mod hold;
@@ -170,7 +170,7 @@ impl Extent {
     fn measure(&self, scenario: Scenario, cgroup: &Cgroup) -> Result<Outcome> {
         let name = scenario.name();
         let place = Place::host(cgroup);
-        let server = Server::start(&place)?;
+        let server = Server::start(&place, scenario.tool())?;
         let plain = || {
             self.check()?;
             load::run(scenario, &place, &server, self.seconds)
@@ -206,7 +206,7 @@ impl Extent {
         let programs = match Statistics::enable() {
             Ok(_statistics) => {
                 let (load, watched) = watched()?;
-                Some((load.wrk.requests, watched.programs))
+                Some((load.client.requests, watched.programs))
             }
             Err(error) => {
                 say(&format!("bench: no times of kernel programs: {error:#}"));

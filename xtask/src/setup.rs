@@ -1,5 +1,7 @@
 //! `cargo xtask setup`: installs what is missing, and says nothing when nothing is.
 
+mod peers;
+
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 use anyhow::{Context, Result, bail};
@@ -52,6 +54,22 @@ const TEST_TOOLS: &[Tool] = &[
     Tool {
         program: "nft",
         package: "nftables",
+    },
+    Tool {
+        program: "h2load",
+        package: "nghttp2-client",
+    },
+    Tool {
+        program: "nghttpd",
+        package: "nghttp2-server",
+    },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+    },
+    Tool {
+        program: "haproxy",
+        package: "haproxy",
     },
     Tool {
         program: "tcplife",
@@ -142,6 +160,7 @@ pub(crate) fn for_testing() -> Result<()> {
     if !packages.is_empty() {
         install("programs that the tests use", &packages)?;
     }
+    peers::complete();
     lint_components()
 }
 

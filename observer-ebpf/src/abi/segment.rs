@@ -16,6 +16,12 @@ pub mod flag {
     /// The segment was filtered against a listener (it completed a handshake): the cookie is the
     /// listener's, the connection's own follows in a record with the same ports and sequence.
     pub const LISTENER: u8 = 1 << 4;
+    /// HTTP/2: the kernel follows the frames of this direction, and the record starts where a
+    /// frame does.
+    pub const FRAME: u8 = 1 << 5;
+    /// HTTP/2: the kernel does not know where the frames of this direction start, and omits
+    /// nothing. User space can tell by a hint to skip.
+    pub const UNFRAMED: u8 = 1 << 6;
 }
 
 /// One segment, or a window of one; 40 bytes. Its captured bytes follow the record.

@@ -14,6 +14,12 @@ pub mod verdict {
     pub const OPAQUE: u32 = 1;
     /// The stream was lost: ship nothing until a segment starts like a request.
     pub const RESYNC: u32 = 2;
+    /// It speaks HTTP/1.
+    pub const HTTP: u32 = 3;
+    /// It speaks HTTP/2. The hints to skip are positions of frame headers.
+    pub const HTTP2: u32 = 4;
+    /// It speaks HTTP/2, and the content of its DATA frames is wanted.
+    pub const HTTP2_DATA: u32 = 5;
 }
 
 /// A live connection as user space sees it; 192 bytes, in an array map that is mapped into memory.

@@ -6,8 +6,11 @@
 
 pub mod adopt;
 mod deliver;
+mod frames;
 pub mod header;
 mod ship;
+
+use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     EbpfContext,
@@ -23,17 +26,18 @@ use observer_ebpf::{
     abi::{Slot, close, direction, flag, kind, role, verdict},
     counters,
     packet::{sequence_distance, tcp_flag},
-    sniff,
+    sniff::{self, FRAME_HEADER, PREFACE},
 };
 
 use self::{
     adopt::{observer_adopt, observer_first_packet, report},
     deliver::{deed, observer_deliver_in, observer_deliver_out},
+    frames::{observer_pieces_in, observer_pieces_out},
     header::{Packet, full_socket, parse},
 };
 use crate::{
     emit,
-    state::{Socket, hold, phase},
+    state::{Socket, UNFRAMED, hold, phase},
 };
 
 const INGRESS: usize = direction::INGRESS as usize;
@@ -46,7 +50,10 @@ const SAMPLE_NS: u64 = 500_000_000;
 pub fn observer_ingress(context: SkBuffContext) -> i32 {
     if let Some(packet) = wanted::<INGRESS>(&context) {
         let (place, numbers, rest) = packet.pack();
-        observer_segment_in(context.skb.skb, place, numbers, rest);
+        let done = observer_segment_in(context.skb.skb, place, numbers, rest);
+        if done != 0 {
+            observer_pieces_in(context.skb.skb, place, numbers, rest, done);
+        }
     }
     1
 }
@@ -56,7 +63,10 @@ pub fn observer_ingress(context: SkBuffContext) -> i32 {
 pub fn observer_egress(context: SkBuffContext) -> i32 {
     if let Some(packet) = wanted::<EGRESS>(&context) {
         let (place, numbers, rest) = packet.pack();
-        observer_segment_out(context.skb.skb, place, numbers, rest);
+        let done = observer_segment_out(context.skb.skb, place, numbers, rest);
+        if done != 0 {
+            observer_pieces_out(context.skb.skb, place, numbers, rest, done);
+        }
     }
     1
 }
@@ -79,8 +89,7 @@ pub extern "C" fn observer_segment_in(
     numbers: u64,
     rest: u64,
 ) -> u64 {
-    segment::<INGRESS>(&SkBuffContext::new(skb), place, numbers, rest);
-    0
+    segment::<INGRESS>(&SkBuffContext::new(skb), place, numbers, rest).unwrap_or(0)
 }
 
 /// A segment that goes out. See [`segment`].
@@ -92,8 +101,7 @@ pub extern "C" fn observer_segment_out(
     numbers: u64,
     rest: u64,
 ) -> u64 {
-    segment::<EGRESS>(&SkBuffContext::new(skb), place, numbers, rest);
-    0
+    segment::<EGRESS>(&SkBuffContext::new(skb), place, numbers, rest).unwrap_or(0)
 }
 
 /// What is to be done with new bytes, decided under the lock.
@@ -114,14 +122,15 @@ struct Decision {
     held: bool,
 }
 
-/// Places a segment in its stream and hands on what is new.
+/// Places a segment in its stream and hands on what is new. Returns how many of its bytes are done
+/// with, when [`observer_pieces_in`] is to take the rest.
 #[inline(always)]
 fn segment<const DIRECTION: usize>(
     context: &SkBuffContext,
     place: u64,
     numbers: u64,
     rest: u64,
-) -> Option<()> {
+) -> Option<u64> {
     let packet = Packet::unpack(place, numbers, rest);
     let sk = full_socket(context)?;
     let socket = match emit::socket(sk, 0) {
@@ -158,24 +167,36 @@ fn segment<const DIRECTION: usize>(
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
         // The first payload of the connection tells what it may be.
-        socket.phase = if first_payload::<DIRECTION>(context, sk, socket, &packet) {
-            phase::HTTP
-        } else {
-            phase::OPAQUE
-        };
-    } else if socket.phase == phase::UNSYNCED && !new.skip && packet.length >= 4 {
+        socket.phase = first_payload::<DIRECTION>(context, sk, socket, &packet);
+    } else if socket.phase == phase::UNSYNCED && !new.skip && packet.length >= FRAME_HEADER as u32 {
         resync::<DIRECTION>(context, socket, &packet, &new);
     }
-    if socket.phase == phase::HTTP {
+    let mut delivers = is_shipped(socket.phase);
+    if delivers {
         if let Some(slot) = slot.as_deref_mut() {
             obey(socket, slot);
+            delivers = is_shipped(socket.phase);
         }
-        hand_on::<DIRECTION>(context, socket, &packet, &new, now);
+    }
+    let mut done = 0;
+    if delivers {
+        done = hand_on::<DIRECTION>(context, socket, &packet, &new, now);
+        if done != 0 {
+            done += u64::from(new.trim);
+        }
+    } else if new.claimed {
+        socket.hold = hold::EMPTY;
     }
     if packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0 {
         ending::<DIRECTION>(sk, socket, packet.flags, now);
     }
-    Some(())
+    Some(done)
+}
+
+/// Whether segments of a connection in `phase` leave.
+#[inline(always)]
+fn is_shipped(phase: u32) -> bool {
+    phase == phase::HTTP || phase == phase::HTTP2 || phase == phase::OPENING
 }
 
 /// Gives new bytes, and what is worth telling without any, to `deliver`.
@@ -186,12 +207,17 @@ fn hand_on<const DIRECTION: usize>(
     packet: &Packet,
     new: &Decision,
     now: u64,
-) {
+) -> u64 {
     let ending = packet.flags & (tcp_flag::FIN | tcp_flag::RST) != 0;
     if new.skip && !new.body_end && !ending {
-        return;
+        return 0;
     }
     let mut deeds = 0;
+    if socket.phase == phase::HTTP2 {
+        deeds |= deed::FRAMES;
+    } else if socket.phase == phase::OPENING {
+        deeds |= deed::OPENING;
+    }
     if new.in_order {
         deeds |= u64::from(flag::IN_ORDER);
     }
@@ -220,9 +246,9 @@ fn hand_on<const DIRECTION: usize>(
     let sequence = packet.first_sequence().wrapping_add(new.trim);
     let numbers = u64::from(sequence) | u64::from(packet.acknowledgement) << 32;
     if DIRECTION == INGRESS {
-        observer_deliver_in(context.skb.skb, position, place, numbers, deeds);
+        observer_deliver_in(context.skb.skb, position, place, numbers, deeds)
     } else {
-        observer_deliver_out(context.skb.skb, position, place, numbers, deeds);
+        observer_deliver_out(context.skb.skb, position, place, numbers, deeds)
     }
 }
 
@@ -339,22 +365,55 @@ fn sample(sk: *mut bpf_sock, socket: &mut Socket, slot: &mut Slot, now: u64) {
     }
 }
 
-/// Whether the first payload of a connection may be HTTP/1: the client speaks first, and starts
-/// like a method.
+/// The first nine bytes of a payload, as numbers.
+struct Start {
+    /// The first four, as a big-endian number.
+    head: u32,
+    /// The fifth.
+    flags: u8,
+    /// The last four, as a big-endian number.
+    stream: u32,
+}
+
+/// Reads the first nine bytes of a payload that has as many.
+#[inline(always)]
+fn start(context: &SkBuffContext, packet: &Packet) -> Option<Start> {
+    let mut bytes = MaybeUninit::<[u32; 3]>::uninit();
+    // SAFETY: nine bytes into a local of twelve, of which those nine are used; volatile because the
+    // helper wrote them.
+    unsafe {
+        let to = bytes.as_mut_ptr().cast::<u32>();
+        to.add(2).write_volatile(0);
+        if bpf_skb_load_bytes(context.as_ptr(), packet.offset, to.cast(), 9) != 0 {
+            return None;
+        }
+        let second = u32::from_be(to.add(1).read_volatile());
+        let third = u32::from_be(to.add(2).read_volatile());
+        Some(Start {
+            head: u32::from_be(to.read_volatile()),
+            flags: (second >> 24) as u8,
+            stream: second << 8 | third >> 24,
+        })
+    }
+}
+
+/// What a connection may carry, by its first payload.
 #[inline(always)]
 fn first_payload<const DIRECTION: usize>(
     context: &SkBuffContext,
     sk: *mut bpf_sock,
-    socket: &Socket,
+    socket: &mut Socket,
     packet: &Packet,
-) -> bool {
+) -> u32 {
     if DIRECTION == EGRESS && socket.role == u32::from(role::SERVER) {
         // The client's first bytes may have passed with the handshake, under the listener: then
         // TCP has received what this socket's state has not seen.
         // SAFETY: a full socket; the result is checked.
         unsafe {
             let tcp = bpf_tcp_sock(sk);
-            return !tcp.is_null() && (*tcp).rcv_nxt != socket.next[INGRESS];
+            if !tcp.is_null() && (*tcp).rcv_nxt != socket.next[INGRESS] {
+                return phase::HTTP;
+            }
         }
     }
     let client = if DIRECTION == EGRESS {
@@ -363,6 +422,27 @@ fn first_payload<const DIRECTION: usize>(
         role::SERVER
     };
     let from_client = socket.role == u32::from(client);
+    if packet.length >= FRAME_HEADER as u32 {
+        let Some(start) = start(context, packet) else {
+            return phase::OPENING;
+        };
+        let preface = from_client && sniff::starts_preface(start.head);
+        if preface || !from_client && sniff::may_start_server(start.head, start.flags, start.stream)
+        {
+            // SAFETY: fields of the map value; volatile because two stores side by side become a
+            // call of `memset`, whose pointer arithmetic is refused without CAP_PERFMON.
+            unsafe {
+                let client = if socket.role == u32::from(role::CLIENT) {
+                    (PREFACE, 0)
+                } else {
+                    (0, PREFACE)
+                };
+                (&raw mut socket.boundary[EGRESS]).write_volatile(client.0);
+                (&raw mut socket.boundary[INGRESS]).write_volatile(client.1);
+            }
+            return phase::HTTP2;
+        }
+    }
     let mut first = 0_u8;
     // SAFETY: one byte into a local.
     let result = unsafe {
@@ -373,10 +453,14 @@ fn first_payload<const DIRECTION: usize>(
             1,
         )
     };
-    from_client && result == 0 && sniff::may_start_method(first)
+    if from_client && result == 0 && sniff::may_start_request(first) {
+        phase::HTTP
+    } else {
+        phase::OPENING
+    }
 }
 
-/// Looks whether a segment of an unknown stream starts like a request.
+/// Looks whether a segment of an unknown stream starts like a request, or like a frame.
 #[inline(always)]
 fn resync<const DIRECTION: usize>(
     context: &SkBuffContext,
@@ -387,17 +471,19 @@ fn resync<const DIRECTION: usize>(
     if new.trim != 0 || !new.in_order {
         return;
     }
-    let mut first = 0_u32;
-    // SAFETY: four bytes into a local.
-    let result = unsafe {
-        bpf_skb_load_bytes(
-            context.as_ptr(),
-            packet.offset,
-            core::ptr::from_mut(&mut first).cast(),
-            4,
-        )
+    let Some(start) = start(context, packet) else {
+        return;
     };
-    if result != 0 || !sniff::starts_request(u32::from_be(first)) {
+    if sniff::may_start_frame(start.head, start.flags, start.stream) {
+        // SAFETY: fields of the map value; volatile as above.
+        unsafe {
+            (&raw mut socket.boundary[EGRESS]).write_volatile(UNFRAMED);
+            (&raw mut socket.boundary[INGRESS]).write_volatile(UNFRAMED);
+        }
+        socket.phase = phase::HTTP2;
+        return;
+    }
+    if !sniff::starts_request(start.head) {
         return;
     }
     let role = if DIRECTION == EGRESS {
@@ -420,6 +506,18 @@ fn obey(socket: &mut Socket, slot: &mut Slot) {
         socket.shipped = 0;
         match word & 0xff {
             verdict::OPAQUE => socket.phase = phase::OPAQUE,
+            verdict::HTTP => socket.phase = phase::HTTP,
+            verdict::HTTP2 | verdict::HTTP2_DATA => {
+                if socket.phase != phase::HTTP2 {
+                    // SAFETY: fields of the map value; volatile as below.
+                    unsafe {
+                        (&raw mut socket.boundary[EGRESS]).write_volatile(UNFRAMED);
+                        (&raw mut socket.boundary[INGRESS]).write_volatile(UNFRAMED);
+                    }
+                }
+                socket.phase = phase::HTTP2;
+                socket.with_data = u32::from(word & 0xff == verdict::HTTP2_DATA);
+            }
             verdict::RESYNC => {
                 socket.phase = phase::UNSYNCED;
                 // Volatile: two stores side by side become a call of `memset`, whose pointer
@@ -436,10 +534,18 @@ fn obey(socket: &mut Socket, slot: &mut Slot) {
     // A hint moves forward only; a stale one is harmless.
     if slot.skip_ingress > socket.skip_until[INGRESS] {
         socket.skip_until[INGRESS] = slot.skip_ingress;
+        if socket.boundary[INGRESS] == UNFRAMED {
+            socket.boundary[INGRESS] = slot.skip_ingress;
+            socket.partial[INGRESS] = 0;
+        }
         socket.shipped = 0;
     }
     if slot.skip_egress > socket.skip_until[EGRESS] {
         socket.skip_until[EGRESS] = slot.skip_egress;
+        if socket.boundary[EGRESS] == UNFRAMED {
+            socket.boundary[EGRESS] = slot.skip_egress;
+            socket.partial[EGRESS] = 0;
+        }
         socket.shipped = 0;
     }
 }

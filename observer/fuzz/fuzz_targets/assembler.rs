@@ -120,6 +120,8 @@ fn segment<'a>(
         fin: flags & 8 != 0,
         reset: flags & 16 != 0,
         in_order: flags & 32 == 0,
+        at_frame: false,
+        unframed: false,
     }
 }
 

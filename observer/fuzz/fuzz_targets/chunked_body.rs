@@ -11,7 +11,9 @@ fn feed(pieces: &[&[u8]]) -> Option<(usize, u64, State)> {
     let mut body = Body::new(BodyLength::Chunked)?;
     let (mut consumed, mut content) = (0, 0);
     for piece in pieces {
-        let progress = body.push(piece);
+        let mut shown = 0;
+        let progress = body.push(piece, |content| shown += content.len() as u64);
+        assert_eq!(shown, progress.content);
         assert!(progress.consumed <= piece.len());
         consumed += progress.consumed;
         content += progress.content;

@@ -249,6 +249,8 @@ impl Stages {
             match instruction {
                 Instruction::Opaque => slots.set_opaque(slot, id.0),
                 Instruction::Resync => slots.set_resync(slot, id.0),
+                Instruction::Http => slots.set_http(slot, id.0),
+                Instruction::Http2 { with_data } => slots.set_http2(slot, id.0, with_data),
                 Instruction::Skip { egress, position } => slots.skip(slot, id.0, egress, position),
                 Instruction::Free => self.capture.free_slot(slot),
             }
@@ -415,7 +417,7 @@ impl Sink for Rest {
 fn link_of(event: &LinkEvent) -> &Arc<Link> {
     match event {
         LinkEvent::Opened(link)
-        | LinkEvent::Recognised(link)
+        | LinkEvent::Recognised { link, .. }
         | LinkEvent::Progress { link, .. }
         | LinkEvent::Closed { link, .. }
         | LinkEvent::Failed { link, .. } => link,

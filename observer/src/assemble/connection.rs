@@ -1,33 +1,28 @@
 //! One tracked connection: both streams, their protocol, and what is known for sure.
 
 mod doubt;
+mod frames;
 mod held;
+mod lookout;
+mod protocol;
+mod recogniser;
+mod speech;
 
-use self::{doubt::Doubt, held::held_request};
+use std::sync::Arc;
+
+use self::{doubt::Doubt, frames::Guesses, protocol::Protocol};
 use super::{
-    Config, Glance, Instruction, Shared, Sink,
-    heads::Heads,
-    http1::{Http1, Piece, Verdict},
+    Instruction, Shared, Sink,
+    http1::Piece,
     stream::{Place, Stream},
 };
 use crate::model::{
-    connection::{Closed, ClosedBy, Connection, ConnectionEvent, Direction, Role, Transfer},
+    connection::{Connection, Direction, Role, Transfer},
     event::Segment,
     exchange::{Exchange, InFlight},
+    security::Opening,
     time::Monotonic,
 };
-
-/// What the connection carries, as far as it is known.
-enum Protocol {
-    /// Nothing yet: it was opened under our eyes and has not spoken.
-    Fresh,
-    /// Its order is not known: only the start of a request helps.
-    Unsynced,
-    /// HTTP/1.
-    Http(Box<Http1>),
-    /// Not decoded.
-    Opaque,
-}
 
 /// Whether a segment could be put in its place.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -62,6 +57,11 @@ pub(super) struct Tracked {
     skip_told: [u64; 2],
     /// Records of it were lost: what is missing will not come.
     cut: bool,
+    /// HTTP/2: the kernel was told that the content of DATA frames is wanted.
+    with_data: bool,
+    guesses: Guesses,
+    /// What its first bytes showed.
+    opening: Option<Arc<Opening>>,
 }
 
 // === impl Tracked ===
@@ -96,35 +96,26 @@ impl Tracked {
             ordinal: 0,
             skip_told: [0; 2],
             cut: false,
+            with_data: false,
+            guesses: Guesses::default(),
+            opening: None,
         }
     }
 
     /// Bytes understood so far.
     pub(super) fn understood(&self) -> u64 {
-        let now = match &self.protocol {
-            Protocol::Http(http) => http.understood(),
-            _ => 0,
-        };
+        let now = self.protocol.understood();
         self.understood + now
     }
 
     /// Requests that are not answered, those held in the kernel included.
     pub(super) fn in_flight(&self) -> impl Iterator<Item = InFlight> {
-        let assembled = match &self.protocol {
-            Protocol::Http(http) => Some(http.in_flight()),
-            _ => None,
-        };
-        assembled
-            .into_iter()
-            .flatten()
-            .chain(self.held.iter().cloned())
+        self.protocol.in_flight().chain(self.held.iter().cloned())
     }
 
     /// The connection is quiet: gives back the memory that it used while it was not.
     pub(super) fn quieten(&mut self) {
-        if let Protocol::Http(http) = &mut self.protocol {
-            http.quieten();
-        }
+        self.protocol.quieten();
     }
 
     /// Takes a segment, before which `lost` records of the connection were lost.
@@ -139,16 +130,18 @@ impl Tracked {
         self.cut |= lost != 0;
         match &self.protocol {
             Protocol::Opaque => return,
-            Protocol::Fresh => {
-                let http = Http1::new(self.connection.id, self.connection.role, 0);
-                self.protocol = Protocol::Http(Box::new(http));
-            }
+            Protocol::Fresh => self.begin(segment, shared, out),
             Protocol::Unsynced => {
-                if !self.join(segment) {
+                if !self.join(segment, out) {
                     return;
                 }
             }
-            Protocol::Http(_) => {}
+            Protocol::Http2(_) => {
+                if !self.find_frames(segment) {
+                    return;
+                }
+            }
+            Protocol::Opening(_) | Protocol::Http1(_) => {}
         }
         if let Some(doubt) = &mut self.doubt {
             doubt.touch(segment.time);
@@ -159,11 +152,14 @@ impl Tracked {
                 }
             }
         }
-        if self.deliver(segment, shared, out) == Delivery::Cut && self.join(segment) {
+        if self.deliver(segment, shared, out) == Delivery::Cut && self.joins_again(segment, out) {
             self.deliver(segment, shared, out);
         }
         if self.stream(segment.direction).first_parked().is_some() {
             self.deliver_parked(segment.direction, shared, out);
+        }
+        if let Protocol::Http2(_) = &self.protocol {
+            self.tell_frames(segment, out);
         }
     }
 
@@ -193,46 +189,33 @@ impl Tracked {
             Direction::Ingress => &mut self.ingress,
             Direction::Egress => &mut self.egress,
         };
-        let Protocol::Http(http) = &mut self.protocol else {
-            return Delivery::Done;
-        };
         let trim = match stream.place(segment.position, segment.length, segment.fin) {
             Place::Next { trim } => trim,
             Place::Old => return Delivery::Done,
             Place::Ahead { missing } => {
-                if missing > http.skippable(from_client) {
+                if missing > self.protocol.skippable(from_client) {
                     if !self.cut && stream.park(segment) {
                         if from_client {
-                            http.set_hole(true);
+                            self.protocol.set_hole(true);
                         }
                         return Delivery::Done;
                     }
                     shared.counters.parking_full += u64::from(!self.cut);
                     shared.counters.gaps += 1;
-                    self.lose(shared, out);
+                    self.lose(segment.direction, shared, out);
                     return Delivery::Cut;
                 }
                 // What was lost was of no interest.
                 self.cut = false;
-                self.skip(segment.direction, missing, segment.time, out);
+                self.skip(segment.direction, missing, segment.time, shared, out);
                 0
             }
         };
         if segment.bytes.len() as u64 > trim {
-            let new_request = from_client && self.has_doubted();
             let piece = Piece::of(segment, usize::try_from(trim).unwrap_or(usize::MAX));
-            let heads = &mut shared.heads;
-            let verdict =
-                self.with_http(out, |http, emit| http.push(from_client, piece, heads, emit));
             self.stream(segment.direction)
-                .advance(segment.bytes.len() as u64 - trim);
-            if self.doubt.is_some() {
-                self.settle(new_request, out);
-            }
-            if let Some(verdict) = verdict
-                && verdict != Verdict::Http
-            {
-                self.end_protocol(verdict, shared, out);
+                .advance(piece.bytes.len() as u64);
+            if !self.take(from_client, piece, shared, out) {
                 return Delivery::Done;
             }
         }
@@ -252,60 +235,62 @@ impl Tracked {
         let captured = segment.bytes.len() as u64;
         let omitted = u64::from(segment.length) - captured.max(trim.min(u64::from(segment.length)));
         if omitted > 0 {
-            let Protocol::Http(http) = &self.protocol else {
-                return;
-            };
-            if omitted > http.skippable(from_client) {
+            if omitted > self.protocol.skippable(from_client) {
                 shared.counters.gaps += 1;
-                self.lose(shared, out);
+                self.lose(segment.direction, shared, out);
                 return;
             }
-            self.skip(segment.direction, omitted, segment.time, out);
+            self.skip(segment.direction, omitted, segment.time, shared, out);
         } else if captured >= 1024 {
             self.tell_skip(segment.direction, from_client, out);
         }
         if segment.fin {
-            self.with_http(out, |http, emit| {
-                http.end_of_stream(from_client, segment.time, emit);
+            self.with_protocol(out, |protocol, emit| {
+                protocol.end_of_stream(from_client, segment.time, emit);
             });
         }
     }
 
-    fn skip(&mut self, direction: Direction, count: u64, time: Monotonic, out: &mut impl Sink) {
+    fn skip(
+        &mut self,
+        direction: Direction,
+        count: u64,
+        time: Monotonic,
+        shared: &mut Shared,
+        out: &mut impl Sink,
+    ) {
         let from_client = !self.is_from_server(direction);
         self.stream(direction).advance(count);
-        self.with_http(out, |http, emit| http.skip(from_client, count, time, emit));
+        let heads = &mut shared.heads;
+        self.with_protocol(out, |protocol, emit| {
+            protocol.skip(from_client, count, time, heads, emit);
+        });
     }
 
-    /// Runs `work` on the HTTP connection; what it emits is held back while there is doubt.
-    fn with_http<R>(
+    /// Runs `work` on the protocol; what it emits is held back while there is doubt.
+    fn with_protocol<R>(
         &mut self,
         out: &mut impl Sink,
-        work: impl FnOnce(&mut Http1, &mut dyn FnMut(Exchange)) -> R,
-    ) -> Option<R> {
-        let Protocol::Http(http) = &mut self.protocol else {
-            return None;
-        };
-        Some(match &mut self.doubt {
-            Some(doubt) => work(http, &mut |exchange| doubt.hold(exchange)),
-            None => work(http, &mut |exchange| out.exchange(exchange)),
-        })
+        work: impl FnOnce(&mut Protocol, &mut dyn FnMut(Exchange)) -> R,
+    ) -> R {
+        match &mut self.doubt {
+            Some(doubt) => work(&mut self.protocol, &mut |exchange| doubt.hold(exchange)),
+            None => work(&mut self.protocol, &mut |exchange| out.exchange(exchange)),
+        }
     }
 
     fn deliver_parked(&mut self, direction: Direction, shared: &mut Shared, out: &mut impl Sink) {
         let from_client = !self.is_from_server(direction);
         loop {
-            let Protocol::Http(http) = &mut self.protocol else {
-                return;
-            };
-            let skippable = http.skippable(from_client);
+            let skippable = self.protocol.skippable(from_client);
             let stream = match direction {
                 Direction::Ingress => &mut self.ingress,
                 Direction::Egress => &mut self.egress,
             };
             let Some(parked) = stream.take_ready(skippable) else {
                 if from_client {
-                    http.set_hole(stream.first_parked().is_some());
+                    let hole = stream.first_parked().is_some();
+                    self.protocol.set_hole(hole);
                 }
                 return;
             };
@@ -315,7 +300,7 @@ impl Tracked {
 
     /// Tells the kernel of a long body, when its bytes come though nobody needs them.
     fn tell_skip(&mut self, direction: Direction, from_client: bool, out: &mut impl Sink) {
-        let Protocol::Http(http) = &self.protocol else {
+        let Protocol::Http1(http) = &self.protocol else {
             return;
         };
         let skippable = http.skippable(from_client);
@@ -337,35 +322,21 @@ impl Tracked {
         }
     }
 
-    /// The connection is not HTTP any more, or is out of order.
-    fn end_protocol(&mut self, verdict: Verdict, shared: &mut Shared, out: &mut impl Sink) {
-        let counters = &mut shared.counters;
-        match verdict {
-            Verdict::Http => return,
-            Verdict::Tunnel => {}
-            Verdict::NotHttp => counters.not_http += 1,
-            Verdict::Broken => counters.broken += 1,
-            Verdict::Full => counters.pipeline_full += 1,
-            Verdict::Unpaired => counters.unpaired += 1,
-        }
-        let misread = self.doubt.is_some() && verdict != Verdict::Tunnel;
-        if verdict == Verdict::Unpaired || misread {
-            // What was taken for a request may have been part of a body.
-            self.lose(shared, out);
-            return;
-        }
-        self.confirm(out);
-        if let Protocol::Http(http) = &self.protocol {
-            if http.is_proven() {
-                self.understood += http.understood();
+    /// Bytes of a direction are missing.
+    fn lose(&mut self, direction: Direction, shared: &mut Shared, out: &mut impl Sink) {
+        match &self.protocol {
+            Protocol::Http2(_) => self.lose_frames(direction, out),
+            // What a connection is cannot be told from later bytes.
+            Protocol::Opening(_) => {
+                self.tell_opening(out);
+                self.stop(Protocol::Opaque, Instruction::Opaque, out);
             }
-            self.ordinal = http.ordinal();
+            _ => self.lose_order(shared, out),
         }
-        self.stop(Protocol::Opaque, Instruction::Opaque, out);
     }
 
     /// The order is lost: everything under way is lost, and a new request may start anew.
-    fn lose(&mut self, shared: &mut Shared, out: &mut impl Sink) {
+    fn lose_order(&mut self, shared: &mut Shared, out: &mut impl Sink) {
         self.lose_messages(shared, out);
         self.cut = false;
         self.stop(Protocol::Unsynced, Instruction::Resync, out);
@@ -378,109 +349,6 @@ impl Tracked {
         self.egress.start_at(None);
         if let Some(slot) = self.slot {
             out.instruct(slot, self.connection.id, instruction);
-        }
-    }
-
-    /// Bytes of memory that what is under way takes.
-    pub(super) fn weight(&self) -> usize {
-        let messages = match &self.protocol {
-            Protocol::Http(http) => http.weight(),
-            _ => 0,
-        };
-        let doubted = self.doubt.as_ref().map_or(0, Doubt::weight);
-        messages + doubted + self.ingress.weight() + self.egress.weight()
-    }
-
-    /// Whether time alone may change something: bytes wait for others, exchanges are in doubt, or
-    /// much memory is taken.
-    pub(super) fn needs_tick(&self) -> bool {
-        self.doubt.is_some()
-            || self.ingress.first_parked().is_some()
-            || self.egress.first_parked().is_some()
-            || self.weight() > LIGHT
-    }
-
-    /// Looks for holes that will not be filled, and ends doubts.
-    pub(super) fn tick(
-        &mut self,
-        now: Monotonic,
-        config: &Config,
-        shared: &mut Shared,
-        out: &mut impl Sink,
-    ) {
-        let late = [&self.ingress, &self.egress].into_iter().any(|stream| {
-            stream.first_parked().is_some_and(|parked| {
-                let limit = if parked.in_order {
-                    config.overtaking
-                } else {
-                    config.retransmission
-                };
-                now.since(parked.time) > limit
-            })
-        });
-        if late {
-            shared.counters.gaps += 1;
-            self.lose(shared, out);
-        }
-        self.settle_quiet(now, out);
-        if let Protocol::Http(http) = &mut self.protocol {
-            http.shrink();
-        }
-    }
-
-    /// Gives up what is under way, to free memory.
-    pub(super) fn relieve(&mut self, shared: &mut Shared, out: &mut impl Sink) {
-        shared.counters.memory_full += 1;
-        self.lose(shared, out);
-    }
-
-    /// Takes the numbers of a live connection.
-    pub(super) fn glance(
-        &mut self,
-        glance: Glance,
-        now: Monotonic,
-        heads: &mut Heads,
-        out: &mut impl Sink,
-    ) {
-        let mut transfer = glance.transfer;
-        transfer.understood_bytes = self.understood();
-        if transfer != self.last {
-            self.last = transfer;
-            self.active = now;
-            out.connection(ConnectionEvent::Progress {
-                id: self.connection.id,
-                transfer,
-            });
-        }
-        self.held = glance.held.and_then(|(since, bytes)| {
-            let Connection { id, role, .. } = self.connection;
-            held_request(id, role, since, &bytes, heads)
-        });
-    }
-
-    /// What is known of the end of a connection that was never seen to end.
-    pub(super) fn last_seen(&self) -> Closed {
-        Closed {
-            at: self.active,
-            by: ClosedBy::Unknown,
-            reset: false,
-            transfer: self.last,
-        }
-    }
-
-    /// The connection ended.
-    pub(super) fn close(&mut self, closed: &Closed, shared: &mut Shared, out: &mut impl Sink) {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            self.deliver_parked(direction, shared, out);
-        }
-        let waits = |stream: &Stream| stream.first_parked().is_some();
-        if waits(&self.ingress) || waits(&self.egress) {
-            shared.counters.gaps += 1;
-            self.lose(shared, out);
-        }
-        self.confirm(out);
-        if let Protocol::Http(http) = &mut self.protocol {
-            http.close(closed, &mut |exchange| out.exchange(exchange));
         }
     }
 }

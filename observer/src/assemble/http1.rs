@@ -1,6 +1,7 @@
 //! One HTTP/1 connection: which bytes are which message, and which response answers which request.
 
 pub mod body;
+mod exchanges;
 mod half;
 pub mod head;
 mod messages;
@@ -9,14 +10,15 @@ mod piece;
 use std::{collections::VecDeque, sync::Arc};
 
 use body::{Body, State};
+use exchanges::{requests, responses};
 use half::{Half, Partial, Pending};
 use head::Parsed;
 pub use piece::Piece;
 
-use super::heads::Heads;
+use super::{grpc::Calling, heads::Heads};
 use crate::model::{
     connection::{Closed, ClosedBy, ConnectionId, Role},
-    exchange::{Exchange, InFlight, Outcome},
+    exchange::{Exchange, InFlight, Outcome, RequestHead, Side},
     time::Monotonic,
 };
 
@@ -33,6 +35,8 @@ pub enum Verdict {
     Http,
     /// It is another protocol from here on: a tunnel, or what an upgrade made of it.
     Tunnel,
+    /// It is HTTP/2 from here on: see [`Http1::take_upgrade`].
+    Upgraded,
     /// It never was HTTP.
     NotHttp,
     /// It was HTTP, and what came now is not.
@@ -43,6 +47,19 @@ pub enum Verdict {
     Unpaired,
 }
 
+/// A request that asked for HTTP/2, and is to be answered there.
+#[derive(Clone, Debug)]
+pub struct Upgraded {
+    /// Its head.
+    pub head: Arc<RequestHead>,
+    /// Number of its exchange.
+    pub ordinal: u64,
+    /// Its times and sizes.
+    pub sent: Side,
+    /// Sequence and acknowledgement number of its first byte.
+    pub hop: (u32, u32),
+}
+
 /// The messages of one HTTP/1 connection.
 #[derive(Debug)]
 pub struct Http1 {
@@ -51,6 +68,8 @@ pub struct Http1 {
     client: Half,
     server: Half,
     queue: VecDeque<Pending>,
+    /// How many of them are calls of gRPC-Web.
+    calls: usize,
     ordinal: u64,
     /// A response was understood: the connection is HTTP beyond doubt.
     proven: bool,
@@ -63,6 +82,10 @@ pub struct Http1 {
     hole: bool,
     /// Bytes of heads and bodies, both ways.
     understood: u64,
+    /// What asked for HTTP/2, and was granted it.
+    upgraded: Option<Upgraded>,
+    /// Bytes at the end of what was pushed last that were not read: they are of another protocol.
+    unread: usize,
 }
 
 // === impl Verdict ===
@@ -73,6 +96,7 @@ impl Verdict {
         match self {
             Self::Http => "http",
             Self::Tunnel => "tunnel",
+            Self::Upgraded => "upgraded",
             Self::NotHttp => "not_http",
             Self::Broken => "broken",
             Self::Full => "full",
@@ -92,12 +116,15 @@ impl Http1 {
             client: Half::Head(None),
             server: Half::Head(None),
             queue: VecDeque::new(),
+            calls: 0,
             ordinal,
             proven: false,
             verdict: None,
             client_first: None,
             hole: false,
             understood: 0,
+            upgraded: None,
+            unread: 0,
         }
     }
 
@@ -116,6 +143,12 @@ impl Http1 {
         self.queue.is_empty()
             && matches!(self.client, Half::Head(None))
             && matches!(self.server, Half::Head(None))
+    }
+
+    /// After [`Verdict::Upgraded`]: the request that asked for it, and how many bytes at the end of
+    /// what was pushed last are of the new protocol.
+    pub fn take_upgrade(&mut self) -> Option<(Upgraded, usize)> {
+        Some((self.upgraded.take()?, self.unread))
     }
 
     /// Whether any response was understood.
@@ -140,7 +173,10 @@ impl Http1 {
 
     /// Bytes of memory that messages under way take.
     pub fn weight(&self) -> usize {
-        self.client.weight() + self.server.weight() + self.queue.capacity() * size_of::<Pending>()
+        self.client.weight()
+            + self.server.weight()
+            + self.queue.capacity() * size_of::<Pending>()
+            + self.calls * size_of::<Calling>()
     }
 
     /// Gives back memory that a burst of requests took.
@@ -188,11 +224,17 @@ impl Http1 {
             self.understood += count;
             if from_client {
                 self.sent(count, time);
+                if let Some(walker) = requests(&mut self.queue) {
+                    walker.skip(count, time);
+                }
                 if state == State::Done {
                     self.request_ended(out);
                 }
             } else {
                 self.received(count, time);
+                if let Some(walker) = responses(&mut self.queue) {
+                    walker.skip(count, time);
+                }
                 if state == State::Done {
                     self.response_ended(out);
                 }
@@ -215,6 +257,7 @@ impl Http1 {
                 self.push_response(piece, heads, out)
             };
             if verdict != Verdict::Http {
+                self.unread = piece.bytes.len().saturating_sub(used);
                 return verdict;
             }
             if let Some(verdict) = self.verdict
@@ -308,7 +351,12 @@ impl Http1 {
         match &mut self.client {
             Half::Ignored | Half::Waiting => (piece.bytes.len(), Verdict::Http),
             Half::Body(body) => {
-                let progress = body.push(piece.bytes);
+                let mut walker = requests(&mut self.queue);
+                let progress = body.push(piece.bytes, |content| {
+                    if let Some(walker) = &mut walker {
+                        walker.push(content, piece.time);
+                    }
+                });
                 self.understood += progress.consumed as u64;
                 self.sent(progress.content, piece.time);
                 match progress.state {
@@ -378,7 +426,12 @@ impl Http1 {
         match &mut self.server {
             Half::Ignored | Half::Waiting => (piece.bytes.len(), Verdict::Http),
             Half::Body(body) => {
-                let progress = body.push(piece.bytes);
+                let mut walker = responses(&mut self.queue);
+                let progress = body.push(piece.bytes, |content| {
+                    if let Some(walker) = &mut walker {
+                        walker.push(content, piece.time);
+                    }
+                });
                 self.understood += progress.consumed as u64;
                 self.received(progress.content, piece.time);
                 match progress.state {
@@ -418,77 +471,6 @@ impl Http1 {
                     _ => (0, self.not_a_response(piece.time, out)),
                 }
             }
-        }
-    }
-
-    fn sent(&mut self, content: u64, time: Monotonic) {
-        if let Some(pending) = self.queue.back_mut() {
-            pending.sent.body_bytes += content;
-            pending.sent.last = pending.sent.last.max(time);
-        }
-    }
-
-    fn received(&mut self, content: u64, time: Monotonic) {
-        if let Some(Pending {
-            answer: Some(answer),
-            ..
-        }) = self.queue.front_mut()
-        {
-            answer.side.body_bytes += content;
-            answer.side.last = answer.side.last.max(time);
-        }
-    }
-
-    fn request_ended(&mut self, out: &mut dyn FnMut(Exchange)) {
-        self.client = Half::Head(None);
-        if let Some(pending) = self.queue.back_mut() {
-            pending.sent_all = true;
-        }
-        self.emit_ready(out);
-    }
-
-    fn response_ended(&mut self, out: &mut dyn FnMut(Exchange)) {
-        self.server = Half::Head(None);
-        if let Some(Pending {
-            answer: Some(answer),
-            ..
-        }) = self.queue.front_mut()
-        {
-            answer.whole = true;
-        }
-        self.emit_ready(out);
-    }
-
-    /// Emits the exchanges at the front that are complete both ways.
-    fn emit_ready(&mut self, out: &mut dyn FnMut(Exchange)) {
-        while let Some(pending) = self.queue.front()
-            && pending.sent_all
-            && pending.is_answered()
-        {
-            if let Some(pending) = self.queue.pop_front() {
-                let ended = pending.last_byte();
-                out(self.exchange(pending, Outcome::Complete, ended));
-            }
-        }
-    }
-
-    fn exchange(&self, pending: Pending, outcome: Outcome, ended: Monotonic) -> Exchange {
-        Exchange {
-            connection: self.connection,
-            role: self.role,
-            ordinal: pending.ordinal,
-            request: pending.head,
-            sent: pending.sent,
-            status: pending.answer.map(|answer| answer.status),
-            response_version: pending.answer.map(|answer| answer.version),
-            received: pending.answer.map(|answer| answer.side),
-            stream: None,
-            pushed: false,
-            reset: None,
-            rpc: None,
-            outcome,
-            ended,
-            hop: pending.hop,
         }
     }
 }

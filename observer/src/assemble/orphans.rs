@@ -65,6 +65,7 @@ impl Orphans {
                 bytes: segment.bytes.into(),
                 fin: segment.fin,
                 in_order: true,
+                at_frame: false,
             },
         });
         gone.into()

@@ -26,6 +26,7 @@ pub(super) struct Step {
     pub(super) length: u32,
     pub(super) fin: bool,
     pub(super) in_order: bool,
+    pub(super) unframed: bool,
     pub(super) time: u64,
 }
 
@@ -83,6 +84,8 @@ impl Step {
             fin: self.fin,
             reset: false,
             in_order: self.in_order,
+            at_frame: false,
+            unframed: self.unframed,
         }
     }
 
@@ -180,6 +183,7 @@ impl Script {
             length: bytes.len() as u32,
             fin: false,
             in_order: true,
+            unframed: false,
             time: self.time,
         };
         self.next[usize::from(egress)] += bytes.len() as u64;

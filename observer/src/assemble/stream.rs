@@ -40,6 +40,8 @@ pub struct Parked {
     pub fin: bool,
     /// The kernel saw nothing missing before it: what is missing will not come later.
     pub in_order: bool,
+    /// HTTP/2: it starts where a frame does, as the kernel knows.
+    pub at_frame: bool,
 }
 
 /// One direction of a connection.
@@ -128,6 +130,7 @@ impl Stream {
             bytes: segment.bytes.into(),
             fin: segment.fin,
             in_order: segment.in_order,
+            at_frame: segment.at_frame,
         };
         self.parked_bytes += parked.bytes.len();
         if let Some(old) = self.parked.insert(segment.position, parked) {
@@ -176,6 +179,8 @@ impl Parked {
             fin: self.fin,
             reset: false,
             in_order: self.in_order,
+            at_frame: self.at_frame,
+            unframed: false,
         }
     }
 }
@@ -197,6 +202,8 @@ mod tests {
             fin: false,
             reset: false,
             in_order: true,
+            at_frame: false,
+            unframed: false,
         }
     }
 

@@ -596,7 +596,7 @@ fn ends_and_failures_are_told() {
     );
     // Of a connection that was never seen to open there is its end at least.
     script.close(ClosedBy::Remote, true);
-    assert_eq!(script.seen.events.len(), 4);
+    assert_eq!(script.seen.events.len(), 5);
 }
 
 fn arbitrary_segment() -> impl Strategy<Value = (bool, Step, u16)> {
@@ -633,6 +633,7 @@ fn arbitrary_segment() -> impl Strategy<Value = (bool, Step, u16)> {
                     bytes,
                     fin: fin && wild < 4,
                     in_order,
+                    unframed: false,
                     time,
                 };
                 (pair, step, lost)

@@ -103,6 +103,22 @@ impl Slots {
         self.say(index, cookie, verdict::RESYNC);
     }
 
+    /// Tells the kernel that the connection speaks HTTP/1.
+    pub fn set_http(&self, index: u32, cookie: u64) {
+        self.say(index, cookie, verdict::HTTP);
+    }
+
+    /// Tells the kernel that the connection speaks HTTP/2, and whether the content of DATA frames is
+    /// wanted.
+    pub fn set_http2(&self, index: u32, cookie: u64, with_data: bool) {
+        let what = if with_data {
+            verdict::HTTP2_DATA
+        } else {
+            verdict::HTTP2
+        };
+        self.say(index, cookie, what);
+    }
+
     /// Tells the kernel that bytes before `position` need not be shipped.
     pub fn skip(&self, index: u32, cookie: u64, egress: bool, position: u64) {
         if self.cookie(index) != cookie {

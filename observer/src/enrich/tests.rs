@@ -7,6 +7,8 @@ use crate::{
         connection::{Closed, ClosedBy, ConnectFailure, Owner, Transfer},
         exchange::{HttpVersion, Outcome, Side},
         lookup::{Answer, Lookup, LookupOutcome, Target, Transport},
+        rpc::{Messages, Rpc, RpcEnd, RpcSystem},
+        security::{Handshake, Opening},
     },
 };
 
@@ -586,6 +588,38 @@ fn exchanges_without_a_connection_are_kept_and_counted() {
 }
 
 #[test]
+fn procedures_are_their_own_routes() {
+    let mut bench = Bench::new(Config {
+        max_routes: 4,
+        ..Config::default()
+    });
+    let rpc = Rpc {
+        system: RpcSystem::Grpc,
+        end: RpcEnd::Status(13),
+        deadline: None,
+        requests: Messages::default(),
+        responses: Messages::default(),
+    };
+    let mut call = |path: &str, rpc: Option<&Rpc>| {
+        let mut exchange = exchange(1, Role::Server, &head(path));
+        exchange.status = Some(200);
+        exchange.rpc = rpc.cloned().map(Box::new);
+        bench.enricher.exchange(exchange)
+    };
+    // Six words look like the title of a page otherwise.
+    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let found = call(path, Some(&rpc));
+    assert_eq!(&*found.route, path);
+    assert_eq!((found.error, found.http_error), (Some("INTERNAL"), None));
+    assert_eq!(&*call(path, None).route, "/{slug}/Export");
+    assert_eq!(&*call(path, Some(&rpc)).route, path);
+    // What is no name is a path like any other, and names have a budget too.
+    assert_eq!(&*call("/a b/1234567", Some(&rpc)).route, "/{text}/{id}");
+    assert_eq!(&*call("/a.B/C1", Some(&rpc)).route, "/a.B/C1");
+    assert_eq!(&*call("/a.B/C2", Some(&rpc)).route, "/*");
+}
+
+#[test]
 fn connections_are_bounded_and_expire() {
     let config = Config {
         max_connections: 2,
@@ -628,4 +662,98 @@ fn connections_are_bounded_and_expire() {
     assert!(bench.enricher.link(ConnectionId(2)).is_none());
     assert!(bench.enricher.link(ConnectionId(4)).is_some());
     assert_eq!(bench.lost("connections_idle"), 1);
+}
+
+#[test]
+fn encryption_is_known_by_what_was_seen_and_where_it_goes() {
+    let mut bench = Bench::new(Config::default());
+    let client = connection(1, Role::Client, "10.0.0.1:40000", "10.96.0.1:80", "web");
+    let link = bench.open(&client);
+    assert_eq!(link.security, Security::Unknown);
+    assert_eq!(link.mesh, None);
+
+    let recognised = |handshake: Handshake| ConnectionEvent::Recognised {
+        id: ConnectionId(1),
+        opening: Arc::new(Opening {
+            protocol: Some("tls"),
+            tls: Some(Arc::new(handshake)),
+            ..Opening::default()
+        }),
+    };
+    let link = match bench.event(
+        recognised(Handshake {
+            alpn_offered: ["h2".into()].into(),
+            ..Handshake::default()
+        }),
+        2,
+    ) {
+        Some(LinkEvent::Recognised { link, .. }) => link,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(link.security, Security::Tls);
+    assert!(link.opening.is_some());
+
+    // What was dialled is translated to the port of the tunnel.
+    let placed = ConnectionEvent::Placed {
+        id: ConnectionId(1),
+        cgroup: 0,
+        wire: Some((
+            "10.0.0.1:40000".parse().unwrap(),
+            "10.0.0.2:15008".parse().unwrap(),
+        )),
+    };
+    assert_eq!(bench.event(placed, 3), None);
+    let link = bench.enricher.link(ConnectionId(1)).unwrap();
+    assert_eq!(link.security, Security::Hbone);
+
+    let name = "outbound_.80_._.cart.shop.svc.cluster.local";
+    bench.event(
+        recognised(Handshake {
+            server_name: Some(name.into()),
+            ..Handshake::default()
+        }),
+        4,
+    );
+    let link = bench.enricher.link(ConnectionId(1)).unwrap();
+    assert_eq!(link.security, Security::IstioMutualTls);
+    let signs = link.mesh.as_ref().unwrap();
+    assert_eq!((signs.subset.as_deref(), signs.port), (Some(""), Some(80)));
+    assert_eq!(signs.host.as_deref(), Some("cart.shop.svc.cluster.local"));
+}
+
+#[test]
+fn a_client_end_and_a_server_end_know_the_servers_port() {
+    for (role, local, remote, expected) in [
+        (
+            Role::Server,
+            "10.0.0.2:15008",
+            "10.0.0.1:4",
+            Security::Hbone,
+        ),
+        (
+            Role::Client,
+            "10.0.0.1:4",
+            "10.0.0.2:15008",
+            Security::Hbone,
+        ),
+        (Role::Server, "10.0.0.2:4", "10.0.0.1:15008", Security::Tls),
+        (Role::Unknown, "10.0.0.2:15008", "10.0.0.1:4", Security::Tls),
+    ] {
+        let mut bench = Bench::new(Config::default());
+        bench.open(&connection(1, role, local, remote, "x"));
+        let opening = Opening {
+            tls: Some(Arc::new(Handshake {
+                alpn_offered: ["h2".into()].into(),
+                ..Handshake::default()
+            })),
+            ..Opening::default()
+        };
+        let event = ConnectionEvent::Recognised {
+            id: ConnectionId(1),
+            opening: Arc::new(opening),
+        };
+        bench.event(event, 2);
+        let link = bench.enricher.link(ConnectionId(1)).unwrap();
+        assert_eq!(link.security, expected, "{role:?} {local}");
+    }
 }

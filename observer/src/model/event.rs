@@ -31,6 +31,10 @@ pub struct Segment<'a> {
     pub reset: bool,
     /// No earlier byte of this direction is still under way.
     pub in_order: bool,
+    /// HTTP/2: it starts where a frame does, as the kernel knows.
+    pub at_frame: bool,
+    /// HTTP/2: the kernel does not know where the frames of this direction start.
+    pub unframed: bool,
 }
 
 /// Why a datagram was shipped.

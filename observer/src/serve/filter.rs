@@ -9,6 +9,8 @@ use crate::{
         connection::Connection,
         datagram::{Conversation, DatagramProtocol},
         lookup::Resolution,
+        rpc::RpcEnd,
+        security::Security,
         workload::{Peer, Workload},
     },
 };
@@ -24,14 +26,16 @@ pub struct FlowFilter {
     peer: Vec<String>,
     /// Port at either end, dialled or on the wire.
     port: Vec<u16>,
-    /// Calls, connections, lookups, datagrams.
+    /// Calls, some of them, connections, lookups, datagrams.
     protocol: Vec<Protocol>,
     /// Method, in any case.
     method: Vec<String>,
     /// Start of the path, or the whole path if it has a `*`.
     path: Vec<String>,
-    /// Lowest and highest status.
-    status: Vec<(u16, u16)>,
+    /// Statuses.
+    status: Vec<Status>,
+    /// Security of the connection.
+    security: Vec<Secured>,
     /// Shortest duration; connections have one when they are closed.
     min_duration: Option<Duration>,
 }
@@ -50,11 +54,30 @@ pub struct InvalidFilter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
+    /// Calls of any kind.
     Http,
+    /// Remote procedure calls.
+    Grpc,
+    /// Connections.
     Tcp,
     Dns,
     Quic,
     Udp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// From the lowest to the highest, of HTTP.
+    Range(u16, u16),
+    /// Name of a status of gRPC.
+    Named(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secured {
+    /// By anybody.
+    Encrypted,
+    Is(Security),
 }
 
 /// Most bytes of a parameter.
@@ -64,7 +87,7 @@ const LONGEST: usize = 1_024;
 
 impl FlowFilter {
     /// Names of all parameters.
-    pub const KEYS: [&str; 8] = [
+    pub const KEYS: [&str; 9] = [
         "service",
         "peer",
         "port",
@@ -72,6 +95,7 @@ impl FlowFilter {
         "method",
         "path",
         "status",
+        "security",
         "min_duration",
     ];
 
@@ -103,20 +127,27 @@ impl FlowFilter {
                 },
                 "protocol" => self.protocol.push(match part {
                     "http" => Protocol::Http,
+                    "grpc" => Protocol::Grpc,
                     "tcp" => Protocol::Tcp,
                     "dns" => Protocol::Dns,
                     "quic" => Protocol::Quic,
                     "udp" => Protocol::Udp,
                     _ => {
-                        let expected = "http (calls), tcp (connections), dns (lookups), \
-                                        quic or udp (datagrams)";
+                        let expected = "http (calls), grpc (remote procedure calls), tcp (connections), \
+                                        dns (lookups), quic or udp (datagrams)";
                         return Err(invalid(part, expected));
                     }
                 }),
                 "status" => self.status.push(parse_status(part).ok_or_else(|| {
                     invalid(
                         part,
-                        "a status as 404, a class as 5xx or a range as 400-499",
+                        "a status as 404, a class as 5xx, a range as 400-499, or one of gRPC as NOT_FOUND",
+                    )
+                })?),
+                "security" => self.security.push(parse_security(part).ok_or_else(|| {
+                    invalid(
+                        part,
+                        "unknown, plaintext, tls, istio_mtls, hbone, linkerd_mtls, or encrypted for the last four",
                     )
                 })?),
                 _ => {
@@ -140,6 +171,7 @@ impl FlowFilter {
                 peer,
             }) => {
                 self.is_other(Protocol::Dns, Some(lookup.duration()))
+                    && self.secured(Security::Plaintext)
                     && self.ends(&[lookup.local, lookup.remote], workload)
                     && self.peer(lookup.remote, peer)
             }
@@ -148,12 +180,13 @@ impl FlowFilter {
                 workload,
                 peer,
             }) => {
-                let protocol = match datagrams.protocol {
-                    DatagramProtocol::Dns => Protocol::Dns,
-                    DatagramProtocol::Quic => Protocol::Quic,
-                    DatagramProtocol::Other => Protocol::Udp,
+                let (protocol, security) = match datagrams.protocol {
+                    DatagramProtocol::Dns => (Protocol::Dns, Security::Plaintext),
+                    DatagramProtocol::Quic => (Protocol::Quic, Security::Tls),
+                    DatagramProtocol::Other => (Protocol::Udp, Security::Unknown),
                 };
                 self.is_other(protocol, Some(datagrams.duration()))
+                    && self.secured(security)
                     && self.ends(&[datagrams.local, datagrams.remote], workload)
                     && self.peer(datagrams.remote, peer)
             }
@@ -174,17 +207,21 @@ impl FlowFilter {
     fn call(&self, call: &Call) -> bool {
         let exchange = &call.exchange;
         let head = &exchange.request;
-        let status = exchange.status.unwrap_or_default();
-        any(&self.protocol, |protocol| *protocol == Protocol::Http)
-            && any(&self.status, |(lowest, highest)| {
-                (*lowest..=*highest).contains(&status)
-            })
-            && any(&self.method, |method| {
-                head.method.eq_ignore_ascii_case(method)
-            })
-            && self
-                .min_duration
-                .is_none_or(|least| exchange.duration() >= least)
+        let rpc = exchange.rpc.as_deref();
+        any(&self.protocol, |protocol| match protocol {
+            Protocol::Http => true,
+            Protocol::Grpc => rpc.is_some(),
+            Protocol::Tcp | Protocol::Dns | Protocol::Quic | Protocol::Udp => false,
+        }) && any(&self.status, |status| match status {
+            Status::Range(lowest, highest) => exchange
+                .status
+                .is_some_and(|status| (*lowest..=*highest).contains(&status)),
+            Status::Named(name) => rpc.and_then(|rpc| rpc.end.status_name()) == Some(*name),
+        }) && any(&self.method, |method| {
+            head.method.eq_ignore_ascii_case(method)
+        }) && self
+            .min_duration
+            .is_none_or(|least| exchange.duration() >= least)
             && any(&self.path, |path| match path.contains('*') {
                 true => glob(path, &head.path),
                 false => head.path.starts_with(path.as_str()),
@@ -194,8 +231,8 @@ impl FlowFilter {
 
     fn event(&self, event: &LinkEvent) -> bool {
         let (link, end) = match event {
-            LinkEvent::Opened(link) => (link, None),
-            LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => return false,
+            LinkEvent::Opened(link) | LinkEvent::Recognised { link, .. } => (link, None),
+            LinkEvent::Progress { .. } => return false,
             LinkEvent::Closed { link, at, .. } | LinkEvent::Failed { link, at, .. } => {
                 (link, Some(*at))
             }
@@ -218,8 +255,16 @@ impl FlowFilter {
             ..
         } = link.connection;
         let (wire_local, wire_remote) = wire.unwrap_or((local, remote));
-        self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
+        self.secured(link.security)
+            && self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
             && self.peer(remote, &link.peer)
+    }
+
+    fn secured(&self, own: Security) -> bool {
+        any(&self.security, |wanted| match wanted {
+            Secured::Encrypted => own.is_encrypted(),
+            Secured::Is(security) => own == *security,
+        })
     }
 
     /// One of the ports, and the service.
@@ -267,7 +312,27 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn parse_status(text: &str) -> Option<(u16, u16)> {
+fn parse_security(text: &str) -> Option<Secured> {
+    if text == "encrypted" {
+        return Some(Secured::Encrypted);
+    }
+    let mut all = Security::ALL.into_iter();
+    all.find(|security| security.as_str() == text)
+        .map(Secured::Is)
+}
+
+fn parse_status(text: &str) -> Option<Status> {
+    let named = RpcEnd::STATUSES
+        .into_iter()
+        .find(|name| name.eq_ignore_ascii_case(text));
+    if let Some(name) = named {
+        return Some(Status::Named(name));
+    }
+    let (lowest, highest) = parse_range(text)?;
+    Some(Status::Range(lowest, highest))
+}
+
+fn parse_range(text: &str) -> Option<(u16, u16)> {
     let status = |text: &str| {
         let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse()
@@ -304,7 +369,10 @@ fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::fixture;
+    use crate::{
+        aggregate::fixture,
+        model::{connection::Role, lookup::LookupOutcome},
+    };
 
     fn filter(query: &str) -> Result<FlowFilter, InvalidFilter> {
         let mut filter = FlowFilter::default();
@@ -355,6 +423,54 @@ mod tests {
     }
 
     #[test]
+    fn procedures() {
+        let link = fixture::link(1, "web");
+        let call = flow(FlowEvent::Call(fixture::rpc_on(
+            &link,
+            "/a.B/C",
+            RpcEnd::Status(5),
+        )));
+        let plain = flow(FlowEvent::Call(fixture::call("web", "/", 200)));
+        for (query, of_procedure, of_plain) in [
+            ("protocol=grpc", true, false),
+            ("protocol=http", true, true),
+            ("status=not_found", true, false),
+            ("status=2xx", true, true),
+            ("status=OK", false, false),
+            ("status=INTERNAL,404,NOT_FOUND", true, false),
+        ] {
+            let filter = filter(query).unwrap();
+            let found = (filter.matches(&call), filter.matches(&plain));
+            assert_eq!(found, (of_procedure, of_plain), "{query}");
+        }
+    }
+
+    #[test]
+    fn security() {
+        let mut link = Link::clone(&fixture::link(1, "web"));
+        link.security = Security::IstioMutualTls;
+        let link = std::sync::Arc::new(link);
+        let recognised = flow(FlowEvent::Link(LinkEvent::Recognised {
+            link: link.clone(),
+            at: crate::model::time::Monotonic(1),
+        }));
+        let call = flow(FlowEvent::Call(fixture::call_on(&link, "/", 200)));
+        for (query, expected) in [
+            ("security=istio_mtls", true),
+            ("security=encrypted", true),
+            ("security=tls,plaintext", false),
+            ("security=tls,istio_mtls", true),
+            ("security=unknown", false),
+        ] {
+            let filter = filter(query).unwrap();
+            assert_eq!(filter.matches(&recognised), expected, "{query}");
+            assert_eq!(filter.matches(&call), expected, "{query}");
+        }
+        let long = filter("security=encrypted&min_duration=1us").unwrap();
+        assert!(!long.matches(&recognised), "it has no duration yet");
+    }
+
+    #[test]
     fn connections() {
         // Open for 3.998 seconds.
         let closed = flow(FlowEvent::Link(fixture::closed(
@@ -376,12 +492,52 @@ mod tests {
     }
 
     #[test]
+    fn lookups_and_datagrams_by_every_key() {
+        let matches = |query: &str, event: FlowEvent| {
+            let sequence = 1;
+            filter(query).unwrap().matches(&Flow { sequence, event })
+        };
+        // A lookup of web at 10.96.0.10:53, 2 ms; datagrams of web with cdn.example, 1 s.
+        let lookup = fixture::resolution(Role::Client, LookupOutcome::Answered, Some(0));
+        let quic = fixture::conversation("192.0.2.1:443", "10.0.0.1:40000", Some(Role::Client));
+        let plain = fixture::conversation("192.0.2.1:443", "10.0.0.1:40000", None);
+        for (query, expected) in [
+            ("", [true, true, true]),
+            ("service=web", [true, true, true]),
+            ("service=api", [false, false, false]),
+            ("protocol=dns", [true, false, false]),
+            ("protocol=quic", [false, true, false]),
+            ("protocol=udp", [false, false, true]),
+            ("protocol=http,tcp", [false, false, false]),
+            ("peer=cdn.*", [false, true, true]),
+            ("peer=10.96.0.10:53", [true, false, false]),
+            ("port=53", [true, false, false]),
+            ("port=40000", [true, true, true]),
+            ("security=encrypted", [false, true, false]),
+            ("security=plaintext", [true, false, false]),
+            ("min_duration=2ms", [true, true, true]),
+            ("min_duration=1s", [false, true, true]),
+            ("method=GET", [false, false, false]),
+            ("status=200", [false, false, false]),
+        ] {
+            let found = [
+                matches(query, FlowEvent::Lookup(lookup.clone())),
+                matches(query, FlowEvent::Datagrams(quic.clone())),
+                matches(query, FlowEvent::Datagrams(plain.clone())),
+            ];
+            assert_eq!(found, expected, "{query}");
+        }
+    }
+
+    #[test]
     fn errors_name_the_key_and_the_accepted_form() {
         for query in [
             "port=0",
             "port=http",
             "port=65536",
-            "protocol=grpc",
+            "protocol=sctp",
+            "security=ssl",
+            "status=NOT_A_STATUS",
             "status=99",
             "status=6xx",
             "status=+40",

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, ensure};
 use observer_tests::{cgroup::Cgroup, http, place::Place, process::Process};
 
 use super::{
+    scenario::Tool,
     server::Server,
     watch::{Watch, Watched},
 };
@@ -47,7 +48,7 @@ pub(super) fn measure(
 ) -> Result<Held> {
     raise_file_limit(CONNECTIONS + OTHER_FILES)?;
     let place = Place::host(cgroup);
-    let server = Server::start(&place)?;
+    let server = Server::start(&place, Tool::Wrk)?;
     let watch = Watch::start(cgroup, configuration)?;
     let (idle_without, without) = rest(&watch, idle)?;
     let client = Client::start(&place, server.address())?;

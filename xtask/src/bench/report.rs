@@ -154,14 +154,14 @@ fn write_losses<'a>(
 impl Pair {
     /// CPU time of the observer for a request, at both of its ends, microseconds.
     fn observer_per_request(&self) -> f64 {
-        self.watched.cpu.as_secs_f64() * 1e6 / self.on.wrk.requests as f64
+        self.watched.cpu.as_secs_f64() * 1e6 / self.on.client.requests as f64
     }
 
     /// What of a core neither the load nor the observer used, 0 to 1.
     fn others(&self) -> f64 {
         let known = self.off.cpu + self.on.cpu + self.watched.cpu;
         let others = (self.off.busy + self.on.busy).saturating_sub(known);
-        others.as_secs_f64() / (self.off.wrk.duration + self.on.wrk.duration).as_secs_f64()
+        others.as_secs_f64() / (self.off.client.duration + self.on.client.duration).as_secs_f64()
     }
 }
 
@@ -178,22 +178,26 @@ impl Outcome {
             aim,
         };
         let micros = |load: &Load, time: fn(&Load) -> f64| time(load) * 1e6;
-        let p50 = |load: &Load| load.wrk.median.as_secs_f64();
-        let p99 = |load: &Load| load.wrk.slow.as_secs_f64();
-        // The observer cannot know more than wrk but for what was under way at its end.
+        let p50 = |load: &Load| load.client.median.as_secs_f64();
+        let p99 = |load: &Load| load.client.slow.as_secs_f64();
+        // The observer cannot know more than the client but for what was under way at its end.
         let count = Aim::Within(0.0, self.scenario.under_way() as f64);
         let beyond = |pair: &Pair, side: usize| {
             let seen = pair.watched.calls.get(side).copied().unwrap_or(0);
-            seen as f64 - pair.on.wrk.requests as f64
+            seen as f64 - pair.on.client.requests as f64
         };
         let hello = match self.scenario {
-            Scenario::Hello => Aim::AtLeast(0.9),
+            Scenario::Hello
+            | Scenario::H2
+            | Scenario::H2Ten
+            | Scenario::H2Hundred
+            | Scenario::Grpc => Aim::AtLeast(0.9),
             _ => Aim::None,
         };
         // Where connections and bodies are small beside the exchanges.
         let exchange = match self.scenario {
-            Scenario::Hello | Scenario::Medium | Scenario::Pipelined => Aim::Below(1.0),
-            _ => Aim::None,
+            Scenario::Large | Scenario::Close | Scenario::Open => Aim::None,
+            _ => Aim::Below(1.0),
         };
         let mut rows = vec![
             row(
@@ -263,7 +267,7 @@ impl Outcome {
                 "% of a core",
                 1,
                 Aim::None,
-                &|p| 100.0 * p.watched.cpu.as_secs_f64() / p.on.wrk.duration.as_secs_f64(),
+                &|p| 100.0 * p.watched.cpu.as_secs_f64() / p.on.client.duration.as_secs_f64(),
             ),
             row(
                 "observer_cpu_per_exchange",
@@ -283,7 +287,7 @@ impl Outcome {
             ),
             row(
                 "server_calls_beyond",
-                "calls at nginx beyond wrk's",
+                "calls at the server beyond the client's count",
                 "",
                 0,
                 count,
@@ -291,7 +295,7 @@ impl Outcome {
             ),
             row(
                 "client_calls_beyond",
-                "calls at wrk beyond wrk's",
+                "calls at the client beyond its count",
                 "",
                 0,
                 count,
@@ -317,8 +321,7 @@ impl Outcome {
                 &|p| 100.0 * p.others(),
             ),
         ];
-        if self.scenario.depth() > 1 {
-            // wrk corrects latencies as if each request had waited for the one before it.
+        if !self.scenario.has_latencies() {
             rows.retain(|row| !row.label.contains("latency"));
         }
         rows

@@ -7,17 +7,18 @@ use aya_ebpf::{
 use observer_ebpf::{
     abi::{SLOT_HEAD, SegmentPart, Slot, flag, role},
     counters,
-    sniff::{self, Framing, NO_LENGTH},
+    sniff::{self, FRAME_HEADERS, Framing, NO_LENGTH},
 };
 
 use super::{
     EGRESS, INGRESS,
+    frames::{self, Piece},
     header::full_socket,
     ship::{What, observer_ship},
 };
 use crate::{
     emit,
-    state::{Hold, REQUEST_CAPTURE, RESPONSE_CAPTURE, Socket, hold},
+    state::{Hold, REQUEST_CAPTURE, RESPONSE_CAPTURE, Socket, hold, phase},
 };
 
 /// What `deliver` has to know of a segment, in one number: `flag`s in the low byte.
@@ -26,6 +27,10 @@ pub(super) mod deed {
     pub(in crate::probes) const CLAIMED: u64 = 1 << 8;
     /// It has a request.
     pub(in crate::probes) const HELD: u64 = 1 << 9;
+    /// The bytes are HTTP/2.
+    pub(in crate::probes) const FRAMES: u64 = 1 << 10;
+    /// The bytes are the first of something else.
+    pub(in crate::probes) const OPENING: u64 = 1 << 11;
 }
 
 /// Delivers a segment that came in. See [`deliver`].
@@ -38,8 +43,7 @@ pub extern "C" fn observer_deliver_in(
     numbers: u64,
     deeds: u64,
 ) -> u64 {
-    deliver::<INGRESS>(&SkBuffContext::new(skb), position, place, numbers, deeds);
-    0
+    deliver::<INGRESS>(&SkBuffContext::new(skb), position, place, numbers, deeds).unwrap_or(0)
 }
 
 /// Delivers a segment that goes out. See [`deliver`].
@@ -52,8 +56,7 @@ pub extern "C" fn observer_deliver_out(
     numbers: u64,
     deeds: u64,
 ) -> u64 {
-    deliver::<EGRESS>(&SkBuffContext::new(skb), position, place, numbers, deeds);
-    0
+    deliver::<EGRESS>(&SkBuffContext::new(skb), position, place, numbers, deeds).unwrap_or(0)
 }
 
 /// Ships, holds or pairs what `decide` found to be new: `place` has the offset and the length of
@@ -61,6 +64,8 @@ pub extern "C" fn observer_deliver_out(
 ///
 /// Written as one plan that is carried out at the end: every place that sends or frames would be
 /// verified once more for each path that leads to it.
+///
+/// Returns how many of the bytes are done with, when `observer_pieces` is to take the rest.
 #[inline(always)]
 fn deliver<const DIRECTION: usize>(
     context: &SkBuffContext,
@@ -68,7 +73,7 @@ fn deliver<const DIRECTION: usize>(
     place: u64,
     numbers: u64,
     deeds: u64,
-) -> Option<()> {
+) -> Option<u64> {
     let sk = full_socket(context)?;
     let socket = emit::socket(sk, 0)?;
     let flags = deeds as u8;
@@ -85,11 +90,50 @@ fn deliver<const DIRECTION: usize>(
         reserved: 0,
         ports: 0,
     };
+    if deeds & deed::OPENING != 0 {
+        socket.hold = hold::EMPTY;
+        // Also many short segments are too many.
+        socket.shipped += u64::from(part.length) + OPENING_SEGMENT;
+        if socket.shipped > OPENING_BUDGET {
+            socket.phase = phase::OPAQUE;
+        }
+        let what = What::new(flags, DIRECTION).whole();
+        observer_ship(context.skb.skb, position, place, numbers, what.0);
+        return None;
+    }
     let was_held = deeds & deed::HELD != 0;
+    let framed = deeds & deed::FRAMES != 0;
+    let mut piece = Piece {
+        keep: part.length,
+        omit: 0,
+    };
+    if framed && flags & flag::IN_ORDER != 0 {
+        part.flags |= frames::known::<DIRECTION>(socket, position);
+        piece = frames::walk::<DIRECTION>(context, socket, position, place);
+        part.length = piece.keep;
+    }
+    if piece.omit != 0 {
+        part.flags &= !(flag::FIN | flag::RESET);
+    }
+    let flags_of_part = part.flags;
+    let mut paired = false;
     let mut whole = true;
     if deeds & deed::CLAIMED != 0 {
         if let Some(held) = emit::hold(sk) {
-            let plan = plan::<DIRECTION>(context, socket, held, &mut part, place as u32, was_held);
+            let offset = place as u32;
+            let plan = if framed {
+                // SAFETY: a field of the map value; volatile because another function wrote it.
+                let kinds = unsafe { (&raw const socket.frames[DIRECTION]).read_volatile() };
+                let may_hold = piece.omit == 0
+                    && part.flags & flag::UNFRAMED == 0
+                    && kinds & !HOLDABLE == 0
+                    && kinds & 1 << FRAME_HEADERS != 0;
+                plan_frames::<DIRECTION>(
+                    context, socket, held, &mut part, offset, was_held, may_hold,
+                )
+            } else {
+                plan::<DIRECTION>(context, socket, held, &mut part, offset, was_held)
+            };
             if plan == Plan::HOLD {
                 show(emit::slot(socket.slot), held, now);
                 socket.hold = hold::HELD;
@@ -100,21 +144,65 @@ fn deliver<const DIRECTION: usize>(
                 emit::send_hold(socket, held, plan == Plan::PAIR, now);
             }
             socket.hold = hold::EMPTY;
-            if plan == Plan::PAIR {
-                return None;
-            }
+            paired = plan == Plan::PAIR;
             whole = plan != Plan::START;
         } else {
             emit::count(counters::STORAGE_FULL);
             socket.hold = hold::EMPTY;
         }
     }
-    let mut what = What::new(flags, DIRECTION).captured(part.captured);
-    if whole {
-        what = what.whole();
+    if !paired {
+        let mut what = What::new(flags_of_part, DIRECTION).captured(part.captured);
+        if whole {
+            what = what.whole();
+        }
+        let place = (place & 0xffff_ffff) | u64::from(piece.keep) << 32;
+        observer_ship(context.skb.skb, position, place, numbers, what.0);
     }
-    observer_ship(context.skb.skb, position, place, numbers, what.0);
-    None
+    // Not here: the stack of all functions together is bounded.
+    (piece.omit != 0).then_some(u64::from(piece.keep) + u64::from(piece.omit))
+}
+
+/// Decides what becomes of bytes of HTTP/2: requests that are small and alone wait for what comes
+/// back, whatever it answers; streams are told apart by user space.
+#[inline(always)]
+fn plan_frames<const DIRECTION: usize>(
+    context: &SkBuffContext,
+    socket: &mut Socket,
+    held: &mut Hold,
+    part: &mut SegmentPart,
+    offset: u32,
+    was_held: bool,
+    may_hold: bool,
+) -> Plan {
+    let ending = part.flags & (flag::FIN | flag::RESET) != 0;
+    let simple = part.flags & flag::IN_ORDER != 0 && !ending && part.length > 0;
+    let request = (DIRECTION == EGRESS) == (socket.role == u32::from(role::CLIENT));
+    if !simple {
+        return Plan::WHOLE;
+    }
+    if request {
+        if was_held || !may_hold || part.length > REQUEST_CAPTURE as u32 {
+            return Plan::WHOLE;
+        }
+        let captured = load_request(context, held, part, offset);
+        if captured != part.length {
+            return Plan::WHOLE;
+        }
+        part.captured = captured;
+        held.record.first = *part;
+        socket.shipped = 0;
+        return Plan::HOLD;
+    }
+    if was_held && part.length <= RESPONSE_CAPTURE as u32 {
+        let captured = load_response(context, held, part, offset);
+        if captured == part.length {
+            part.captured = captured;
+            held.record.second = *part;
+            return Plan::PAIR;
+        }
+    }
+    Plan::WHOLE
 }
 
 /// What becomes of a segment.
@@ -211,6 +299,14 @@ fn plan<const DIRECTION: usize>(
     Plan::WHOLE
 }
 
+/// Types of frames that may wait for an answer (RFC 9113 section 6): DATA, HEADERS, WINDOW_UPDATE
+/// and CONTINUATION. Others may be all that comes for long.
+const HOLDABLE: u32 = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
+/// What the first bytes of a connection may ship, both ways.
+const OPENING_BUDGET: u64 = 96 << 10;
+/// What each segment counts beside its bytes.
+const OPENING_SEGMENT: u64 = 1024;
+
 /// Smaller segments are shipped rather than proven to be body: that is cheaper. At least as much
 /// as the hold can take of a request.
 const PROOF_FROM: u32 = 1024;
@@ -287,7 +383,9 @@ fn prove_response(
         return 0;
     }
     // HEAD and CONNECT: the responses have no content whatever they say.
-    if held.bytes[0] == b'H' || held.bytes[0] == b'C' {
+    // Behind a PROXY header ("PROXY ") it may be either.
+    let behind = held.bytes[0] == b'P' && held.bytes[3] == b'X';
+    if held.bytes[0] == b'H' || held.bytes[0] == b'C' || behind {
         return 0;
     }
     let at = emit::opaque(held.request_length.into());

@@ -16,7 +16,7 @@ const WINDOW: u32 = 16384;
 const WINDOWS: u32 = 16;
 /// What a connection may ship beyond one window a segment for one exchange, or before user space
 /// gives a verdict.
-const SHIP_BUDGET: u64 = 64 << 20;
+pub(super) const SHIP_BUDGET: u64 = 64 << 20;
 
 /// What [`observer_ship`] is to do, in one number: `flag`s in the low byte.
 #[derive(Clone, Copy)]
@@ -35,6 +35,18 @@ impl What {
     #[inline(always)]
     pub(super) fn whole(self) -> Self {
         Self(self.0 | Self::WHOLE)
+    }
+
+    /// With more `flag`s.
+    #[inline(always)]
+    pub(super) fn with(self, flags: u8) -> Self {
+        Self(self.0 | u64::from(flags))
+    }
+
+    /// Without what ends the segment.
+    #[inline(always)]
+    pub(super) fn without_end(self) -> Self {
+        Self(self.0 & !u64::from(flag::FIN | flag::RESET))
     }
 
     /// Only its first bytes.
@@ -129,6 +141,9 @@ pub extern "C" fn observer_ship(
             part.captured = if length > WINDOW { WINDOW } else { length };
             part.length = length;
             part.flags = flags & !(flag::FIN | flag::RESET);
+            if done != 0 {
+                part.flags &= !flag::FRAME;
+            }
             if done + length == total {
                 part.flags |= last;
             }

@@ -63,8 +63,8 @@ impl Doubt {
 // === impl Tracked ===
 
 impl Tracked {
-    /// Joins a connection midway, at the start of a request; false when this is none.
-    pub(super) fn join(&mut self, segment: &Segment<'_>) -> bool {
+    /// Joins a connection of HTTP/1 midway, at the start of a request; false when this is none.
+    pub(super) fn join_request(&mut self, segment: &Segment<'_>) -> bool {
         if !segment.in_order || !head::starts_request(segment.bytes) {
             return false;
         }
@@ -82,7 +82,7 @@ impl Tracked {
             .start_at(Some(segment.position));
         self.stream(segment.direction.reverse()).start_at(None);
         let http = Http1::new(self.connection.id, role, self.ordinal);
-        self.protocol = Protocol::Http(Box::new(http));
+        self.protocol = Protocol::Http1(Box::new(http));
         self.doubt = Some(Doubt {
             request_end: segment.sequence.wrapping_add(segment.length),
             answer_start: segment.acknowledgement,
@@ -137,7 +137,7 @@ impl Tracked {
     /// A request came after responses that were held back: when none is missing, the order is
     /// right.
     pub(super) fn settle(&mut self, new_request: bool, out: &mut impl Sink) {
-        let (Some(doubt), Protocol::Http(http)) = (&mut self.doubt, &self.protocol) else {
+        let (Some(doubt), Protocol::Http1(http)) = (&mut self.doubt, &self.protocol) else {
             return;
         };
         if new_request && http.waiting() <= 1 {
@@ -152,7 +152,7 @@ impl Tracked {
 
     /// Ends doubt about a connection that was answered in full and is quiet.
     pub(super) fn settle_quiet(&mut self, now: Monotonic, out: &mut impl Sink) {
-        if let (Some(doubt), Protocol::Http(http)) = (&self.doubt, &self.protocol)
+        if let (Some(doubt), Protocol::Http1(http)) = (&self.doubt, &self.protocol)
             && now.since(doubt.since) > DOUBT_ENDS
             && doubt.answered
             && http.is_idle()
@@ -172,7 +172,7 @@ impl Tracked {
 
     /// Ends everything under way as lost: bytes are missing, or the order was wrong.
     pub(super) fn lose_messages(&mut self, shared: &mut Shared, out: &mut impl Sink) {
-        let Protocol::Http(http) = &mut self.protocol else {
+        let Protocol::Http1(http) = &mut self.protocol else {
             return;
         };
         match self.doubt.take() {
@@ -209,7 +209,7 @@ impl Tracked {
     ) -> bool {
         self.lose_messages(shared, out);
         self.cut = false;
-        let joined = self.join(segment);
+        let joined = self.join_request(segment);
         if !joined {
             self.stop(Protocol::Unsynced, Instruction::Resync, out);
         }

@@ -105,19 +105,23 @@ impl Body {
         }
     }
 
-    /// Takes bytes.
-    pub fn push(&mut self, bytes: &[u8]) -> Progress {
+    /// Takes bytes, and shows those among them that are content.
+    pub fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&[u8])) -> Progress {
         match self {
-            Self::UntilClose => Progress {
-                consumed: bytes.len(),
-                content: bytes.len() as u64,
-                state: State::More,
-            },
+            Self::UntilClose => {
+                show(bytes);
+                Progress {
+                    consumed: bytes.len(),
+                    content: bytes.len() as u64,
+                    state: State::More,
+                }
+            }
             Self::Fixed(left) => {
                 let taken = usize::try_from(*left)
                     .unwrap_or(usize::MAX)
                     .min(bytes.len());
                 *left -= taken as u64;
+                show(&bytes[..taken]);
                 let state = if *left == 0 { State::Done } else { State::More };
                 Progress {
                     consumed: taken,
@@ -125,7 +129,7 @@ impl Body {
                     state,
                 }
             }
-            Self::Chunked(chunk) => chunk.push(bytes),
+            Self::Chunked(chunk) => chunk.push(bytes, show),
         }
     }
 }
@@ -142,7 +146,7 @@ impl Chunk {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Progress {
+    fn push(&mut self, bytes: &[u8], mut show: impl FnMut(&[u8])) -> Progress {
         let mut at = 0;
         let mut content = 0;
         while at < bytes.len() {
@@ -152,6 +156,7 @@ impl Chunk {
                     .min(bytes.len() - at);
                 *left -= taken as u64;
                 content += taken as u64;
+                show(&bytes[at..at + taken]);
                 at += taken;
                 if *left == 0 {
                     *self = Self::DataEnd;
@@ -247,7 +252,7 @@ mod tests {
         let mut consumed = 0;
         let mut content = 0;
         for piece in bytes.chunks(step) {
-            let progress = body.push(piece);
+            let progress = body.push(piece, |_| ());
             consumed += progress.consumed;
             content += progress.content;
             if progress.state != State::More {
@@ -291,7 +296,7 @@ mod tests {
         let mut body = Body::Fixed(10);
         assert_eq!(body.skip(4), State::More);
         assert_eq!(
-            body.push(b"0123456789"),
+            body.push(b"0123456789", |_| ()),
             Progress {
                 consumed: 6,
                 content: 6,
@@ -299,10 +304,10 @@ mod tests {
             }
         );
         let mut body = Body::Chunked(Chunk::start());
-        body.push(b"a\r\n012");
+        body.push(b"a\r\n012", |_| ());
         assert_eq!(body.skippable(), 7);
         assert_eq!(body.skip(7), State::More);
-        assert_eq!(body.push(b"\r\n0\r\n\r\n").state, State::Done);
+        assert_eq!(body.push(b"\r\n0\r\n\r\n", |_| ()).state, State::Done);
     }
 
     proptest! {
@@ -324,12 +329,18 @@ mod tests {
             text.extend_from_slice(b"HTTP/1.1 ");
             let mut body = Body::Chunked(Chunk::start());
             prop_assert_eq!(feed(&mut body, &text, step), (end, content, State::Done));
+            let mut body = Body::Chunked(Chunk::start());
+            let mut shown = Vec::new();
+            for piece in text[..end].chunks(step) {
+                body.push(piece, |content| shown.extend_from_slice(content));
+            }
+            prop_assert_eq!(shown, pieces.concat());
         }
 
         #[test]
         fn any_bytes_are_followed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
             let mut body = Body::Chunked(Chunk::start());
-            prop_assert!(body.push(&bytes).consumed <= bytes.len());
+            prop_assert!(body.push(&bytes, |_| ()).consumed <= bytes.len());
         }
     }
 }

@@ -8,9 +8,12 @@ use super::{
     body::Body,
     head::{self, Request},
 };
-use crate::model::{
-    exchange::{HttpVersion, RequestHead, Side},
-    time::Monotonic,
+use crate::{
+    assemble::grpc::Calling,
+    model::{
+        exchange::{HttpVersion, RequestHead, Side},
+        time::Monotonic,
+    },
 };
 
 /// One direction of the connection.
@@ -48,6 +51,8 @@ pub(super) struct Pending {
     pub(super) sent_all: bool,
     pub(super) hop: (u32, u32),
     pub(super) answer: Option<Answer>,
+    /// What it is as a call, if it is one.
+    pub(super) rpc: Option<Box<Calling>>,
 }
 
 /// What the request says of its response's framing.

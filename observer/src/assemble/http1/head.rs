@@ -1,11 +1,17 @@
-//! Message heads (RFC 9112 sections 2 to 6): start line, and the few fields that frame a message.
+//! Message heads (RFC 9112 sections 2 to 6): start line, and the few fields that frame a message
+//! or tell gRPC-Web.
 //!
 //! Bias: a connection is HTTP/1 only when a start line is right to the letter; fields are read
 //! leniently, as servers do. Values of `Authorization`, cookies and queries are never copied.
 
+use std::time::Duration;
+
 use memchr::{memchr, memchr2};
 
-use crate::model::exchange::HttpVersion;
+use crate::{
+    assemble::grpc::{self, Format},
+    model::exchange::HttpVersion,
+};
 
 /// Longest method that is taken for one; registered ones have at most 17 letters.
 const MAX_METHOD: usize = 32;
@@ -55,6 +61,8 @@ pub struct Request<'a> {
     pub body: BodyLength,
     /// An `Upgrade` field was there.
     pub upgrade: bool,
+    /// A content type of gRPC-Web, and the `grpc-timeout`.
+    pub rpc: Option<(Format, Option<Duration>)>,
 }
 
 /// A response head.
@@ -66,6 +74,12 @@ pub struct Response {
     pub version: HttpVersion,
     /// Length of the body as the fields tell it, whatever the request and status say.
     pub body: BodyLength,
+    /// A content type of gRPC-Web.
+    pub rpc: Option<Format>,
+    /// `grpc-status`.
+    pub rpc_status: Option<u32>,
+    /// An `Upgrade` field names HTTP/2 in the clear (RFC 7540 section 3.2).
+    pub to_http2: bool,
 }
 
 /// The fields that frame a message.
@@ -78,6 +92,10 @@ struct Fields<'a> {
     encoded: bool,
     chunked: bool,
     upgrade: bool,
+    to_http2: bool,
+    rpc: Option<Format>,
+    rpc_timeout: Option<Duration>,
+    rpc_status: Option<u32>,
 }
 
 /// Finds the end of a head: the byte after its empty line. A single LF counts as a line end
@@ -173,6 +191,9 @@ pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
                 status,
                 version,
                 body: fields.response_body(),
+                rpc: fields.rpc,
+                rpc_status: fields.rpc_status,
+                to_http2: fields.to_http2,
             };
             Parsed::Complete(response, line_end + 1 + length)
         }
@@ -273,6 +294,7 @@ fn request_line(line: &[u8]) -> Option<Request<'_>> {
         version,
         body: BodyLength::Fixed(0),
         upgrade: false,
+        rpc: None,
     };
     if method == b"CONNECT" {
         // authority-form
@@ -357,13 +379,26 @@ fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
             b'u' => {
                 if let Some(value) = named(b"user-agent") {
                     fields.user_agent = value;
-                } else if named(b"upgrade").is_some() {
+                } else if let Some(value) = named(b"upgrade") {
                     fields.upgrade = true;
+                    fields.to_http2 |= value
+                        .split(|byte| *byte == b',')
+                        .any(|protocol| trim(protocol).eq_ignore_ascii_case(b"h2c"));
                 }
             }
             b'c' => {
                 if let Some(value) = named(b"content-length") {
                     fields.length(value);
+                } else if let Some(value) = named(b"content-type") {
+                    // Plain gRPC needs HTTP/2.
+                    fields.rpc = grpc::content_type(value).filter(|kind| *kind != Format::Grpc);
+                }
+            }
+            b'g' => {
+                if let Some(value) = named(b"grpc-status") {
+                    fields.rpc_status = grpc::status(value);
+                } else if let Some(value) = named(b"grpc-timeout") {
+                    fields.rpc_timeout = grpc::timeout(value);
                 }
             }
             b't' => {
@@ -390,6 +425,7 @@ impl<'a> Request<'a> {
     fn add(&mut self, fields: &Fields<'a>) {
         self.body = fields.request_body();
         self.upgrade = fields.upgrade;
+        self.rpc = fields.rpc.map(|format| (format, fields.rpc_timeout));
         if self.authority.is_empty() {
             self.authority = without_user(fields.host);
         }

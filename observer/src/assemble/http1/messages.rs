@@ -1,13 +1,13 @@
 //! What a head does: a request begins, a response answers it, or neither is one.
 
 use super::{
-    Http1, Verdict,
+    Http1, Upgraded, Verdict,
     body::Body,
     half::{Answer, Expects, Half, Pending},
     head::{self, BodyLength},
 };
 use crate::{
-    assemble::heads::Heads,
+    assemble::{grpc::Calling, heads::Heads},
     model::{
         exchange::{Exchange, Outcome, Side},
         time::Monotonic,
@@ -29,6 +29,10 @@ impl Http1 {
         let (length, expects) = (request.body, Expects::of(request));
         self.understood += head_bytes as u64;
         let body = Body::new(length);
+        let rpc = request
+            .rpc
+            .map(|(format, deadline)| Box::new(Calling::new(format, deadline)));
+        self.calls += usize::from(rpc.is_some());
         self.queue.push_back(Pending {
             head: heads.intern(request),
             expects,
@@ -42,6 +46,7 @@ impl Http1 {
             sent_all: body.is_none() || length == BodyLength::Malformed,
             hop,
             answer: None,
+            rpc,
         });
         self.ordinal += 1;
         match (expects, length) {
@@ -115,11 +120,23 @@ impl Http1 {
             head_bytes: head_bytes as u64,
             body_bytes: 0,
         };
+        if let Some(calling) = &mut pending.rpc {
+            calling.answered(response.rpc, response.rpc_status);
+        }
         pending.answer = Some(Answer::new(response, side, body.is_none()));
         if switched {
             self.client = Half::Ignored;
             self.server = Half::Ignored;
             if let Some(pending) = self.queue.pop_front() {
+                if status == 101 && response.to_http2 && pending.sent_all {
+                    self.upgraded = Some(Upgraded {
+                        head: pending.head,
+                        ordinal: pending.ordinal,
+                        sent: pending.sent,
+                        hop: pending.hop,
+                    });
+                    return Verdict::Upgraded;
+                }
                 out(self.exchange(pending, Outcome::Tunnel, last));
             }
             self.abandon(Outcome::Malformed, last, out);
@@ -167,6 +184,7 @@ impl Http1 {
     ) -> Verdict {
         if !self.proven {
             self.queue.clear();
+            self.calls = 0;
             return Verdict::NotHttp;
         }
         self.abandon(Outcome::Malformed, time, out);

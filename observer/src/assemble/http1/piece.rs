@@ -29,7 +29,7 @@ impl<'a> Piece<'a> {
     }
 
     /// Moves on by `count` bytes.
-    pub(super) fn advance(&mut self, count: usize) {
+    pub fn advance(&mut self, count: usize) {
         self.bytes = self.bytes.get(count..).unwrap_or(b"");
         self.hop.0 = self.hop.0.wrapping_add(count as u32);
     }
