@@ -65,8 +65,10 @@ fn is_to(flow: &Flow, server: &Server, side: &str) -> bool {
 }
 
 fn check_header(flow: &Flow, version: &str, source: &str) -> Result<()> {
-    ensure!(flow.text("proxy_version") == version, "{flow:?}");
-    ensure!(flow.text("proxy_source") == source, "{flow:?}");
+    ensure!(flow.text("proxied_source") == source, "{flow:?}");
+    if !flow.is_call() {
+        ensure!(flow.text("proxied_version") == version, "{flow:?}");
+    }
     Ok(())
 }
 
@@ -120,9 +122,16 @@ fn check(label: &str, parameters: &str, flag: &str, http: &str) -> Result<()> {
                     if proxied {
                         check_header(call, version, &source)?;
                     } else {
-                        ensure!(call.get("proxy_source").is_null(), "{call:?}");
+                        ensure!(call.get("proxied_source").is_null(), "{call:?}");
                     }
                 }
+            }
+        }
+        for side in BOTH_SIDES {
+            let own = |flow: &Flow| flow.is_event_at("closed", side) && is_to(flow, &nginx, side);
+            for end in agent.exactly(1, "ends", own)? {
+                check_header(&end, version, &source)?;
+                ensure!(end.text("security") == "plaintext", "{end:?}");
             }
         }
         agent.expect_no_loss()?;
