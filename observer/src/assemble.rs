@@ -10,7 +10,10 @@ pub mod hpack;
 pub mod http1;
 pub mod http2;
 mod orphans;
+pub mod proxy_protocol;
+pub mod starttls;
 pub mod stream;
+pub mod tls;
 
 use hashbrown::HashMap;
 

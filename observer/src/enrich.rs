@@ -171,11 +171,8 @@ impl Enricher {
                 };
                 state.active = now;
                 let mut link = Link::clone(&state.link);
-                link.security = match opening.tls {
-                    Some(_) => Security::Tls,
-                    None => Security::Plaintext,
-                };
                 link.opening = Some(opening);
+                state::classify(&mut link);
                 state.link = Arc::new(link);
                 Some(LinkEvent::Recognised(state.link.clone()))
             }
@@ -391,6 +388,7 @@ impl Enricher {
                 link.workload = host.workload(&link.connection, now);
             }
         }
+        state::classify(&mut link);
         self.peers.insert(&link.connection);
         if matches!(link.peer, Peer::Address(_)) {
             link.peer = self.meet(&link.connection, &link.workload);

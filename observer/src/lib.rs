@@ -8,7 +8,7 @@
 //! ```
 //!
 //! What the stages read is a noun: [`model`] (values), [`config`], [`host`] (this machine),
-//! [`telemetry`] (our own health). A stage imports `model` and nouns, never another stage;
+//! [`mesh`] (what service meshes show), [`telemetry`] (our own health). A stage imports `model` and nouns, never another stage;
 //! only [`app`] knows them all.
 
 pub mod aggregate;
@@ -20,6 +20,7 @@ pub mod config;
 pub mod decode;
 pub mod enrich;
 pub mod host;
+pub mod mesh;
 pub mod model;
 pub mod serve;
 pub mod telemetry;

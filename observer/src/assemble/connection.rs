@@ -327,7 +327,10 @@ impl Tracked {
         match &self.protocol {
             Protocol::Http2(_) => self.lose_frames(direction, out),
             // What a connection is cannot be told from later bytes.
-            Protocol::Opening(_) => self.stop(Protocol::Opaque, Instruction::Opaque, out),
+            Protocol::Opening(_) => {
+                self.tell_opening(out);
+                self.stop(Protocol::Opaque, Instruction::Opaque, out);
+            }
             _ => self.lose_order(shared, out),
         }
     }

@@ -5,13 +5,16 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{
-    call::Link,
-    connection::{Connection, Owner, Role},
-    exchange::{Exchange, RequestHead},
-    security::Security,
-    time::Monotonic,
-    workload::{Peer, Workload},
+use crate::{
+    mesh,
+    model::{
+        call::Link,
+        connection::{Connection, Owner, Role},
+        exchange::{Exchange, RequestHead},
+        security::Security,
+        time::Monotonic,
+        workload::{Peer, Workload},
+    },
 };
 
 use super::routes::{self, Routes, ServiceIndex};
@@ -57,6 +60,33 @@ pub(super) fn placeholder(exchange: &Exchange, unknown: &Arc<Workload>) -> Link 
         opening: None,
         mesh: None,
     }
+}
+
+/// Says whose encryption a connection has, by what its first bytes showed and where it goes to.
+pub(super) fn classify(link: &mut Link) {
+    let Some(opening) = &link.opening else {
+        return;
+    };
+    let Connection {
+        role,
+        local,
+        remote,
+        wire,
+        ..
+    } = &link.connection;
+    let ends = [Some((*local, *remote)), *wire];
+    let ports: Vec<u16> = ends
+        .iter()
+        .flatten()
+        .filter_map(|(local, remote)| match role {
+            Role::Client => Some(remote.port()),
+            Role::Server => Some(local.port()),
+            Role::Unknown => None,
+        })
+        .collect();
+    let (security, signs) = mesh::classify(opening, &ports);
+    link.security = security;
+    link.mesh = signs.map(Arc::new);
 }
 
 /// A connection as told at its end, with what only earlier reports said.

@@ -6,6 +6,7 @@ use crate::{
     model::{
         connection::{Closed, ClosedBy, ConnectFailure, Owner, Transfer},
         exchange::{HttpVersion, Outcome, Side},
+        security::{Handshake, Opening},
     },
 };
 
@@ -557,4 +558,98 @@ fn connections_are_bounded_and_expire() {
     assert!(bench.enricher.link(ConnectionId(2)).is_none());
     assert!(bench.enricher.link(ConnectionId(4)).is_some());
     assert_eq!(bench.lost("connections_idle"), 1);
+}
+
+#[test]
+fn encryption_is_known_by_what_was_seen_and_where_it_goes() {
+    let mut bench = Bench::new(Config::default());
+    let client = connection(1, Role::Client, "10.0.0.1:40000", "10.96.0.1:80", "web");
+    let link = bench.open(&client);
+    assert_eq!(link.security, Security::Unknown);
+    assert_eq!(link.mesh, None);
+
+    let recognised = |handshake: Handshake| ConnectionEvent::Recognised {
+        id: ConnectionId(1),
+        opening: Arc::new(Opening {
+            protocol: Some("tls"),
+            tls: Some(Arc::new(handshake)),
+            ..Opening::default()
+        }),
+    };
+    let link = match bench.event(
+        recognised(Handshake {
+            alpn_offered: ["h2".into()].into(),
+            ..Handshake::default()
+        }),
+        2,
+    ) {
+        Some(LinkEvent::Recognised(link)) => link,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(link.security, Security::Tls);
+    assert!(link.opening.is_some());
+
+    // What was dialled is translated to the port of the tunnel.
+    let placed = ConnectionEvent::Placed {
+        id: ConnectionId(1),
+        cgroup: 0,
+        wire: Some((
+            "10.0.0.1:40000".parse().unwrap(),
+            "10.0.0.2:15008".parse().unwrap(),
+        )),
+    };
+    assert_eq!(bench.event(placed, 3), None);
+    let link = bench.enricher.link(ConnectionId(1)).unwrap();
+    assert_eq!(link.security, Security::Hbone);
+
+    let name = "outbound_.80_._.cart.shop.svc.cluster.local";
+    bench.event(
+        recognised(Handshake {
+            server_name: Some(name.into()),
+            ..Handshake::default()
+        }),
+        4,
+    );
+    let link = bench.enricher.link(ConnectionId(1)).unwrap();
+    assert_eq!(link.security, Security::IstioMutualTls);
+    let signs = link.mesh.as_ref().unwrap();
+    assert_eq!((signs.subset.as_deref(), signs.port), (Some(""), Some(80)));
+    assert_eq!(signs.host.as_deref(), Some("cart.shop.svc.cluster.local"));
+}
+
+#[test]
+fn a_client_end_and_a_server_end_know_the_servers_port() {
+    for (role, local, remote, expected) in [
+        (
+            Role::Server,
+            "10.0.0.2:15008",
+            "10.0.0.1:4",
+            Security::Hbone,
+        ),
+        (
+            Role::Client,
+            "10.0.0.1:4",
+            "10.0.0.2:15008",
+            Security::Hbone,
+        ),
+        (Role::Server, "10.0.0.2:4", "10.0.0.1:15008", Security::Tls),
+        (Role::Unknown, "10.0.0.2:15008", "10.0.0.1:4", Security::Tls),
+    ] {
+        let mut bench = Bench::new(Config::default());
+        bench.open(&connection(1, role, local, remote, "x"));
+        let opening = Opening {
+            tls: Some(Arc::new(Handshake {
+                alpn_offered: ["h2".into()].into(),
+                ..Handshake::default()
+            })),
+            ..Opening::default()
+        };
+        let event = ConnectionEvent::Recognised {
+            id: ConnectionId(1),
+            opening: Arc::new(opening),
+        };
+        bench.event(event, 2);
+        let link = bench.enricher.link(ConnectionId(1)).unwrap();
+        assert_eq!(link.security, expected, "{role:?} {local}");
+    }
 }

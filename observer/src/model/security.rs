@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 /// Whether a connection is encrypted, and by whom: a label of metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Security {
-    /// Its first bytes were not seen, or have not come yet.
+    /// Its first bytes were not seen, have not come yet, or are of no protocol that is known to be
+    /// in the clear.
     #[default]
     Unknown,
     /// Bytes in the clear.

@@ -11,10 +11,11 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("telemetry", &["model"]),
     ("host", &["model", "config", "telemetry"]),
+    ("mesh", &["model", "config", "telemetry"]),
     ("capture", &["model", "config", "telemetry"]),
     ("decode", &["model", "config", "telemetry"]),
     ("assemble", &["model", "config", "telemetry"]),
-    ("enrich", &["model", "config", "telemetry", "host"]),
+    ("enrich", &["model", "config", "telemetry", "host", "mesh"]),
     ("aggregate", &["model", "config", "telemetry"]),
     ("serve", &["model", "config", "telemetry", "aggregate"]),
     // The command line prints what it is told; of capture it knows whether there is an object.
@@ -22,7 +23,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 ];
 
 /// Stages without clock, I/O and runtime: one recorded fixture drives them in one thread.
-const PURE: &[&str] = &["model", "decode", "assemble", "enrich", "aggregate"];
+const PURE: &[&str] = &["model", "decode", "assemble", "mesh", "enrich", "aggregate"];
 
 /// What a pure stage does not name.
 const IMPURE: &[&str] = &[

@@ -112,6 +112,7 @@ impl Tracked {
             }
         }
         self.confirm(out);
+        self.tell_opening(out);
         self.protocol
             .close(closed, &mut |exchange| out.exchange(exchange));
     }

@@ -38,8 +38,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.skippable(from_client),
             Self::Http2(http) => http.skippable(from_client),
-            Self::Opening(opening) => opening.skippable(from_client),
-            Self::Fresh | Self::Unsynced | Self::Opaque => 0,
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => 0,
         }
     }
 
@@ -79,8 +78,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.skip(from_client, count, time, out),
             Self::Http2(http) => http.skip(from_client, count, time, heads, out),
-            Self::Opening(opening) => opening.skip(from_client, count),
-            Self::Fresh | Self::Unsynced | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
         }
     }
 

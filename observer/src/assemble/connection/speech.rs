@@ -31,13 +31,15 @@ impl Tracked {
     ) {
         let from_client = !self.is_from_server(segment.direction);
         let at_start = segment.position == 0 && segment.length == segment.bytes.len() as u32;
-        let step = match recogniser::first(from_client, segment.bytes) {
+        let step = match recogniser::first_of_all(from_client, segment.bytes) {
             _ if !at_start => Step::More,
             step => step,
         };
         match step {
             Step::Http1 | Step::Http2 => self.speaks(step, shared, out),
-            Step::More | Step::Opaque => self.protocol = Protocol::Opening(Box::default()),
+            Step::More | Step::News | Step::Opaque => {
+                self.protocol = Protocol::Opening(Box::default());
+            }
         }
     }
 
@@ -45,7 +47,7 @@ impl Tracked {
     pub(super) fn speaks(&mut self, step: Step, shared: &mut Shared, out: &mut impl Sink) {
         let Connection { id, role, .. } = self.connection;
         match step {
-            Step::More => {}
+            Step::More | Step::News => {}
             Step::Http1 => {
                 self.recognised("http/1", out);
                 self.protocol = Protocol::Http1(Box::new(Http1::new(id, role, self.ordinal)));
@@ -56,6 +58,7 @@ impl Tracked {
             }
             Step::Opaque => {
                 shared.counters.not_http += 1;
+                self.tell_opening(out);
                 self.stop(Protocol::Opaque, Instruction::Opaque, out);
             }
         }
@@ -67,7 +70,20 @@ impl Tracked {
             protocol: Some(protocol),
             ..self.opening.as_deref().cloned().unwrap_or_default()
         };
-        if self.opening.as_deref() == Some(&opening) {
+        self.tell(opening, out);
+    }
+
+    /// Tells what the first bytes showed so far.
+    pub(super) fn tell_opening(&mut self, out: &mut impl Sink) {
+        if let Protocol::Opening(recogniser) = &self.protocol {
+            let opening = recogniser.opening().clone();
+            self.tell(opening, out);
+        }
+    }
+
+    fn tell(&mut self, opening: Opening, out: &mut impl Sink) {
+        let before = self.opening.as_deref();
+        if before == Some(&opening) || before.is_none() && opening == Opening::default() {
             return;
         }
         let opening = Arc::new(opening);
@@ -86,19 +102,29 @@ impl Tracked {
     ) -> bool {
         if let Protocol::Opening(opening) = &mut self.protocol {
             let step = opening.push(from_client, &piece);
-            if step == Step::More {
-                return true;
+            shared.counters.broken += u64::from(std::mem::take(&mut opening.broken));
+            match step {
+                Step::More => return true,
+                Step::News => {
+                    self.tell_opening(out);
+                    return true;
+                }
+                Step::Http1 | Step::Http2 | Step::Opaque => {}
             }
             let kept = opening.take();
+            if let Some(proxied) = &opening.opening().proxied {
+                let mut opening = Opening::default();
+                opening.proxied = Some(Arc::clone(proxied));
+                self.opening = Some(Arc::new(opening));
+            }
             self.speaks(step, shared, out);
+            let instruction = match step {
+                Step::Http1 => Instruction::Http,
+                Step::Http2 => Instruction::Http2 { with_data: false },
+                _ => return false,
+            };
             if let Some(slot) = self.slot {
-                let instruction = match step {
-                    Step::Http1 => Instruction::Http,
-                    _ => Instruction::Http2 { with_data: false },
-                };
-                if step != Step::Opaque {
-                    out.instruct(slot, self.connection.id, instruction);
-                }
+                out.instruct(slot, self.connection.id, instruction);
             }
             return kept
                 .iter()
