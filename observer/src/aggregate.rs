@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     model::{
         call::{Call, Link, LinkEvent},
-        connection::{Role, Transfer},
+        connection::Role,
         exchange::InFlight,
+        rpc::Rpc,
         time::Monotonic,
     },
     telemetry::health::Health,
@@ -25,15 +26,18 @@ pub mod sketch;
 pub mod snapshot;
 
 mod calls;
+mod connections;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identity;
 mod links;
+mod rpc;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
-use links::{Links, Tcp, Tracked};
+use links::{Links, Tcp};
+use rpc::{RpcCalls, RpcKey};
 use series::{Handle, Store};
 use services::Service;
 use snapshot::Snapshot;
@@ -63,6 +67,10 @@ pub struct Budgets {
     pub http_client: usize,
     /// Requests in flight.
     pub http_active: usize,
+    /// `rpc_server_*`, and messages at servers.
+    pub rpc_server: usize,
+    /// `rpc_client_*`, and messages at clients.
+    pub rpc_client: usize,
     /// `observer_tcp_*`.
     pub tcp: usize,
     /// Services at one end: outcomes, coverage, the table of services.
@@ -78,6 +86,8 @@ pub struct Aggregator {
     server: Store<CallKey, Calls>,
     client: Store<CallKey, Calls>,
     active: Store<ActiveKey, Active>,
+    rpc_server: Store<RpcKey, RpcCalls>,
+    rpc_client: Store<RpcKey, RpcCalls>,
     tcp: Store<Interned, Tcp>,
     services: Store<ServiceKey, Service>,
     history: History,
@@ -106,6 +116,8 @@ impl Budgets {
             http_server: budget,
             http_client: budget,
             http_active: budget,
+            rpc_server: budget,
+            rpc_client: budget,
             tcp: budget,
             services: budget,
         }
@@ -127,6 +139,8 @@ impl Aggregator {
             http_server,
             http_client,
             http_active,
+            rpc_server,
+            rpc_client,
             tcp,
             services,
         } = config.budgets;
@@ -136,6 +150,8 @@ impl Aggregator {
             server: Store::new(http_server),
             client: Store::new(http_client),
             active: Store::new(http_active),
+            rpc_server: Store::new(rpc_server),
+            rpc_client: Store::new(rpc_client),
             tcp: Store::new(tcp),
             services: Store::new(services),
             history: History::new(config.flow_history, config.flow_ratio),
@@ -150,6 +166,8 @@ impl Aggregator {
         self.server.set_budget(config.budgets.http_server);
         self.client.set_budget(config.budgets.http_client);
         self.active.set_budget(config.budgets.http_active);
+        self.rpc_server.set_budget(config.budgets.rpc_server);
+        self.rpc_client.set_budget(config.budgets.rpc_client);
         self.tcp.set_budget(config.budgets.tcp);
         self.services.set_budget(config.budgets.services);
         self.history
@@ -168,6 +186,9 @@ impl Aggregator {
         let service = service.unwrap_or_else(|| self.call_untracked(call, now));
         if let Some(service) = self.services.update(service, now) {
             service.call(call, now);
+        }
+        if let Some(rpc) = &call.exchange.rpc {
+            self.rpc(call, rpc, now);
         }
         self.history.call(call)
     }
@@ -190,7 +211,14 @@ impl Aggregator {
                 }
                 self.history.link(link.connection.id, event)
             }
-            LinkEvent::Recognised(_) => None,
+            LinkEvent::Recognised { link, .. } => {
+                let (_, service) = self.track(link, link.connection.role, now);
+                self.count_security(link, service, false, now);
+                if !is_flow(link) {
+                    return None;
+                }
+                self.history.link(link.connection.id, event)
+            }
             LinkEvent::Progress { link, transfer } => {
                 self.moved(link, transfer, false, now);
                 None
@@ -202,7 +230,8 @@ impl Aggregator {
                 reset,
                 transfer,
             } => {
-                let tcp = self.moved(link, transfer, true, now);
+                let (tcp, service) = self.moved(link, transfer, true, now);
+                self.count_security(link, service, true, now);
                 if let Some(tracked) = self.links.table.remove(&link.connection.id) {
                     self.release(&tracked, now);
                 }
@@ -242,6 +271,7 @@ impl Aggregator {
             let key = ActiveKey {
                 identity,
                 method: Method::of(&request.request.method),
+                scheme: calls::scheme(&request.request),
             };
             let handle = self
                 .active
@@ -269,7 +299,9 @@ impl Aggregator {
         self.server.expire(now, idle, |_| false);
         self.client.expire(now, idle, |_| false);
         self.active.expire(now, idle, |active| active.count > 0);
-        self.tcp.expire(now, idle, |tcp| tcp.open > 0);
+        self.rpc_server.expire(now, idle, |_| false);
+        self.rpc_client.expire(now, idle, |_| false);
+        self.tcp.expire(now, idle, |tcp| tcp.open() > 0);
         self.services.expire(now, idle, Service::busy);
         // The memo of a quiet connection must not keep what no series has any more.
         for tracked in self.links.table.values_mut() {
@@ -332,114 +364,38 @@ impl Aggregator {
         service(&mut self.services, &identity, now)
     }
 
-    /// Counts what a connection moved since it last told; returns its TCP series.
-    fn moved(&mut self, link: &Arc<Link>, total: &Transfer, last: bool, now: Monotonic) -> Handle {
-        let known = self.links.table.contains_key(&link.connection.id);
-        // So old that it may have been forgotten: its past may be counted already.
-        let old = !known && now.since(link.connection.started) >= links::FORGET;
-        let (tcp, service) = self.track(link, link.connection.role, now);
-        let change = match self.links.table.get_mut(&link.connection.id) {
-            Some(tracked) => {
-                let change = links::change(&tracked.counted, total);
-                tracked.counted = links::latest(&tracked.counted, total);
-                change
-            }
-            // There was no room to track it: all that it moved is counted at its end.
-            None if last => *total,
-            None => return tcp,
+    /// Counts a remote procedure call.
+    fn rpc(&mut self, call: &Call, rpc: &Rpc, now: Monotonic) {
+        let role = call.exchange.role;
+        let identity = match self.links.table.get(&call.link.connection.id) {
+            Some(tracked) if tracked.is(&call.link, role) => tracked.identity.clone(),
+            _ => self.identities.intern(&call.link, role),
         };
-        if old {
-            return tcp;
-        }
-        if let Some(tcp) = self.tcp.update(tcp, now) {
-            tcp.moved(&change);
-        }
-        if let Some(service) = self.services.update(service, now) {
-            service.moved(&change, now);
-        }
-        tcp
-    }
-
-    /// The series of a connection, which is tracked from now on if there is room.
-    fn track(&mut self, link: &Arc<Link>, role: Role, now: Monotonic) -> (Handle, Handle) {
-        let id = link.connection.id;
-        let mut role = role;
-        if let Some(tracked) = self.links.table.get_mut(&id) {
-            tracked.used = now;
-            if role == Role::Unknown {
-                role = tracked.identity.0.role();
-            }
-            if tracked.is(link, role) {
-                return (tracked.tcp, tracked.service);
-            }
-        } else if self.links.table.len() >= self.links.limit {
-            let (_, tcp, service) = self.resolve(link, role, now);
-            return (tcp, service);
-        }
-        let (identity, tcp, service) = self.resolve(link, role, now);
-        let mut counted = Transfer::default();
-        if let Some(tracked) = self.links.table.get_mut(&id) {
-            if tracked.identity == identity {
-                tracked.link = link.clone();
-                return (tracked.tcp, tracked.service);
-            }
-            // More is known of it now: it is open under this identity, no longer under the old.
-            counted = tracked.counted;
-            if let Some(tracked) = self.links.table.remove(&id) {
-                self.release(&tracked, now);
-            }
-        }
-        if let Some(tcp) = self.tcp.update(tcp, now) {
-            tcp.open += 1;
-        }
-        if let Some(service) = self.services.update(service, now) {
-            service.open += 1;
-        }
-        let link = link.clone();
-        let tracked = Tracked {
-            link,
-            identity,
-            tcp,
-            service,
-            memo: None,
-            counted,
-            used: now,
+        let calls = if role == Role::Client {
+            &mut self.rpc_client
+        } else {
+            &mut self.rpc_server
         };
-        self.links.table.insert(id, tracked);
-        (tcp, service)
-    }
-
-    /// Takes a connection off the gauges of open ones.
-    fn release(&mut self, tracked: &Tracked, now: Monotonic) {
-        if let Some(tcp) = self.tcp.update(tracked.tcp, now) {
-            tcp.open = tcp.open.saturating_sub(1);
-        }
-        if let Some(service) = self.services.update(tracked.service, now) {
-            service.open = service.open.saturating_sub(1);
+        let key = RpcKey::new(identity, call, rpc);
+        let handle = calls.resolve(&key, now, || (key.labels(), RpcCalls::default()));
+        if let Some(calls) = calls.update(handle, now) {
+            calls.observe(&call.exchange, rpc);
         }
     }
+}
 
-    /// Identity and series of a connection, tracked or not.
-    fn resolve(
-        &mut self,
-        link: &Arc<Link>,
-        role: Role,
-        now: Monotonic,
-    ) -> (Interned, Handle, Handle) {
-        if let Some(tracked) = self.links.table.get(&link.connection.id)
-            && tracked.is(link, role)
-        {
-            return (tracked.identity.clone(), tracked.tcp, tracked.service);
+/// What the first bytes of a connection showed is a flow of its own. A handshake is one when it
+/// ends; HTTP in the clear is none, as each of its calls says so.
+fn is_flow(link: &Link) -> bool {
+    let Some(opening) = &link.opening else {
+        return false;
+    };
+    match &opening.tls {
+        Some(tls) => tls.established || tls.alert.is_some(),
+        None => {
+            let http = matches!(opening.protocol, Some("http/1" | "http/2"));
+            !http || opening.proxied.is_some() || opening.started_by.is_some()
         }
-        let identity = self.identities.intern(link, role);
-        let tcp = self.tcp.resolve(&identity, now, || {
-            (
-                identity.0.labels(&[("role", role.as_str())]),
-                Tcp::default(),
-            )
-        });
-        let service = service(&mut self.services, &identity, now);
-        (identity, tcp, service)
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
 pub use template::{RoutePattern, RoutePatternError};
 
 use peers::Peers;
-use routes::{Limits, Routes, SHARED};
+use routes::{Limits, Path, Routes, SHARED};
 use state::State;
 
 /// How routes are named and how much is remembered.
@@ -174,7 +174,10 @@ impl Enricher {
                 link.opening = Some(opening);
                 state::classify(&mut link);
                 state.link = Arc::new(link);
-                Some(LinkEvent::Recognised(state.link.clone()))
+                Some(LinkEvent::Recognised {
+                    link: state.link.clone(),
+                    at: now,
+                })
             }
             ConnectionEvent::Closed { connection, closed } => {
                 let link = self.close(connection, host, now);
@@ -220,7 +223,7 @@ impl Enricher {
             link.connection.role = exchange.role;
             state.link = Arc::new(link);
         }
-        let route = state.route(&mut self.routes, &exchange.request);
+        let route = state.route(&mut self.routes, &exchange.request, exchange.rpc.is_some());
         call(state.link.clone(), route, exchange)
     }
 
@@ -231,14 +234,14 @@ impl Enricher {
 
     /// The route of a path that belongs to no connection. All such paths share one budget.
     pub fn route(&mut self, path: &str) -> Arc<str> {
-        self.routes.route(SHARED, path, false)
+        self.routes.route(SHARED, Path::plain(path))
     }
 
     /// The route of a request that is not an exchange yet, within the budget of its connection.
     pub fn route_of(&mut self, id: ConnectionId, head: &Arc<RequestHead>) -> Arc<str> {
         match self.connections.get_mut(&id) {
-            Some(state) => state.route(&mut self.routes, head),
-            None => self.routes.route(SHARED, &head.path, head.truncated),
+            Some(state) => state.route(&mut self.routes, head, false),
+            None => self.routes.route(SHARED, Path::of(head, false)),
         }
     }
 
@@ -439,7 +442,8 @@ impl Enricher {
         let link = Arc::new(state::placeholder(&exchange, &self.unknown));
         let service = self.routes.acquire(&link.workload);
         let head = &exchange.request;
-        let route = self.routes.route(service, &head.path, head.truncated);
+        let path = Path::of(head, exchange.rpc.is_some());
+        let route = self.routes.route(service, path);
         self.remember(State {
             link: link.clone(),
             service,
@@ -478,12 +482,17 @@ impl Enricher {
 }
 
 fn call(link: Arc<Link>, route: Arc<str>, exchange: Exchange) -> Call {
-    let error = failure::error_type(exchange.role, exchange.status, exchange.outcome);
+    let http_error = failure::error_type(exchange.role, exchange.status, exchange.outcome);
+    let error = match &exchange.rpc {
+        Some(rpc) => failure::rpc_error_type(exchange.role, rpc.end, http_error),
+        None => http_error,
+    };
     Call {
         link,
         exchange,
         route,
         error,
+        http_error,
     }
 }
 

@@ -50,7 +50,7 @@ impl Sink for Rest {
         self.aggregator.link(&event, self.now);
         let line = match &event {
             LinkEvent::Opened(link) => format!("opened {}", ends(link)),
-            LinkEvent::Recognised(link) => {
+            LinkEvent::Recognised { link, .. } => {
                 format!("recognised {} {}", ends(link), link.security.as_str())
             }
             LinkEvent::Progress { .. } => return,

@@ -7,12 +7,13 @@ use std::{
 
 use crate::model::{
     call::Call,
-    exchange::{Exchange, HttpVersion, Outcome},
+    exchange::{Exchange, HttpVersion, Outcome, RequestHead},
+    security::Security,
     time::Monotonic,
 };
 
 use super::{
-    contract::{METHODS, OTHER_METHOD},
+    contract::{METHODS, OTHER_METHOD, UNKNOWN},
     histogram::{BODY_BYTES, Histogram, REQUEST_SECONDS},
     identity::Interned,
     series::Labels,
@@ -26,7 +27,9 @@ pub(super) struct CallKey {
     pub(super) status: Option<u16>,
     pub(super) method: Method,
     pub(super) version: HttpVersion,
+    pub(super) scheme: &'static str,
     pub(super) error: Option<&'static str>,
+    pub(super) security: Security,
 }
 
 /// Histograms of one series of calls.
@@ -42,6 +45,7 @@ pub(super) struct Calls {
 pub(super) struct ActiveKey {
     pub(super) identity: Interned,
     pub(super) method: Method,
+    pub(super) scheme: &'static str,
 }
 
 /// Requests in flight when last looked.
@@ -54,6 +58,18 @@ pub(super) struct Active {
 /// A request method that may be a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Method(u8);
+
+/// `url.scheme` of a request.
+pub(super) fn scheme(head: &RequestHead) -> &'static str {
+    match head.scheme.as_deref() {
+        Some(scheme) if scheme.eq_ignore_ascii_case("http") => "http",
+        Some(scheme) if scheme.eq_ignore_ascii_case("https") => "https",
+        Some(_) => OTHER_METHOD,
+        // HTTP/1 says it to proxies only; what we can read is not encrypted.
+        None if head.version != HttpVersion::Http2 => "http",
+        None => UNKNOWN,
+    }
+}
 
 // === impl CallKey ===
 
@@ -68,7 +84,9 @@ impl CallKey {
             status: *status,
             method: Method::of(&request.method),
             version: request.version,
-            error: call.error,
+            scheme: scheme(request),
+            error: call.http_error,
+            security: call.link.security,
         }
     }
 
@@ -80,7 +98,9 @@ impl CallKey {
         self.status == *status
             && self.version == request.version
             && self.method.is(&request.method)
-            && self.error == call.error
+            && self.scheme == scheme(request)
+            && self.error == call.http_error
+            && self.security == call.link.security
             && (Arc::ptr_eq(&self.route, &call.route) || self.route == call.route)
     }
 
@@ -94,8 +114,9 @@ impl CallKey {
             ("http_route", &self.route),
             ("http_response_status_code", &status),
             ("network_protocol_version", self.version.as_str()),
-            ("url_scheme", "http"),
+            ("url_scheme", self.scheme),
             ("error_type", self.error.unwrap_or_default()),
+            ("security", self.security.as_str()),
         ])
     }
 }
@@ -106,7 +127,9 @@ impl PartialEq for CallKey {
             && self.status == other.status
             && self.method == other.method
             && self.version == other.version
+            && self.scheme == other.scheme
             && self.error == other.error
+            && self.security == other.security
             && self.route == other.route
     }
 }
@@ -146,7 +169,7 @@ impl ActiveKey {
     pub(super) fn labels(&self) -> Labels {
         self.identity.0.labels(&[
             ("http_request_method", self.method.as_str()),
-            ("url_scheme", "http"),
+            ("url_scheme", self.scheme),
         ])
     }
 }
@@ -154,8 +177,14 @@ impl ActiveKey {
 // === impl Method ===
 
 impl Method {
+    /// Of a request whose method was not seen.
+    const UNKNOWN: Self = Self(u8::MAX - 1);
+
     /// Methods are case-sensitive (RFC 9110 section 9.1).
     pub(super) fn of(method: &str) -> Self {
+        if method.is_empty() {
+            return Self::UNKNOWN;
+        }
         let known = METHODS.iter().position(|known| *known == method);
         Self(
             known
@@ -165,13 +194,14 @@ impl Method {
     }
 
     fn is(self, method: &str) -> bool {
-        self.as_str() == method || self == Self::of(method)
+        METHODS.get(usize::from(self.0)) == Some(&method) || self == Self::of(method)
     }
 
     pub(super) fn as_str(self) -> &'static str {
-        METHODS
-            .get(usize::from(self.0))
-            .copied()
-            .unwrap_or(OTHER_METHOD)
+        match METHODS.get(usize::from(self.0)) {
+            Some(method) => method,
+            None if self == Self::UNKNOWN => UNKNOWN,
+            None => OTHER_METHOD,
+        }
     }
 }

@@ -4,6 +4,13 @@
 //! `convention` has its name there. A label without a value is left out. Every family about
 //! services can also have one series with the single label `otel_metric_overflow="true"`: it takes
 //! what came after the budget of the family was used up.
+//!
+//! `security` is `plaintext`, `tls`, `istio_mtls`, `hbone`, `linkerd_mtls`, or `unknown` before
+//! the first bytes of a connection showed it. It is known after a connection was opened, and so
+//! is no label of what counts openings and failures.
+//!
+//! A remote procedure call is an HTTP exchange too: it counts in the families of both. Its
+//! `error_type` is about the procedure in those of `rpc_`, about the exchange in those of `http_`.
 
 use opentelemetry_semantic_conventions::metric;
 
@@ -43,8 +50,13 @@ pub const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY",
 ];
 
-/// Value of `http_request_method` for methods that are not in [`METHODS`].
+/// Value of `http_request_method` for methods that are not in [`METHODS`], and of `rpc_method` and
+/// `url_scheme` for what is not to be a label.
 pub const OTHER_METHOD: &str = "_OTHER";
+
+/// Value of `http_request_method` and `url_scheme` where they are not known: a request of HTTP/2
+/// that refers to fields from before the observer looked, for the most part. Its route is left out.
+pub const UNKNOWN: &str = "unknown";
 
 const CALL: &[&str] = &[
     "service_name",
@@ -58,6 +70,37 @@ const CALL: &[&str] = &[
     "network_protocol_version",
     "url_scheme",
     "error_type",
+    "security",
+    OVERFLOW,
+];
+
+const RPC: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "rpc_system_name",
+    "rpc_method",
+    "rpc_response_status_code",
+    "error_type",
+    "security",
+    OVERFLOW,
+];
+
+const RPC_MESSAGES_LABELS: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "rpc_system_name",
+    "rpc_method",
+    "rpc_response_status_code",
+    "error_type",
+    "security",
+    "role",
+    "direction",
     OVERFLOW,
 ];
 
@@ -94,6 +137,17 @@ const TCP: &[&str] = &[
     OVERFLOW,
 ];
 
+const TCP_SECURED: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "role",
+    "security",
+    OVERFLOW,
+];
+
 const TCP_FAILED: &[&str] = &[
     "service_name",
     "service_namespace",
@@ -114,10 +168,19 @@ const TCP_CLOSED: &[&str] = &[
     "role",
     "closed_by",
     "reset",
+    "security",
     OVERFLOW,
 ];
 
 const SERVICE: &[&str] = &["service_name", "service_namespace", "role", OVERFLOW];
+
+const SECURITY: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "role",
+    "security",
+    OVERFLOW,
+];
 
 const OUTCOME: &[&str] = &[
     "service_name",
@@ -177,17 +240,25 @@ families! {
         "Age of the oldest request in flight; 0 when none is.";
     HTTP_EXCHANGES: Counter "observer_http_exchanges_total", None, OUTCOME, None,
         "HTTP exchanges by how they ended; also those that were lost to the observer.";
+    RPC_SERVER_DURATION: Histogram "rpc_server_call_duration_seconds", Some("seconds"), RPC,
+        Some(metric::RPC_SERVER_CALL_DURATION),
+        "Duration of remote procedure calls at the server's socket, first byte of the request to last of the response. These calls are in the http_server families too. Without calls whose end was lost to the observer.";
+    RPC_CLIENT_DURATION: Histogram "rpc_client_call_duration_seconds", Some("seconds"), RPC,
+        Some(metric::RPC_CLIENT_CALL_DURATION),
+        "Duration of remote procedure calls at the client's socket, first byte of the request to last of the response. These calls are in the http_client families too. Without calls whose end was lost to the observer.";
+    RPC_MESSAGES: Counter "observer_rpc_messages_total", None, RPC_MESSAGES_LABELS, None,
+        "Messages of remote procedure calls that the service sent or received, counted when their call ends; at least so many where bytes were not seen.";
     TCP_OPENED: Counter "observer_tcp_connections_opened_total", None, TCP, None,
         "TCP connections established: by connect where role is client, by accept where it is server. Without those older than the observer.";
     TCP_FAILURES: Counter "observer_tcp_connect_failures_total", None, TCP_FAILED, None,
         "TCP connections that were never established, by reason.";
     TCP_CLOSED_TOTAL: Counter "observer_tcp_connections_closed_total", None, TCP_CLOSED, None,
         "TCP connections that ended, by who ended them and whether with a RST.";
-    TCP_OPEN: Gauge "observer_tcp_open_connections", None, TCP, None,
+    TCP_OPEN: Gauge "observer_tcp_open_connections", None, TCP_SECURED, None,
         "TCP connections that are open.";
-    TCP_SENT_BYTES: Counter "observer_tcp_sent_bytes_total", Some("bytes"), TCP, None,
+    TCP_SENT_BYTES: Counter "observer_tcp_sent_bytes_total", Some("bytes"), TCP_SECURED, None,
         "Payload bytes sent, each once.";
-    TCP_RECEIVED_BYTES: Counter "observer_tcp_received_bytes_total", Some("bytes"), TCP, None,
+    TCP_RECEIVED_BYTES: Counter "observer_tcp_received_bytes_total", Some("bytes"), TCP_SECURED, None,
         "Payload bytes received, each once.";
     TCP_SENT_SEGMENTS: Counter "observer_tcp_sent_segments_total", None, TCP, None,
         "TCP segments sent, with control segments and retransmits.";
@@ -203,6 +274,8 @@ families! {
         "Time from connect to the end of the handshake, at clients.";
     TCP_DURATION: Histogram "observer_tcp_connection_duration_seconds", Some("seconds"), TCP, None,
         "Life of TCP connections that ended, from the end of the handshake. Without those older than the observer.";
+    CONNECTIONS_SECURITY: Counter "observer_connections_security_total", None, SECURITY, None,
+        "TCP connections by what their first bytes showed, each counted once: as soon as that is known, or as unknown when it ends before. The share that is encrypted is the rate of all values but plaintext and unknown by the rate of all.";
     UNDERSTOOD_BYTES: Counter "observer_understood_bytes_total", Some("bytes"), SERVICE, None,
         "Payload bytes, both ways, that were understood as part of an exchange.";
     MOVED_BYTES: Counter "observer_moved_bytes_total", Some("bytes"), SERVICE, None,
@@ -226,7 +299,7 @@ families! {
     RING_SIZE: Gauge "observer_ring_size_bytes", Some("bytes"), &[], None,
         "Size of the ring buffer.";
     SERIES: Gauge "observer_series", None, &["family"], None,
-        "Label sets in use of a group of families that share them: http_server, http_client, http_active, tcp, services.";
+        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services.";
     SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,
         "Most label sets that a group of families can have.";
     SERIES_OVERFLOW: Counter "observer_series_overflow_total", None, &["family"], None,

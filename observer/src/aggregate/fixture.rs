@@ -1,11 +1,12 @@
 //! Calls and connections for tests.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::model::{
     call::{Call, Link, LinkEvent},
     connection::{ClosedBy, Connection, ConnectionId, Owner, Role, Transfer},
     exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+    rpc::{Messages, Rpc, RpcEnd, RpcSystem},
     security::Security,
     time::Monotonic,
     workload::{NameSource, Peer, Runtime, Workload},
@@ -117,7 +118,36 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
         },
         route: path.into(),
         error: (status >= 500).then_some("500"),
+        http_error: (status >= 500).then_some("500"),
     }
+}
+
+/// A gRPC call of 10 ms over HTTP/2: three requests, two responses.
+pub(crate) fn rpc_on(link: &Arc<Link>, path: &str, end: RpcEnd) -> Call {
+    let mut call = call_on(link, path, 200);
+    let mut head = RequestHead::clone(&head("POST", path));
+    head.version = HttpVersion::Http2;
+    head.scheme = Some("https".into());
+    let exchange = &mut call.exchange;
+    exchange.request = Arc::new(head);
+    exchange.response_version = Some(HttpVersion::Http2);
+    exchange.stream = Some(7);
+    let messages = |count, first, last| Messages {
+        count,
+        at_least: false,
+        first: Some(Monotonic(first)),
+        last: Some(Monotonic(last)),
+    };
+    let (sent, ended) = (exchange.sent.first.0, exchange.ended.0);
+    exchange.rpc = Some(Box::new(Rpc {
+        system: RpcSystem::Grpc,
+        end,
+        deadline: Some(Duration::from_secs(1)),
+        requests: messages(3, sent + 1_000_000, sent + 2_000_000),
+        responses: messages(2, ended - 1_000_000, ended - 500_000),
+    }));
+    call.error = end.status_name().filter(|status| *status != "OK");
+    call
 }
 
 pub(crate) fn head(method: &str, path: &str) -> Arc<RequestHead> {

@@ -24,8 +24,7 @@ pub struct Flow {
 pub enum FlowEvent {
     /// A call ended.
     Call(Call),
-    /// A connection was opened, closed or failed; never [`LinkEvent::Progress`]
-    /// nor [`LinkEvent::Recognised`].
+    /// A connection was opened, recognised, closed or failed; never [`LinkEvent::Progress`].
     Link(LinkEvent),
 }
 

@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use crate::model::{
     call::Link,
     connection::{ClosedBy, ConnectFailure, ConnectionId, Role, Transfer},
+    security::Security,
     time::Monotonic,
 };
 
@@ -23,11 +24,8 @@ use super::{
 pub(super) struct Tcp {
     pub(super) opened: u64,
     pub(super) failures: [u64; FAILURES.len()],
-    /// By who, then without and with a RST.
-    pub(super) closed: [[u64; 2]; CLOSERS.len()],
-    pub(super) open: u64,
-    pub(super) sent_bytes: u64,
-    pub(super) received_bytes: u64,
+    /// What depends on the security of the connections, in the order of [`Security::ALL`].
+    pub(super) secured: [Secured; Security::ALL.len()],
     pub(super) sent_segments: u64,
     pub(super) received_segments: u64,
     pub(super) retransmits: u64,
@@ -35,6 +33,18 @@ pub(super) struct Tcp {
     pub(super) minimum_rtt_us: Option<u32>,
     pub(super) connect: Histogram,
     pub(super) duration: Histogram,
+}
+
+/// Measures of the connections of one security.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Secured {
+    /// Any connection was ever counted here.
+    pub(super) used: bool,
+    /// By who, then without and with a RST.
+    pub(super) closed: [[u64; 2]; CLOSERS.len()],
+    pub(super) open: u64,
+    pub(super) sent_bytes: u64,
+    pub(super) received_bytes: u64,
 }
 
 /// An open connection.
@@ -48,6 +58,8 @@ pub(super) struct Tracked {
     pub(super) memo: Option<(CallKey, Handle)>,
     /// Totals already counted.
     pub(super) counted: Transfer,
+    /// Its security is counted.
+    pub(super) security_counted: bool,
     pub(super) used: Monotonic,
 }
 
@@ -106,9 +118,21 @@ impl Tcp {
         }
     }
 
+    /// What depends on the security of a connection.
+    pub(super) fn secured(&mut self, security: Security) -> &mut Secured {
+        let secured = &mut self.secured[security.index()];
+        secured.used = true;
+        secured
+    }
+
+    /// Open connections.
+    pub(super) fn open(&self) -> u64 {
+        self.secured.iter().map(|secured| secured.open).sum()
+    }
+
     pub(super) fn ended(&mut self, link: &Link, at: Monotonic, by: ClosedBy, reset: bool) {
         let index = CLOSERS.iter().position(|known| *known == by);
-        let counts = index.and_then(|index| self.closed.get_mut(index));
+        let counts = index.and_then(|index| self.secured(link.security).closed.get_mut(index));
         if let Some(count) = counts.and_then(|counts| counts.get_mut(usize::from(reset))) {
             *count += 1;
         }
@@ -123,9 +147,10 @@ impl Tcp {
     }
 
     /// Adds what moved since the connection last told, and samples its round-trip times.
-    pub(super) fn moved(&mut self, change: &Transfer) {
-        self.sent_bytes += change.sent_bytes;
-        self.received_bytes += change.received_bytes;
+    pub(super) fn moved(&mut self, change: &Transfer, security: Security) {
+        let secured = self.secured(security);
+        secured.sent_bytes += change.sent_bytes;
+        secured.received_bytes += change.received_bytes;
         self.sent_segments += u64::from(change.sent_segments);
         self.received_segments += u64::from(change.received_segments);
         self.retransmits += u64::from(change.retransmits);

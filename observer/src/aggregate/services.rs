@@ -1,6 +1,8 @@
 //! What is kept of every service at each end: totals, the last seconds, requests in flight.
 
-use crate::model::{call::Call, connection::Transfer, exchange::Outcome, time::Monotonic};
+use crate::model::{
+    call::Call, connection::Transfer, exchange::Outcome, security::Security, time::Monotonic,
+};
 
 use super::sketch::{Quantiles, Rate};
 
@@ -29,6 +31,8 @@ pub struct ServiceRow {
     pub oldest_seconds: Option<f64>,
     /// Bytes understood by bytes moved, since the row began.
     pub coverage: Option<f64>,
+    /// Encrypted connections by those whose security is known, since the row began.
+    pub encrypted: Option<f64>,
     /// Open connections.
     pub open_connections: u64,
     /// Calls since the row began.
@@ -43,6 +47,8 @@ pub struct ServiceRow {
 #[derive(Debug)]
 pub(super) struct Service {
     pub(super) outcomes: [u64; OUTCOMES.len()],
+    /// Connections by their security, in the order of [`Security::ALL`].
+    pub(super) security: [u64; Security::ALL.len()],
     pub(super) understood_bytes: u64,
     pub(super) moved_bytes: u64,
     pub(super) open: u64,
@@ -82,6 +88,7 @@ impl Service {
     pub(super) fn new(now: Monotonic) -> Self {
         Self {
             outcomes: [0; OUTCOMES.len()],
+            security: [0; Security::ALL.len()],
             understood_bytes: 0,
             moved_bytes: 0,
             open: 0,
@@ -132,6 +139,19 @@ impl Service {
         (self.moved_bytes > 0).then_some(ratio.min(1.0))
     }
 
+    /// Encrypted connections by those whose security is known.
+    #[expect(clippy::cast_precision_loss, reason = "a ratio is a float")]
+    fn encrypted(&self) -> Option<f64> {
+        let count = |wanted: fn(Security) -> bool| -> u64 {
+            let all = Security::ALL.into_iter().zip(self.security);
+            all.filter(|(security, _)| wanted(*security))
+                .map(|(_, count)| count)
+                .sum()
+        };
+        let known = count(|security| security != Security::Unknown);
+        (known > 0).then(|| count(Security::is_encrypted) as f64 / known as f64)
+    }
+
     /// The row, names left empty.
     pub(super) fn row(&mut self, now: Monotonic) -> ServiceRow {
         let quantiles = self.quantiles.as_mut();
@@ -146,6 +166,7 @@ impl Service {
             in_flight: self.in_flight,
             oldest_seconds: self.oldest.map(|oldest| now.since(oldest).as_secs_f64()),
             coverage: self.coverage(),
+            encrypted: self.encrypted(),
             open_connections: self.open,
             calls: self.outcomes.iter().sum(),
             errors: self.errors,

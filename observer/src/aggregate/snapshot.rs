@@ -1,5 +1,7 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
+mod connections;
+
 use crate::{
     model::{connection::Role, time::Monotonic},
     telemetry::health::{Health, Loss},
@@ -9,10 +11,8 @@ use super::{
     Aggregator,
     calls::{ActiveKey, CallKey, Calls},
     contract::{self, Family},
-    histogram::{
-        BODY_BYTES, Buckets, CONNECTION_SECONDS, Histogram, REQUEST_SECONDS, ROUND_TRIP_SECONDS,
-    },
-    links::{CLOSERS, FAILURES, Tcp},
+    histogram::{BODY_BYTES, Buckets, Histogram, REQUEST_SECONDS},
+    rpc::{RpcCalls, RpcKey},
     series::{Labels, Store, labels},
     services::{OUTCOMES, ServiceRow},
 };
@@ -153,85 +153,6 @@ impl Builder {
         self.add(&contract::HTTP_OLDEST, series);
     }
 
-    fn tcp(&mut self, store: &Store<super::Interned, Tcp>) {
-        let mut integers = |family, pick: fn(&Tcp) -> u64| {
-            let series = store
-                .iter()
-                .map(|(_, labels, tcp)| Series::new(labels, Value::Integer(pick(tcp))));
-            self.add(family, series);
-        };
-        integers(&contract::TCP_OPENED, |tcp| tcp.opened);
-        let failures = store.iter().flat_map(|(_, labels, tcp)| {
-            let counts = FAILURES
-                .iter()
-                .zip(tcp.failures)
-                .filter(|(_, count)| *count > 0);
-            counts.map(|(failure, count)| Series {
-                labels: labels.clone(),
-                more: Box::new([("reason", failure.as_str())]),
-                value: Value::Integer(count),
-            })
-        });
-        self.add(&contract::TCP_FAILURES, failures);
-        let closed = store.iter().flat_map(|(_, labels, tcp)| {
-            let counts = CLOSERS
-                .iter()
-                .zip(tcp.closed)
-                .flat_map(|(by, [orderly, reset])| [(by, "false", orderly), (by, "true", reset)]);
-            counts
-                .filter(|(_, _, count)| *count > 0)
-                .map(|(by, reset, count)| Series {
-                    labels: labels.clone(),
-                    more: Box::new([("closed_by", by.as_str()), ("reset", reset)]),
-                    value: Value::Integer(count),
-                })
-        });
-        self.add(&contract::TCP_CLOSED_TOTAL, closed);
-        let mut integers = |family, pick: fn(&Tcp) -> u64| {
-            let series = store
-                .iter()
-                .map(|(_, labels, tcp)| Series::new(labels, Value::Integer(pick(tcp))));
-            self.add(family, series);
-        };
-        integers(&contract::TCP_OPEN, |tcp| tcp.open);
-        integers(&contract::TCP_SENT_BYTES, |tcp| tcp.sent_bytes);
-        integers(&contract::TCP_RECEIVED_BYTES, |tcp| tcp.received_bytes);
-        integers(&contract::TCP_SENT_SEGMENTS, |tcp| tcp.sent_segments);
-        integers(&contract::TCP_RECEIVED_SEGMENTS, |tcp| {
-            tcp.received_segments
-        });
-        integers(&contract::TCP_RETRANSMITS, |tcp| tcp.retransmits);
-        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
-            let series = store.iter().map(|(_, labels, tcp)| {
-                Series::new(labels, Value::Histogram(buckets, Box::new(*pick(tcp))))
-            });
-            self.add(family, series);
-        };
-        histograms(&contract::TCP_RTT, &ROUND_TRIP_SECONDS, |tcp| &tcp.rtt);
-        let minimum = store.iter().filter_map(|(_, labels, tcp)| {
-            let seconds = f64::from(tcp.minimum_rtt_us?) / 1e6;
-            Some(Series::new(labels, Value::Float(seconds)))
-        });
-        self.add(&contract::TCP_MINIMUM_RTT, minimum);
-        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
-            let series = store.iter().map(|(_, labels, tcp)| (labels, pick(tcp)));
-            // A series that never can have one, as connect times of servers, says nothing.
-            let series = series.filter(|(_, histogram)| histogram.count() > 0);
-            self.add(
-                family,
-                series.map(|(labels, histogram)| {
-                    Series::new(labels, Value::Histogram(buckets, Box::new(*histogram)))
-                }),
-            );
-        };
-        histograms(&contract::TCP_CONNECT, &ROUND_TRIP_SECONDS, |tcp| {
-            &tcp.connect
-        });
-        histograms(&contract::TCP_DURATION, &CONNECTION_SECONDS, |tcp| {
-            &tcp.duration
-        });
-    }
-
     fn outcomes(&mut self, aggregator: &Aggregator) {
         let series = aggregator.services.iter().flat_map(|(_, labels, service)| {
             let counts = OUTCOMES
@@ -245,6 +166,35 @@ impl Builder {
             })
         });
         self.add(&contract::HTTP_EXCHANGES, series);
+    }
+
+    fn rpc(&mut self, aggregator: &Aggregator) {
+        let (server, client) = (&aggregator.rpc_server, &aggregator.rpc_client);
+        for (family, store) in [
+            (&contract::RPC_SERVER_DURATION, server),
+            (&contract::RPC_CLIENT_DURATION, client),
+        ] {
+            let series = store.iter().map(|(_, labels, calls)| {
+                let value = Value::Histogram(&REQUEST_SECONDS, Box::new(calls.duration));
+                Series::new(labels, value)
+            });
+            self.add(family, series);
+        }
+        let ends = [(server, Role::Server), (client, Role::Client)];
+        let messages = ends.into_iter().flat_map(|(store, role)| {
+            store.iter().flat_map(move |(_, labels, calls)| {
+                let counts = [
+                    ("sent", calls.sent_messages),
+                    ("received", calls.received_messages),
+                ];
+                counts.map(|(direction, count)| Series {
+                    labels: labels.clone(),
+                    more: Box::new([("role", role.as_str()), ("direction", direction)]),
+                    value: Value::Integer(count),
+                })
+            })
+        });
+        self.add(&contract::RPC_MESSAGES, messages);
     }
 
     fn coverage(&mut self, aggregator: &Aggregator) {
@@ -298,10 +248,15 @@ impl Builder {
             server,
             client,
             active,
+            rpc_server,
+            rpc_client,
             tcp,
             services,
             ..
         } = aggregator;
+        let rpc = |name, store: &Store<RpcKey, RpcCalls>| {
+            (name, store.len(), store.budget(), store.overflowed())
+        };
         let groups = [
             (
                 "http_server",
@@ -321,6 +276,8 @@ impl Builder {
                 active.budget(),
                 active.overflowed(),
             ),
+            rpc("rpc_server", rpc_server),
+            rpc("rpc_client", rpc_client),
             ("tcp", tcp.len(), tcp.budget(), tcp.overflowed()),
             (
                 "services",
@@ -392,7 +349,9 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     );
     builder.active(aggregator, at);
     builder.outcomes(aggregator);
+    builder.rpc(aggregator);
     builder.tcp(&aggregator.tcp);
+    builder.security(aggregator);
     builder.coverage(aggregator);
     builder.health(&health);
     builder.budgets(aggregator);

@@ -6,14 +6,16 @@ use proptest::prelude::*;
 
 use super::{
     contract::{FAMILIES, Kind},
-    fixture::{SECOND, call, call_on, closed, head, link, link_with, transfer, workload},
+    fixture::{SECOND, call, call_on, closed, head, link, link_with, rpc_on, transfer, workload},
     snapshot::Value,
     *,
 };
 use crate::{
     model::{
         connection::{ConnectFailure, ConnectionId},
-        exchange::Outcome,
+        exchange::{HttpVersion, Outcome, RequestHead},
+        rpc::RpcEnd,
+        security::{Handshake, Opening, Proxied, ProxyVersion, Security},
         workload::Peer,
     },
     telemetry::health::{Loss, ProgramCost, Table},
@@ -68,7 +70,8 @@ fn a_call_is_measured_under_its_labels() {
     aggregator.call(&call("web", "/orders/{id}", 503), at(3));
     let labels = "service_name=web,service_namespace=shop,http_request_method=GET,\
                   http_route=/orders/{id},http_response_status_code=503,\
-                  network_protocol_version=1.1,url_scheme=http,error_type=500";
+                  network_protocol_version=1.1,url_scheme=http,error_type=500,\
+                  security=unknown";
     assert_eq!(
         values(&mut aggregator, DURATION, at(3)),
         [(labels.to_owned(), 1.0)].into()
@@ -90,7 +93,7 @@ fn clients_have_the_dialled_address_and_the_local_peer() {
     let labels = "service_name=web,service_namespace=shop,service_peer_name=database,\
                   server_address=198.51.100.9,server_port=443,http_request_method=_OTHER,\
                   http_route=/,http_response_status_code=200,network_protocol_version=1.1,\
-                  url_scheme=http";
+                  url_scheme=http,security=unknown";
     assert_eq!(
         values(
             &mut aggregator,
@@ -99,6 +102,187 @@ fn clients_have_the_dialled_address_and_the_local_peer() {
         ),
         [(labels.to_owned(), 1.0)].into()
     );
+}
+
+#[test]
+fn a_remote_procedure_call_is_measured_as_both() {
+    let mut aggregator = aggregator(10);
+    let link = link(1, "web");
+    aggregator.call(&rpc_on(&link, "/a.B/C", RpcEnd::Status(13)), at(3));
+    let client = link_with(2, "web", Role::Client, Peer::Local(workload("api")));
+    let mut unseen = rpc_on(&client, "", RpcEnd::Unknown);
+    unseen.exchange.request = head("", "");
+    aggregator.call(&unseen, at(3));
+    let http = values(&mut aggregator, DURATION, at(3));
+    let labels = "service_name=web,service_namespace=shop,http_request_method=POST,\
+                  http_route=/a.B/C,http_response_status_code=200,network_protocol_version=2,\
+                  url_scheme=https,security=unknown";
+    assert_eq!(http, [(labels.to_owned(), 1.0)].into());
+    let procedure = "service_name=web,service_namespace=shop,rpc_system_name=grpc,\
+                     rpc_method=a.B/C,rpc_response_status_code=INTERNAL,error_type=INTERNAL,\
+                     security=unknown";
+    let server = values(&mut aggregator, "rpc_server_call_duration_seconds", at(3));
+    assert_eq!(server, [(procedure.to_owned(), 1.0)].into());
+    let client = values(&mut aggregator, "rpc_client_call_duration_seconds", at(3));
+    let dialled = "service_name=web,service_namespace=shop,service_peer_name=api,\
+                   server_address=198.51.100.9,server_port=443,rpc_system_name=grpc,\
+                   security=unknown";
+    assert_eq!(client, [(dialled.to_owned(), 1.0)].into());
+    let methods = values(
+        &mut aggregator,
+        "http_client_request_duration_seconds",
+        at(3),
+    );
+    let method = "http_request_method=unknown,http_response_status_code=200";
+    assert!(methods.keys().all(|labels| labels.contains(method)));
+    // Three requests, two responses: what the client sends, the server receives.
+    let messages = values(&mut aggregator, "observer_rpc_messages_total", at(3));
+    for (labels, role, sent, received) in [
+        (procedure, "server", 2.0, 3.0),
+        (dialled, "client", 3.0, 2.0),
+    ] {
+        let of = |direction| messages[&format!("{labels},role={role},direction={direction}")];
+        assert_eq!((of("sent"), of("received")), (sent, received), "{role}");
+    }
+    let row = &aggregator.snapshot(Health::default(), at(3)).services;
+    assert_eq!(row.iter().map(|row| row.errors).sum::<u64>(), 1);
+}
+
+#[test]
+fn schemes_are_few() {
+    let mut aggregator = aggregator(10);
+    for (scheme, version) in [
+        (None, HttpVersion::Http11),
+        (None, HttpVersion::Http2),
+        (Some("HTTPS"), HttpVersion::Http2),
+        (Some("coap+tcp"), HttpVersion::Http11),
+    ] {
+        let mut call = call("web", "/", 200);
+        let mut head = RequestHead::clone(&call.exchange.request);
+        (head.scheme, head.version) = (scheme.map(Into::into), version);
+        call.exchange.request = Arc::new(head);
+        aggregator.call(&call, at(3));
+    }
+    let found = values(&mut aggregator, DURATION, at(3));
+    for scheme in ["http", "https", "unknown", "_OTHER"] {
+        let label = format!("url_scheme={scheme},");
+        assert_eq!(
+            found.keys().filter(|key| key.contains(&label)).count(),
+            1,
+            "{scheme}"
+        );
+    }
+}
+
+#[test]
+fn connections_are_counted_under_what_they_show() {
+    let mut aggregator = aggregator(10);
+    let secured = |id, security| {
+        let mut link = Link::clone(&link(id, "web"));
+        link.security = security;
+        Arc::new(link)
+    };
+    let recognised = |link: &Arc<Link>| LinkEvent::Recognised {
+        link: link.clone(),
+        at: at(2),
+    };
+    let of = |security| format!("service_name=web,service_namespace=shop,role=server,{security}");
+    aggregator.link(&LinkEvent::Opened(link(1, "web")), at(1));
+    aggregator.link(&LinkEvent::Opened(link(2, "web")), at(1));
+    let open = values(&mut aggregator, "observer_tcp_open_connections", at(1));
+    assert_eq!(open, [(of("security=unknown"), 2.0)].into());
+    let tls = secured(1, Security::Tls);
+    // A flow tells the handshake when it has ended; what it is counts before.
+    for (established, alert, told) in [
+        (false, None, false),
+        (true, None, true),
+        (false, Some(40), true),
+    ] {
+        let mut tls = Link::clone(&tls);
+        tls.opening = Some(Arc::new(Opening {
+            tls: Some(Arc::new(Handshake {
+                established,
+                alert,
+                ..Handshake::default()
+            })),
+            ..Opening::default()
+        }));
+        let found = aggregator.link(&recognised(&Arc::new(tls)), at(2));
+        assert_eq!(found.is_some(), told);
+    }
+    // HTTP in the clear says so with each call, unless a proxy has a word to say.
+    let proxied = Proxied {
+        version: ProxyVersion::V1,
+        addresses: None,
+        authority: None,
+        identity: None,
+    };
+    for (protocol, proxied, told) in [
+        (Some("http/1"), None, false),
+        (Some("http/2"), None, false),
+        (Some("http/1"), Some(Arc::new(proxied)), true),
+        (Some("redis"), None, true),
+        (None, None, true),
+    ] {
+        let mut plain = Link::clone(&link(1, "web"));
+        plain.opening = Some(Arc::new(Opening {
+            protocol,
+            proxied,
+            ..Opening::default()
+        }));
+        let found = aggregator.link(&recognised(&Arc::new(plain)), at(2));
+        assert_eq!(found.is_some(), told, "{protocol:?}");
+    }
+    // More is known later: it is one connection all the same.
+    let mesh = secured(1, Security::LinkerdMutualTls);
+    aggregator.link(&recognised(&mesh), at(2));
+    aggregator.link(
+        &LinkEvent::Progress {
+            link: mesh.clone(),
+            transfer: transfer(10),
+        },
+        at(3),
+    );
+    aggregator.call(&call_on(&mesh, "/", 200), at(3));
+    let open = values(&mut aggregator, "observer_tcp_open_connections", at(3));
+    assert_eq!(open[&of("security=unknown")], 1.0);
+    assert_eq!(open[&of("security=tls")], 0.0);
+    assert_eq!(open[&of("security=linkerd_mtls")], 1.0);
+    let calls = values(&mut aggregator, DURATION, at(3));
+    assert!(
+        calls
+            .keys()
+            .all(|key| key.ends_with("security=linkerd_mtls"))
+    );
+    aggregator.link(&closed(&mesh, 100), at(5));
+    aggregator.link(&closed(&link(2, "web"), 7), at(5));
+    let bytes = values(&mut aggregator, "observer_tcp_received_bytes_total", at(5));
+    assert_eq!(bytes[&of("security=linkerd_mtls")], 100.0);
+    assert_eq!(bytes[&of("security=unknown")], 7.0);
+    let ends = values(
+        &mut aggregator,
+        "observer_tcp_connections_closed_total",
+        at(5),
+    );
+    assert_eq!(
+        ends[&of("closed_by=remote,reset=false,security=linkerd_mtls")],
+        1.0
+    );
+    // Each once, as first recognised.
+    let counted = values(
+        &mut aggregator,
+        "observer_connections_security_total",
+        at(5),
+    );
+    assert_eq!(
+        counted,
+        [(of("security=tls"), 1.0), (of("security=unknown"), 1.0)].into()
+    );
+    assert_eq!(total(&mut aggregator, "observer_tcp_open_connections"), 0.0);
+    let plain = recognised(&secured(3, Security::Plaintext));
+    aggregator.link(&plain, at(6));
+    let row = &aggregator.snapshot(Health::default(), at(6)).services[0];
+    assert_eq!(row.encrypted, Some(0.5), "one of those that are known");
 }
 
 #[test]
@@ -229,7 +413,8 @@ fn a_connection_moves_to_the_role_that_its_exchange_shows() {
     aggregator.call(&call_on(&unknown, "/", 200), at(3));
     aggregator.link(&progress(30), at(4));
     let open = values(&mut aggregator, "observer_tcp_open_connections", at(4));
-    let labels = |role| format!("service_name=web,service_namespace=shop,role={role}");
+    let labels =
+        |role| format!("service_name=web,service_namespace=shop,role={role},security=unknown");
     assert_eq!(
         (open[&labels("unknown")], open[&labels("server")]),
         (0.0, 1.0)
@@ -330,6 +515,7 @@ fn the_contract_is_what_is_emitted() {
         let link = link_with(id, "web", role, Peer::Local(workload("api")));
         aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
         aggregator.call(&call_on(&link, "/", 500), at(2));
+        aggregator.call(&rpc_on(&link, "/a.B/C", RpcEnd::Status(13)), at(2));
         let since = at(2);
         let request = InFlight {
             connection: ConnectionId(id),

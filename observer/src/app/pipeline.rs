@@ -360,7 +360,7 @@ impl Sink for Rest {
 fn link_of(event: &LinkEvent) -> &Arc<Link> {
     match event {
         LinkEvent::Opened(link)
-        | LinkEvent::Recognised(link)
+        | LinkEvent::Recognised { link, .. }
         | LinkEvent::Progress { link, .. }
         | LinkEvent::Closed { link, .. }
         | LinkEvent::Failed { link, .. } => link,

@@ -177,11 +177,12 @@ impl Walker {
         let mut rest = bytes;
         while !rest.is_empty() && self.at != At::Lost {
             let mut plain = [0; 192];
-            let Some((used, count)) = self.base64.decode(rest, &mut plain) else {
+            let (count, left) = self.base64.decode(rest, &mut plain);
+            self.walk(&plain[..count], time);
+            let Some(left) = left else {
                 return self.lose();
             };
-            self.walk(&plain[..count], time);
-            rest = &rest[used..];
+            rest = left;
         }
     }
 

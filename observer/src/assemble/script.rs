@@ -26,6 +26,7 @@ pub(super) struct Step {
     pub(super) length: u32,
     pub(super) fin: bool,
     pub(super) in_order: bool,
+    pub(super) unframed: bool,
     pub(super) time: u64,
 }
 
@@ -80,7 +81,7 @@ impl Step {
             reset: false,
             in_order: self.in_order,
             at_frame: false,
-            unframed: false,
+            unframed: self.unframed,
         }
     }
 
@@ -178,6 +179,7 @@ impl Script {
             length: bytes.len() as u32,
             fin: false,
             in_order: true,
+            unframed: false,
             time: self.time,
         };
         self.next[usize::from(egress)] += bytes.len() as u64;

@@ -633,6 +633,7 @@ fn arbitrary_segment() -> impl Strategy<Value = (bool, Step, u16)> {
                     bytes,
                     fin: fin && wild < 4,
                     in_order,
+                    unframed: false,
                     time,
                 };
                 (pair, step, lost)

@@ -104,6 +104,7 @@ Examples:
   observer flows --last 20
   observer flows --follow --service shop --status 5xx
   observer flows --follow --method GET --path /api/ --min-duration 100ms -o wide
+  observer flows --follow --protocol grpc --status UNAVAILABLE,INTERNAL
   observer flows --last 1000 -o json | jq .")]
 pub struct FlowsArguments {
     /// Where the agent answers
@@ -127,7 +128,7 @@ pub struct FlowsArguments {
     /// Only flows with this port at either end
     #[arg(long, value_name = "PORT")]
     pub port: Option<String>,
-    /// Only calls (`http`), or only connections (`tcp`)
+    /// Only calls (`http`), remote procedure calls (`grpc`), or connections (`tcp`)
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
     /// Only calls with this HTTP method
@@ -136,9 +137,14 @@ pub struct FlowsArguments {
     /// Only calls whose path starts like this, or matches it when it has a `*`
     #[arg(long, value_name = "PATH")]
     pub path: Option<String>,
-    /// Only calls with this status: `404`, a class like `5xx`, a range like `400-499`
+    /// Only calls with this status: `404`, a class like `5xx`, a range like `400-499`, or one of
+    /// gRPC like `NOT_FOUND`
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
+    /// Only flows over connections that are so secured: `plaintext`, `tls`, `istio_mtls`, `hbone`,
+    /// `linkerd_mtls`, `unknown`, or `encrypted` by anybody
+    #[arg(long, value_name = "SECURITY")]
+    pub security: Option<String>,
     /// Only flows that took at least so long: `250us`, `100ms`, `5s`
     #[arg(long, value_name = "DURATION")]
     pub min_duration: Option<String>,
@@ -279,6 +285,7 @@ impl From<FlowsArguments> for flows::Options {
             method,
             path,
             status,
+            security,
             min_duration,
         } = arguments;
         Self {
@@ -298,6 +305,7 @@ impl From<FlowsArguments> for flows::Options {
                 method,
                 path,
                 status,
+                security,
                 min_duration,
             },
         }

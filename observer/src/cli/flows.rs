@@ -46,14 +46,16 @@ pub struct Filters {
     pub peer: Option<String>,
     /// Port at either end.
     pub port: Option<String>,
-    /// `http` for calls, `tcp` for connections.
+    /// `http` for calls, `grpc` for remote procedure calls, `tcp` for connections.
     pub protocol: Option<String>,
     /// Request method.
     pub method: Option<String>,
     /// Start of the path, or a pattern with `*`.
     pub path: Option<String>,
-    /// Status, class (`5xx`) or range (`400-499`).
+    /// Status, class (`5xx`) or range (`400-499`), or name of a status of gRPC.
     pub status: Option<String>,
+    /// Who secured the connection, or `encrypted`.
+    pub security: Option<String>,
     /// Shortest duration, as `250ms`.
     pub min_duration: Option<String>,
 }
@@ -106,6 +108,7 @@ impl Options {
             ("method", &filters.method),
             ("path", &filters.path),
             ("status", &filters.status),
+            ("security", &filters.security),
             ("min_duration", &filters.min_duration),
         ] {
             if let Some(value) = value {
@@ -144,22 +147,37 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
     ];
     let took = number("duration_seconds").map(duration).unwrap_or_default();
     if text("kind") == "call" {
-        let status = number("status").map_or("-".to_owned(), |status| format!("{status:.0}"));
-        let colour = match (
-            flow.get("error").is_some_and(Value::is_string),
-            status.as_str(),
-        ) {
-            (true, _) => Colour::Red,
-            (false, status) if status.starts_with('2') => Colour::Green,
-            (false, _) => Colour::Yellow,
+        let status = match text("rpc_status") {
+            "" => number("status").map_or("-".to_owned(), |status| format!("{status:.0}")),
+            status => status.to_owned(),
+        };
+        let failed = flow.get("error").is_some_and(Value::is_string);
+        let colour = match status.as_str() {
+            _ if failed => Colour::Red,
+            "OK" => Colour::Green,
+            status if status.starts_with('2') => Colour::Green,
+            _ => Colour::Yellow,
         };
         cells.push(Cell::right(status, colour));
         cells.push(Cell::right(took, Colour::Plain));
-        cells.push(Cell::new(text("method"), Colour::Plain));
+        // Every procedure is a POST.
+        let method = match text("rpc_system") {
+            "" => text("method"),
+            system => system,
+        };
+        cells.push(Cell::new(method, Colour::Plain));
         let query = flow.get("query").and_then(Value::as_bool) == Some(true);
         let mut path = text("path").to_owned();
         if query {
             path.push_str("?...");
+        }
+        for (key, name) in [("request", "requests"), ("response", "responses")] {
+            let count = number(&format!("rpc_{key}_messages")).unwrap_or(1.0);
+            let more = flow.get(format!("rpc_{key}_messages_at_least")) == Some(&true.into());
+            if count > 1.0 || more {
+                let sign = if more { "+" } else { "" };
+                path.push_str(&format!("  {count:.0}{sign} {name}"));
+            }
         }
         if text("outcome") != "complete" {
             path.push_str(&format!("  {}", text("outcome")));
@@ -178,6 +196,7 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
         let mut detail = match event {
             "failed" => text("failure").to_owned(),
             "closed" => format!("by {}", text("closed_by")),
+            "recognised" => recognised(flow),
             _ => String::new(),
         };
         if flow.get("reset").and_then(Value::as_bool) == Some(true) {
@@ -203,15 +222,42 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
     cells
 }
 
+/// What the first bytes of a connection showed, in a few words.
+fn recognised(flow: &Value) -> String {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    let alert = flow.get("tls_alert").and_then(Value::as_u64);
+    let mut parts = vec![text("security").to_owned()];
+    match text("application_protocol") {
+        "" | "tls" => {}
+        protocol => parts.push(protocol.to_owned()),
+    }
+    if !text("tls_version").is_empty() {
+        parts.push(format!("TLS {}", text("tls_version")));
+    }
+    parts.push(text("tls_server_name").to_owned());
+    parts.extend(alert.map(|alert| format!("alert {alert}")));
+    if !text("proxied_source").is_empty() {
+        parts.push(format!("for {}", text("proxied_source")));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(", ")
+}
+
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 22] = [
+    const KEYS: [&str; 39] = [
         "wire_local",
         "wire_remote",
         "version",
+        "scheme",
+        "stream",
+        "reset_code",
         "authority",
         "route",
         "error",
+        "rpc_deadline_seconds",
+        "rpc_first_response_seconds",
+        "rpc_last_response_seconds",
         "time_to_first_byte_seconds",
         "request_head_bytes",
         "request_body_bytes",
@@ -221,6 +267,17 @@ fn details(flow: &Value) -> String {
         "smoothed_rtt_seconds",
         "minimum_rtt_seconds",
         "retransmits",
+        "security",
+        "tls_server_name",
+        "tls_alpn_offered",
+        "tls_version",
+        "tls_cipher",
+        "tls_ja4",
+        "istio_subset",
+        "istio_host",
+        "linkerd_server_identity",
+        "proxied_source",
+        "proxied_identity",
         "service_namespace",
         "pid",
         "command",

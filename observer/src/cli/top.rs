@@ -28,9 +28,9 @@ pub struct Options {
 /// Clears the screen and moves to its top left corner (ECMA-48: CUP, then ED below).
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-const HEADINGS: [&str; 14] = [
+const HEADINGS: [&str; 15] = [
     "SIDE", "SERVICE", "CALLS/S", "ERRORS", "P50", "P95", "P99", "ACTIVE", "OLDEST", "IN/S",
-    "OUT/S", "OPEN", "COVERED", "LOST",
+    "OUT/S", "OPEN", "SECURED", "COVERED", "LOST",
 ];
 
 /// Prints tables until nobody reads them, or the observer stops.
@@ -122,6 +122,7 @@ fn cells(row: &Value) -> Vec<Cell> {
         known("received_bytes_per_second", bytes),
         known("sent_bytes_per_second", bytes),
         known("open_connections", count),
+        Cell::right(percent("encrypted_ratio"), Colour::Plain),
         Cell::right(percent("coverage_ratio"), Colour::Plain),
         Cell::right(
             count(number("lost_total").unwrap_or_default()),
@@ -143,17 +144,18 @@ mod tests {
              "calls_per_second": 120.4, "errors_per_second": 1.2, "error_ratio": 0.01,
              "p50_seconds": 0.002, "p95_seconds": 0.01, "p99_seconds": 1.25, "in_flight": 3,
              "oldest_in_flight_seconds": 12.0, "received_bytes_per_second": 2048.0,
-             "sent_bytes_per_second": 5e6, "open_connections": 7, "coverage_ratio": 0.998,
+             "sent_bytes_per_second": 5e6, "open_connections": 7, "encrypted_ratio": 0.25, "coverage_ratio": 0.998,
              "lost_total": 0},
             {"service": "sshd", "service_namespace": "", "side": "unknown",
              "calls_per_second": 0.0, "error_ratio": null, "p50_seconds": null,
              "in_flight": 0, "received_bytes_per_second": 0.0, "sent_bytes_per_second": 0.0,
-             "open_connections": 1, "coverage_ratio": 0.0, "lost_total": 2},
+             "open_connections": 1, "encrypted_ratio": null, "coverage_ratio": 0.0,
+             "lost_total": 2},
         ]});
         let expected = "\
-SIDE     SERVICE   CALLS/S  ERRORS     P50     P95    P99  ACTIVE  OLDEST     IN/S    OUT/S  OPEN  COVERED  LOST
-server   shop/web      120    1.0%  2.00ms  10.0ms  1.25s       3   12.0s  2.00KiB  4.77MiB     7    99.8%     0
-unknown  sshd          0.0       -       -       -      -       0       -       0B       0B     1     0.0%     2
+SIDE     SERVICE   CALLS/S  ERRORS     P50     P95    P99  ACTIVE  OLDEST     IN/S    OUT/S  OPEN  SECURED  COVERED  LOST
+server   shop/web      120    1.0%  2.00ms  10.0ms  1.25s       3   12.0s  2.00KiB  4.77MiB     7    25.0%    99.8%     0
+unknown  sshd          0.0       -       -       -      -       0       -       0B       0B     1        -     0.0%     2
 ";
         assert_eq!(render(&answer, Style::plain()), expected);
         assert!(render(&answer, Style::coloured()).contains("\x1b[31m  1.0%\x1b[0m"));

@@ -1,6 +1,6 @@
 //! Which calls failed, and why: `error.type` of the HTTP semantic conventions.
 
-use crate::model::{connection::Role, exchange::Outcome};
+use crate::model::{connection::Role, exchange::Outcome, rpc::RpcEnd};
 
 /// Status codes from 400 to 599 as text.
 #[rustfmt::skip]
@@ -57,6 +57,34 @@ pub(super) fn error_type(
         | Outcome::Malformed
         | Outcome::Refused => Some(outcome.as_str()),
     }
+}
+
+/// `error.type` of a remote procedure call; `http` is that of the exchange that carried it.
+///
+/// A client's call failed with any status but OK. A server's failed with those that are its fault
+/// (semantic conventions for gRPC, server spans); the others its client made. Without a status, what
+/// happened to the exchange is what happened to the call.
+pub(super) fn rpc_error_type(
+    role: Role,
+    end: RpcEnd,
+    http: Option<&'static str>,
+) -> Option<&'static str> {
+    const SERVER: [&str; 6] = [
+        "UNKNOWN",
+        "DEADLINE_EXCEEDED",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+    ];
+    let Some(status) = end.status_name() else {
+        return http;
+    };
+    let failed = match role {
+        Role::Client => status != "OK",
+        Role::Server | Role::Unknown => SERVER.contains(&status),
+    };
+    failed.then_some(status)
 }
 
 #[cfg(test)]
@@ -122,6 +150,35 @@ mod tests {
                 Some("502"),
                 "{outcome:?}"
             );
+        }
+    }
+
+    #[test]
+    fn procedures() {
+        for (end, http, client, server) in [
+            (RpcEnd::Status(0), None, None, None),
+            // What happens after the status does not change it.
+            (RpcEnd::Status(0), Some("server_aborted"), None, None),
+            (RpcEnd::Status(5), None, Some("NOT_FOUND"), None),
+            (RpcEnd::Status(13), None, Some("INTERNAL"), Some("INTERNAL")),
+            (RpcEnd::Status(99), None, Some("UNKNOWN"), Some("UNKNOWN")),
+            (
+                RpcEnd::Cancelled,
+                Some("client_aborted"),
+                Some("CANCELLED"),
+                None,
+            ),
+            (
+                RpcEnd::DeadlineExceeded,
+                None,
+                Some("DEADLINE_EXCEEDED"),
+                Some("DEADLINE_EXCEEDED"),
+            ),
+            (RpcEnd::Unknown, None, None, None),
+            (RpcEnd::Unknown, Some("502"), Some("502"), Some("502")),
+        ] {
+            assert_eq!(rpc_error_type(Role::Client, end, http), client, "{end:?}");
+            assert_eq!(rpc_error_type(Role::Server, end, http), server, "{end:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{hash::BuildHasher, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
-use crate::model::{time::Monotonic, workload::Workload};
+use crate::model::{exchange::RequestHead, rpc, time::Monotonic, workload::Workload};
 
 use super::template::{RoutePattern, write_template};
 
@@ -19,6 +19,15 @@ pub(super) struct Limits {
     pub(super) services: usize,
     /// How long an unused template takes part of the budget.
     pub(super) idle: Duration,
+}
+
+/// What a route is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Path<'a> {
+    path: &'a str,
+    truncated: bool,
+    /// It is a service and its method: a name as a whole, however long its words are.
+    procedure: bool,
 }
 
 /// Names a service in [`Routes`].
@@ -64,6 +73,7 @@ struct Cached {
     service: ServiceIndex,
     epoch: u32,
     truncated: bool,
+    procedure: bool,
     path: String,
     route: Arc<str>,
 }
@@ -77,8 +87,43 @@ const CACHE: usize = 4096;
 /// Longest path that is cached, bytes.
 const MAX_CACHED: usize = 256;
 
+/// Longest path that is taken for a service and its method, bytes.
+const MAX_PROCEDURE: usize = 256;
+
 /// Length of an epoch.
 const PERIOD: Duration = Duration::from_secs(60);
+
+// === impl Path ===
+
+impl<'a> Path<'a> {
+    /// A path of which nothing else is known.
+    pub(super) fn plain(path: &'a str) -> Self {
+        Self {
+            path,
+            truncated: false,
+            procedure: false,
+        }
+    }
+
+    /// The path of a request. `rpc`: it is a remote procedure call.
+    pub(super) fn of(head: &'a RequestHead, rpc: bool) -> Self {
+        Self {
+            path: &head.path,
+            truncated: head.truncated,
+            procedure: rpc && is_procedure(&head.path),
+        }
+    }
+}
+
+/// `/package.Service/Method`, in the characters that such names have.
+fn is_procedure(path: &str) -> bool {
+    let named = |name: &str| {
+        name.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'$'))
+    };
+    path.len() <= MAX_PROCEDURE
+        && rpc::names(path).is_some_and(|(service, method)| named(service) && named(method))
+}
 
 // === impl Routes ===
 
@@ -89,6 +134,7 @@ impl Routes {
             service: SHARED,
             epoch: 0,
             truncated: false,
+            procedure: false,
             path: String::new(),
             route: none.clone(),
         };
@@ -177,18 +223,24 @@ impl Routes {
     }
 
     /// The route of a path. Configured patterns first, then the heuristic within the budget.
-    pub(super) fn route(&mut self, index: ServiceIndex, path: &str, truncated: bool) -> Arc<str> {
+    pub(super) fn route(&mut self, index: ServiceIndex, asked: Path<'_>) -> Arc<str> {
+        let Path {
+            path,
+            truncated,
+            procedure,
+        } = asked;
         let hash = self.hasher.hash_one((index, path));
         let place = usize::try_from(hash).unwrap_or_default() % CACHE;
         if let Some(cached) = self.cache.get(place)
             && cached.epoch == self.epoch
             && cached.service == index
             && cached.truncated == truncated
+            && cached.procedure == procedure
             && cached.path == path
         {
             return cached.route.clone();
         }
-        let Some(route) = self.find(index, path, truncated) else {
+        let Some(route) = self.find(index, asked) else {
             self.overflowed += 1;
             return self.overflow.clone();
         };
@@ -198,6 +250,7 @@ impl Routes {
             cached.service = index;
             cached.epoch = self.epoch;
             cached.truncated = truncated;
+            cached.procedure = procedure;
             // The place's buffer is used again: no allocation in the steady state.
             cached.path.clear();
             cached.path.push_str(path);
@@ -229,13 +282,23 @@ impl Routes {
         }
     }
 
-    fn find(&mut self, index: ServiceIndex, path: &str, truncated: bool) -> Option<Arc<str>> {
+    fn find(&mut self, index: ServiceIndex, asked: Path<'_>) -> Option<Arc<str>> {
+        let Path {
+            path, truncated, ..
+        } = asked;
+        // The name of a procedure is known; no pattern can make it better.
         if !truncated
+            && !asked.procedure
             && let Some((_, route)) = self.patterns.iter().find(|(one, _)| one.matches(path))
         {
             return Some(route.clone());
         }
-        write_template(path, truncated, self.limits.depth, &mut self.scratch);
+        if asked.procedure {
+            self.scratch.clear();
+            self.scratch.push_str(path);
+        } else {
+            write_template(path, truncated, self.limits.depth, &mut self.scratch);
+        }
         if self.scratch.is_empty() {
             return Some(self.none.clone());
         }
@@ -291,14 +354,24 @@ mod tests {
         let mut routes = Routes::new(vec![pattern], LIMITS);
         let index = routes.acquire(&workload("a"));
         for path in ["/shop/blue/x", "/shop/red/x"] {
-            assert_eq!(&*routes.route(index, path, false), "/shop/{name}/x");
+            assert_eq!(&*routes.route(index, Path::plain(path)), "/shop/{name}/x");
         }
         assert_eq!(routes.len(), 0);
-        assert_eq!(&*routes.route(index, "/shop/blue/y", false), "/shop/blue/y");
+        assert_eq!(
+            &*routes.route(index, Path::plain("/shop/blue/y")),
+            "/shop/blue/y"
+        );
         routes.reconfigure(Vec::new(), LIMITS);
-        assert_eq!(&*routes.route(index, "/shop/blue/x", false), "/shop/blue/x");
-        assert_eq!(&*routes.route(index, "*", false), "");
-        assert_eq!(&*routes.route(index, "/shop/bl", true), "/shop/*");
+        assert_eq!(
+            &*routes.route(index, Path::plain("/shop/blue/x")),
+            "/shop/blue/x"
+        );
+        assert_eq!(&*routes.route(index, Path::plain("*")), "");
+        let cut = Path {
+            truncated: true,
+            ..Path::plain("/shop/bl")
+        };
+        assert_eq!(&*routes.route(index, cut), "/shop/*");
     }
 
     #[test]
@@ -314,10 +387,10 @@ mod tests {
             } else {
                 path
             };
-            assert_eq!(&*routes.route(a, path, false), expected);
+            assert_eq!(&*routes.route(a, Path::plain(path)), expected);
         }
         assert_eq!(routes.overflowed, 2);
-        assert_eq!(&*routes.route(b, "/items/1", false), "/items/{id}");
+        assert_eq!(&*routes.route(b, Path::plain("/items/1")), "/items/{id}");
         // Beyond the limit, services share one budget.
         assert_eq!(routes.acquire(&workload("c")), SHARED);
         assert_eq!(routes.acquire(&workload("a")), a);
@@ -330,16 +403,16 @@ mod tests {
         let index = routes.acquire(&workload("a"));
         routes.expire(at(0));
         for path in ["/x", "/y", "/z"] {
-            routes.route(index, path, false);
+            routes.route(index, Path::plain(path));
         }
         for minute in 1..=3 {
             routes.expire(at(minute * 60));
-            routes.route(index, "/x", false);
+            routes.route(index, Path::plain("/x"));
         }
-        assert_eq!(&*routes.route(index, "/new", false), "/*");
+        assert_eq!(&*routes.route(index, Path::plain("/new")), "/*");
         routes.expire(at(240));
         assert_eq!(routes.len(), 1, "/x was used");
-        assert_eq!(&*routes.route(index, "/new", false), "/new");
+        assert_eq!(&*routes.route(index, Path::plain("/new")), "/new");
         // A service goes with its last connection and its last template.
         for minute in 5..=20 {
             routes.expire(at(minute * 60));
@@ -358,16 +431,16 @@ mod tests {
     #[test]
     fn the_same_value_is_given_again() {
         let mut routes = Routes::new(Vec::new(), LIMITS);
-        let first = routes.route(SHARED, "/items/1", false);
+        let first = routes.route(SHARED, Path::plain("/items/1"));
         assert!(Arc::ptr_eq(
             &first,
-            &routes.route(SHARED, "/items/1", false)
+            &routes.route(SHARED, Path::plain("/items/1"))
         ));
         assert!(Arc::ptr_eq(
             &first,
-            &routes.route(SHARED, "/items/2", false)
+            &routes.route(SHARED, Path::plain("/items/2"))
         ));
         let long = format!("/items/{}", "9".repeat(400));
-        assert_eq!(&*routes.route(SHARED, &long, false), "/items/{token}");
+        assert_eq!(&*routes.route(SHARED, Path::plain(&long)), "/items/{token}");
     }
 }

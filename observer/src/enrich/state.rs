@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-use super::routes::{self, Routes, ServiceIndex};
+use super::routes::{self, Path, Routes, ServiceIndex};
 
 /// What is remembered of a connection.
 #[derive(Debug)]
@@ -25,14 +25,23 @@ pub(super) struct State {
     pub(super) link: Arc<Link>,
     /// Whose budget of routes it uses.
     pub(super) service: ServiceIndex,
-    /// The last request head, its route, and the epoch in which that was found. Equal heads are
-    /// shared, so the pointer tells.
-    pub(super) recent: Option<(Arc<RequestHead>, Arc<str>, u32)>,
+    /// The last request and its route.
+    pub(super) recent: Option<Recent>,
     /// When something was last heard of it.
     pub(super) active: Monotonic,
     /// Its opening was not seen.
     pub(super) placeholder: bool,
     pub(super) closed: bool,
+}
+
+/// A request head and the route it got. Equal heads are shared, so the pointer tells.
+#[derive(Debug)]
+pub(super) struct Recent {
+    head: Arc<RequestHead>,
+    rpc: bool,
+    route: Arc<str>,
+    /// In which epoch of the routes.
+    epoch: u32,
 }
 
 /// Address of both ends of a connection whose opening was not seen.
@@ -103,20 +112,37 @@ pub(super) fn newest(before: &Connection, mut now: Connection) -> Connection {
     now
 }
 
+// === impl Recent ===
+
+impl Recent {
+    fn is(&self, head: &Arc<RequestHead>, rpc: bool, epoch: u32) -> bool {
+        Arc::ptr_eq(&self.head, head) && self.rpc == rpc && self.epoch == epoch
+    }
+}
+
 // === impl State ===
 
 impl State {
-    /// The route of a request, by the budget of the connection's service.
-    pub(super) fn route(&mut self, routes: &mut Routes, head: &Arc<RequestHead>) -> Arc<str> {
+    /// The route of a request, by the budget of the connection's service. `rpc`: it is a remote
+    /// procedure call.
+    pub(super) fn route(
+        &mut self,
+        routes: &mut Routes,
+        head: &Arc<RequestHead>,
+        rpc: bool,
+    ) -> Arc<str> {
         match &self.recent {
-            Some((known, route, epoch)) if Arc::ptr_eq(known, head) && *epoch == routes.epoch() => {
-                route.clone()
-            }
+            Some(recent) if recent.is(head, rpc, routes.epoch()) => recent.route.clone(),
             _ => {
-                let route = routes.route(self.service, &head.path, head.truncated);
+                let route = routes.route(self.service, Path::of(head, rpc));
                 // Each call that gets the overflow route is counted there.
                 let overflow = &*route == routes::OVERFLOW;
-                self.recent = (!overflow).then(|| (head.clone(), route.clone(), routes.epoch()));
+                self.recent = (!overflow).then(|| Recent {
+                    head: head.clone(),
+                    rpc,
+                    route: route.clone(),
+                    epoch: routes.epoch(),
+                });
                 route
             }
         }

@@ -6,6 +6,7 @@ use crate::{
     model::{
         connection::{Closed, ClosedBy, ConnectFailure, Owner, Transfer},
         exchange::{HttpVersion, Outcome, Side},
+        rpc::{Messages, Rpc, RpcEnd, RpcSystem},
         security::{Handshake, Opening},
     },
 };
@@ -516,6 +517,38 @@ fn exchanges_without_a_connection_are_kept_and_counted() {
 }
 
 #[test]
+fn procedures_are_their_own_routes() {
+    let mut bench = Bench::new(Config {
+        max_routes: 4,
+        ..Config::default()
+    });
+    let rpc = Rpc {
+        system: RpcSystem::Grpc,
+        end: RpcEnd::Status(13),
+        deadline: None,
+        requests: Messages::default(),
+        responses: Messages::default(),
+    };
+    let mut call = |path: &str, rpc: Option<&Rpc>| {
+        let mut exchange = exchange(1, Role::Server, &head(path));
+        exchange.status = Some(200);
+        exchange.rpc = rpc.cloned().map(Box::new);
+        bench.enricher.exchange(exchange)
+    };
+    // Six words look like the title of a page otherwise.
+    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    let found = call(path, Some(&rpc));
+    assert_eq!(&*found.route, path);
+    assert_eq!((found.error, found.http_error), (Some("INTERNAL"), None));
+    assert_eq!(&*call(path, None).route, "/{slug}/Export");
+    assert_eq!(&*call(path, Some(&rpc)).route, path);
+    // What is no name is a path like any other, and names have a budget too.
+    assert_eq!(&*call("/a b/1234567", Some(&rpc)).route, "/{text}/{id}");
+    assert_eq!(&*call("/a.B/C1", Some(&rpc)).route, "/a.B/C1");
+    assert_eq!(&*call("/a.B/C2", Some(&rpc)).route, "/*");
+}
+
+#[test]
 fn connections_are_bounded_and_expire() {
     let config = Config {
         max_connections: 2,
@@ -583,7 +616,7 @@ fn encryption_is_known_by_what_was_seen_and_where_it_goes() {
         }),
         2,
     ) {
-        Some(LinkEvent::Recognised(link)) => link,
+        Some(LinkEvent::Recognised { link, .. }) => link,
         other => panic!("{other:?}"),
     };
     assert_eq!(link.security, Security::Tls);

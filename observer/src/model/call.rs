@@ -36,8 +36,12 @@ pub struct Call {
     pub exchange: Exchange,
     /// Route template (`http.route`, `url.template`), never a raw path.
     pub route: Arc<str>,
-    /// `error.type`: the status code as text, or a reason; `None` when the call did not fail.
+    /// `error.type`: the status code as text, the name of a status of gRPC, or a reason; `None`
+    /// when the call did not fail.
     pub error: Option<&'static str>,
+    /// `error.type` of the HTTP exchange alone; the same as `error`, unless it carried a remote
+    /// procedure call.
+    pub http_error: Option<&'static str>,
 }
 
 /// A change of a connection with who it belongs to.
@@ -46,7 +50,12 @@ pub enum LinkEvent {
     /// Established, or first seen.
     Opened(Arc<Link>),
     /// Its first bytes showed what it is: the link has a security state now.
-    Recognised(Arc<Link>),
+    Recognised {
+        /// Which.
+        link: Arc<Link>,
+        /// When.
+        at: Monotonic,
+    },
     /// Totals of a live connection.
     Progress {
         /// Which.

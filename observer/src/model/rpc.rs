@@ -55,27 +55,6 @@ pub struct Rpc {
     pub responses: Messages,
 }
 
-/// Names of the status codes of gRPC, by number: `rpc.response.status_code`.
-const STATUS: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
-
 /// Service and method of a path `/package.Service/Method`.
 pub fn names(path: &str) -> Option<(&str, &str)> {
     let (service, method) = path.strip_prefix('/')?.rsplit_once('/')?;
@@ -97,6 +76,27 @@ impl RpcSystem {
 // === impl RpcEnd ===
 
 impl RpcEnd {
+    /// Names of the status codes of gRPC, by number: `rpc.response.status_code`.
+    pub const STATUSES: [&str; 17] = [
+        "OK",
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    ];
+
     /// Name of the status as the client sees it; `None` when it is not known.
     pub fn status_name(self) -> Option<&'static str> {
         let code = match self {
@@ -107,7 +107,7 @@ impl RpcEnd {
         };
         // A code that is not defined is to be taken for UNKNOWN.
         let index = usize::try_from(code).unwrap_or(usize::MAX);
-        Some(STATUS.get(index).copied().unwrap_or("UNKNOWN"))
+        Some(Self::STATUSES.get(index).copied().unwrap_or("UNKNOWN"))
     }
 }
 

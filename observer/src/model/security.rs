@@ -129,6 +129,16 @@ impl Security {
         Self::LinkerdMutualTls,
     ];
 
+    /// Place in [`Self::ALL`].
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    /// Encrypted, by whomever.
+    pub const fn is_encrypted(self) -> bool {
+        !matches!(self, Self::Unknown | Self::Plaintext)
+    }
+
     /// Name in flows, JSON and labels.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -150,6 +160,18 @@ impl ProxyVersion {
         match self {
             Self::V1 => "1",
             Self::V2 => "2",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_are_in_their_places() {
+        for (index, security) in Security::ALL.into_iter().enumerate() {
+            assert_eq!(security.index(), index);
         }
     }
 }

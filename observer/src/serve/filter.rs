@@ -6,6 +6,8 @@ use crate::{
     aggregate::history::{Flow, FlowEvent},
     model::{
         call::{Call, Link, LinkEvent},
+        rpc::RpcEnd,
+        security::Security,
         workload::Peer,
     },
 };
@@ -21,14 +23,16 @@ pub struct FlowFilter {
     peer: Vec<String>,
     /// Port at either end, dialled or on the wire.
     port: Vec<u16>,
-    /// Calls, connections.
+    /// Calls, some of them, connections.
     protocol: Vec<Protocol>,
     /// Method, in any case.
     method: Vec<String>,
     /// Start of the path, or the whole path if it has a `*`.
     path: Vec<String>,
-    /// Lowest and highest status.
-    status: Vec<(u16, u16)>,
+    /// Statuses.
+    status: Vec<Status>,
+    /// Security of the connection.
+    security: Vec<Secured>,
     /// Shortest duration; connections have one when they are closed.
     min_duration: Option<Duration>,
 }
@@ -47,8 +51,27 @@ pub struct InvalidFilter {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Protocol {
+    /// Calls of any kind.
     Http,
+    /// Remote procedure calls.
+    Grpc,
+    /// Connections.
     Tcp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Status {
+    /// From the lowest to the highest, of HTTP.
+    Range(u16, u16),
+    /// Name of a status of gRPC.
+    Named(&'static str),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secured {
+    /// By anybody.
+    Encrypted,
+    Is(Security),
 }
 
 /// Most bytes of a parameter.
@@ -58,7 +81,7 @@ const LONGEST: usize = 1_024;
 
 impl FlowFilter {
     /// Names of all parameters.
-    pub const KEYS: [&str; 8] = [
+    pub const KEYS: [&str; 9] = [
         "service",
         "peer",
         "port",
@@ -66,6 +89,7 @@ impl FlowFilter {
         "method",
         "path",
         "status",
+        "security",
         "min_duration",
     ];
 
@@ -97,13 +121,20 @@ impl FlowFilter {
                 },
                 "protocol" => self.protocol.push(match part {
                     "http" => Protocol::Http,
+                    "grpc" => Protocol::Grpc,
                     "tcp" => Protocol::Tcp,
-                    _ => return Err(invalid(part, "http (calls) or tcp (connections)")),
+                    _ => return Err(invalid(part, "http (calls), grpc (remote procedure calls) or tcp (connections)")),
                 }),
                 "status" => self.status.push(parse_status(part).ok_or_else(|| {
                     invalid(
                         part,
-                        "a status as 404, a class as 5xx or a range as 400-499",
+                        "a status as 404, a class as 5xx, a range as 400-499, or one of gRPC as NOT_FOUND",
+                    )
+                })?),
+                "security" => self.security.push(parse_security(part).ok_or_else(|| {
+                    invalid(
+                        part,
+                        "unknown, plaintext, tls, istio_mtls, hbone, linkerd_mtls, or encrypted for the last four",
                     )
                 })?),
                 _ => {
@@ -127,17 +158,21 @@ impl FlowFilter {
     fn call(&self, call: &Call) -> bool {
         let exchange = &call.exchange;
         let head = &exchange.request;
-        let status = exchange.status.unwrap_or_default();
-        any(&self.protocol, |protocol| *protocol == Protocol::Http)
-            && any(&self.status, |(lowest, highest)| {
-                (*lowest..=*highest).contains(&status)
-            })
-            && any(&self.method, |method| {
-                head.method.eq_ignore_ascii_case(method)
-            })
-            && self
-                .min_duration
-                .is_none_or(|least| exchange.duration() >= least)
+        let rpc = exchange.rpc.as_deref();
+        any(&self.protocol, |protocol| match protocol {
+            Protocol::Http => true,
+            Protocol::Grpc => rpc.is_some(),
+            Protocol::Tcp => false,
+        }) && any(&self.status, |status| match status {
+            Status::Range(lowest, highest) => exchange
+                .status
+                .is_some_and(|status| (*lowest..=*highest).contains(&status)),
+            Status::Named(name) => rpc.and_then(|rpc| rpc.end.status_name()) == Some(*name),
+        }) && any(&self.method, |method| {
+            head.method.eq_ignore_ascii_case(method)
+        }) && self
+            .min_duration
+            .is_none_or(|least| exchange.duration() >= least)
             && any(&self.path, |path| match path.contains('*') {
                 true => glob(path, &head.path),
                 false => head.path.starts_with(path.as_str()),
@@ -149,8 +184,8 @@ impl FlowFilter {
         let only_calls =
             !(self.method.is_empty() && self.path.is_empty() && self.status.is_empty());
         let (link, end) = match event {
-            LinkEvent::Opened(link) => (link, None),
-            LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => return false,
+            LinkEvent::Opened(link) | LinkEvent::Recognised { link, .. } => (link, None),
+            LinkEvent::Progress { .. } => return false,
             LinkEvent::Closed { link, at, .. } | LinkEvent::Failed { link, at, .. } => {
                 (link, Some(*at))
             }
@@ -180,7 +215,12 @@ impl FlowFilter {
                     .wire
                     .is_some_and(|(local, remote)| is(local) || is(remote))
         };
+        let security = |wanted: &Secured| match wanted {
+            Secured::Encrypted => link.security.is_encrypted(),
+            Secured::Is(security) => link.security == *security,
+        };
         any(&self.port, port)
+            && any(&self.security, security)
             && any(&self.service, |service| {
                 glob(service, &link.workload.service)
             })
@@ -226,7 +266,27 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
-fn parse_status(text: &str) -> Option<(u16, u16)> {
+fn parse_security(text: &str) -> Option<Secured> {
+    if text == "encrypted" {
+        return Some(Secured::Encrypted);
+    }
+    let mut all = Security::ALL.into_iter();
+    all.find(|security| security.as_str() == text)
+        .map(Secured::Is)
+}
+
+fn parse_status(text: &str) -> Option<Status> {
+    let named = RpcEnd::STATUSES
+        .into_iter()
+        .find(|name| name.eq_ignore_ascii_case(text));
+    if let Some(name) = named {
+        return Some(Status::Named(name));
+    }
+    let (lowest, highest) = parse_range(text)?;
+    Some(Status::Range(lowest, highest))
+}
+
+fn parse_range(text: &str) -> Option<(u16, u16)> {
     let status = |text: &str| {
         let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
         text.parse()
@@ -314,6 +374,54 @@ mod tests {
     }
 
     #[test]
+    fn procedures() {
+        let link = fixture::link(1, "web");
+        let call = flow(FlowEvent::Call(fixture::rpc_on(
+            &link,
+            "/a.B/C",
+            RpcEnd::Status(5),
+        )));
+        let plain = flow(FlowEvent::Call(fixture::call("web", "/", 200)));
+        for (query, of_procedure, of_plain) in [
+            ("protocol=grpc", true, false),
+            ("protocol=http", true, true),
+            ("status=not_found", true, false),
+            ("status=2xx", true, true),
+            ("status=OK", false, false),
+            ("status=INTERNAL,404,NOT_FOUND", true, false),
+        ] {
+            let filter = filter(query).unwrap();
+            let found = (filter.matches(&call), filter.matches(&plain));
+            assert_eq!(found, (of_procedure, of_plain), "{query}");
+        }
+    }
+
+    #[test]
+    fn security() {
+        let mut link = Link::clone(&fixture::link(1, "web"));
+        link.security = Security::IstioMutualTls;
+        let link = std::sync::Arc::new(link);
+        let recognised = flow(FlowEvent::Link(LinkEvent::Recognised {
+            link: link.clone(),
+            at: crate::model::time::Monotonic(1),
+        }));
+        let call = flow(FlowEvent::Call(fixture::call_on(&link, "/", 200)));
+        for (query, expected) in [
+            ("security=istio_mtls", true),
+            ("security=encrypted", true),
+            ("security=tls,plaintext", false),
+            ("security=tls,istio_mtls", true),
+            ("security=unknown", false),
+        ] {
+            let filter = filter(query).unwrap();
+            assert_eq!(filter.matches(&recognised), expected, "{query}");
+            assert_eq!(filter.matches(&call), expected, "{query}");
+        }
+        let long = filter("security=encrypted&min_duration=1us").unwrap();
+        assert!(!long.matches(&recognised), "it has no duration yet");
+    }
+
+    #[test]
     fn connections() {
         // Open for 3.998 seconds.
         let closed = flow(FlowEvent::Link(fixture::closed(
@@ -340,7 +448,9 @@ mod tests {
             "port=0",
             "port=http",
             "port=65536",
-            "protocol=grpc",
+            "protocol=quic",
+            "security=ssl",
+            "status=NOT_A_STATUS",
             "status=99",
             "status=6xx",
             "status=+40",

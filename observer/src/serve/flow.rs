@@ -6,16 +6,26 @@
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
 
+mod opening;
+mod procedure;
+mod text;
+
 use std::net::SocketAddr;
 
-use serde::{Serialize, Serializer};
+use serde::Serialize;
+
+use self::text::{hexadecimal, timestamp};
+pub use self::{
+    opening::{Handshake, Secured},
+    procedure::Procedure,
+};
 
 use crate::{
     aggregate::history::{Flow, FlowEvent},
     model::{
         call::{Call, Link, LinkEvent},
         connection::{Role, Transfer},
-        time::{Monotonic, WallOffset},
+        time::WallOffset,
         workload::{Peer, Runtime},
     },
 };
@@ -29,17 +39,19 @@ pub struct CallLine<'a> {
     pub time: String,
     /// Which end was observed: `server` or `client`.
     pub side: &'static str,
-    /// `http`.
+    /// `http`; `grpc` or `grpc-web` when it is such a call.
     pub protocol: &'static str,
-    /// `1.0` or `1.1`, of the request.
+    /// Of HTTP: `1.0`, `1.1` or `2`, of the request.
     pub version: &'static str,
     /// Whose socket it is, and who is at the other end.
     #[serde(flatten)]
     pub who: Who<'a>,
-    /// Request method as sent.
+    /// Request method as sent; empty when it was not seen.
     pub method: &'a str,
-    /// Path of the target without its query.
+    /// Path of the target without its query; empty when it was not seen.
     pub path: &'a str,
+    /// Scheme that the request named; HTTP/1 does so to proxies only.
+    pub scheme: Option<&'a str>,
     /// Template of the path.
     pub route: &'a str,
     /// A query followed the path.
@@ -50,9 +62,10 @@ pub struct CallLine<'a> {
     pub user_agent: &'a str,
     /// Status of the final response; `null` when there was none.
     pub status: Option<u16>,
-    /// `complete`, `tunnel`, `client_aborted`, `server_aborted`, `aborted`, `lost`, `malformed`.
+    /// `complete`, `tunnel`, `client_aborted`, `server_aborted`, `aborted`, `lost`, `malformed`,
+    /// `refused`.
     pub outcome: &'static str,
-    /// `error.type`; `null` when the call did not fail.
+    /// `error.type`, of the procedure if it is one; `null` when the call did not fail.
     pub error: Option<&'static str>,
     /// First byte of the request to last of the response, seconds.
     pub duration_seconds: f64,
@@ -66,11 +79,23 @@ pub struct CallLine<'a> {
     pub response_head_bytes: u64,
     /// Content of the response; 0 without one.
     pub response_body_bytes: u64,
+    /// What it is as a remote procedure call.
+    #[serde(flatten)]
+    pub procedure: Procedure<'a>,
     /// Over which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
+    /// Who secured that.
+    #[serde(flatten)]
+    pub secured: Secured<'a>,
     /// Number of the exchange on its connection, from 0.
     pub ordinal: u64,
+    /// HTTP/2: number of its stream.
+    pub stream: Option<u32>,
+    /// HTTP/2: the server pushed it.
+    pub pushed: bool,
+    /// HTTP/2: code of the RST_STREAM or GOAWAY that ended it (RFC 9113 section 7).
+    pub reset_code: Option<u32>,
 }
 
 /// A change of a TCP connection.
@@ -78,7 +103,8 @@ pub struct CallLine<'a> {
 pub struct ConnectionLine<'a> {
     /// `connection`.
     pub kind: &'static str,
-    /// `opened`, `closed` or `failed`.
+    /// `opened`, `recognised` when its first bytes showed what it is, `closed` or `failed`. TLS is
+    /// recognised when its handshake ended; HTTP in the clear has calls instead.
     pub event: &'static str,
     /// When.
     pub time: String,
@@ -118,6 +144,12 @@ pub struct ConnectionLine<'a> {
     /// Which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
+    /// Who secured it.
+    #[serde(flatten)]
+    pub secured: Secured<'a>,
+    /// What else its first bytes showed.
+    #[serde(flatten)]
+    pub handshake: Handshake<'a>,
 }
 
 /// Flows that this reader was too slow for.
@@ -211,11 +243,15 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         kind: "call",
         time: timestamp(offset, exchange.sent.first),
         side: exchange.role.as_str(),
-        protocol: "http",
+        protocol: exchange
+            .rpc
+            .as_ref()
+            .map_or("http", |rpc| rpc.system.as_str()),
         version: head.version.as_str(),
         who: who(&call.link, exchange.role),
         method: &head.method,
         path: &head.path,
+        scheme: head.scheme.as_deref(),
         route: &call.route,
         query: head.has_query,
         authority: &head.authority,
@@ -231,8 +267,13 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         request_body_bytes: exchange.sent.body_bytes,
         response_head_bytes: exchange.received.map_or(0, |side| side.head_bytes),
         response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
+        procedure: Procedure::of(exchange),
         place: place(&call.link),
+        secured: Secured::of(&call.link),
         ordinal: exchange.ordinal,
+        stream: exchange.stream,
+        pushed: exchange.pushed,
+        reset_code: exchange.reset,
     }
 }
 
@@ -247,7 +288,8 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         }
         LinkEvent::Closed { link, at, .. } => ("closed", link, *at),
         LinkEvent::Failed { link, at, .. } => ("failed", link, *at),
-        LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => return None,
+        LinkEvent::Recognised { link, at } => ("recognised", link, *at),
+        LinkEvent::Progress { .. } => return None,
     };
     let connection = &link.connection;
     let mut line = ConnectionLine {
@@ -276,6 +318,8 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         minimum_rtt_seconds: None,
         pre_existing: connection.pre_existing,
         place: place(link),
+        secured: Secured::of(link),
+        handshake: Handshake::of(link),
     };
     match event {
         LinkEvent::Closed {
@@ -294,7 +338,7 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
             line.duration_seconds = Some(at.since(connection.started).as_secs_f64());
             line.failure = Some(failure.as_str());
         }
-        LinkEvent::Opened(_) | LinkEvent::Recognised(_) | LinkEvent::Progress { .. } => {}
+        LinkEvent::Opened(_) | LinkEvent::Recognised { .. } | LinkEvent::Progress { .. } => {}
     }
     Some(line)
 }
@@ -360,151 +404,5 @@ fn place(link: &Link) -> Place<'_> {
     }
 }
 
-/// `at` as RFC 3339 in UTC with nanoseconds.
-fn timestamp(offset: WallOffset, at: Monotonic) -> String {
-    let nanoseconds = offset.unix_nanoseconds(at);
-    let (seconds, nanoseconds) = (nanoseconds / 1_000_000_000, nanoseconds % 1_000_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Days to a date, counted in eras of 400 years that begin on a 1 March (Howard Hinnant,
-    // "chrono-compatible low-level date algorithms", civil_from_days).
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
-}
-
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "the signature that serde wants"
-)]
-fn hexadecimal<S: Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{value:016x}"))
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::{aggregate::fixture, model::connection::ConnectFailure};
-
-    const OFFSET: WallOffset = WallOffset {
-        nanoseconds: 1_700_000_000_000_000_000,
-    };
-
-    fn parse(event: FlowEvent) -> Value {
-        let mut out = Vec::new();
-        render(&mut out, &Flow { sequence: 1, event }, OFFSET);
-        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
-        serde_json::from_slice(&out).unwrap()
-    }
-
-    #[test]
-    fn a_call_in_full() {
-        let line = parse(FlowEvent::Call(fixture::call("web", "/orders/7", 503)));
-        let expected = json!({
-            "kind": "call", "time": "2023-11-14T22:13:22.000000000Z", "side": "server",
-            "protocol": "http", "version": "1.1", "service": "web", "service_namespace": "shop",
-            "peer": "192.0.2.7", "peer_service": null, "method": "GET", "path": "/orders/7",
-            "route": "/orders/7", "query": true, "authority": "shop.example",
-            "user_agent": "curl/8", "status": 503, "outcome": "complete", "error": "500",
-            "duration_seconds": 0.01, "time_to_first_byte_seconds": 0.009,
-            "request_head_bytes": 80, "request_body_bytes": 0, "response_head_bytes": 120,
-            "response_body_bytes": 100, "local": "10.0.0.1:8080", "remote": "192.0.2.7:40000",
-            "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
-            "executable": "/usr/bin/web", "container": null, "unit": "web.service",
-            "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
-            "ordinal": 3
-        });
-        assert_eq!(line, expected);
-    }
-
-    #[test]
-    fn connections_in_full() {
-        let link = fixture::link_with(
-            0xabc,
-            "web",
-            Role::Client,
-            Peer::Local(fixture::workload("database")),
-        );
-        let mut expected = json!({
-            "kind": "connection", "event": "closed", "time": "2023-11-14T22:13:25.000000000Z",
-            "side": "client", "protocol": "tcp", "service": "web", "service_namespace": "shop",
-            "peer": "database", "peer_service": "database", "failure": null,
-            "closed_by": "remote", "reset": false, "duration_seconds": 3.998,
-            "connect_seconds": 0.002, "sent_bytes": 100, "received_bytes": 10,
-            "sent_segments": 6, "received_segments": 5, "retransmits": 1,
-            "smoothed_rtt_seconds": 0.0003, "minimum_rtt_seconds": 0.0002,
-            "pre_existing": false, "local": "10.0.0.1:40000", "remote": "198.51.100.9:443",
-            "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
-            "executable": "/usr/bin/web", "container": null, "unit": "web.service",
-            "cgroup": "/system.slice/web.service", "connection": "0000000000000abc"
-        });
-        assert_eq!(parse(FlowEvent::Link(fixture::closed(&link, 10))), expected);
-
-        for key in [
-            "closed_by",
-            "reset",
-            "smoothed_rtt_seconds",
-            "minimum_rtt_seconds",
-        ] {
-            expected[key] = Value::Null;
-        }
-        let sizes = [
-            "sent_bytes",
-            "received_bytes",
-            "sent_segments",
-            "received_segments",
-        ];
-        for key in sizes.into_iter().chain(["retransmits"]) {
-            expected[key] = 0.into();
-        }
-        expected["event"] = "failed".into();
-        expected["failure"] = "refused".into();
-        expected["duration_seconds"] = 4.0.into();
-        let failed = LinkEvent::Failed {
-            link: link.clone(),
-            at: Monotonic(5 * fixture::SECOND),
-            failure: ConnectFailure::Refused,
-        };
-        assert_eq!(parse(FlowEvent::Link(failed)), expected);
-
-        expected["event"] = "opened".into();
-        expected["time"] = "2023-11-14T22:13:21.002000000Z".into();
-        expected["failure"] = Value::Null;
-        expected["duration_seconds"] = Value::Null;
-        assert_eq!(parse(FlowEvent::Link(LinkEvent::Opened(link))), expected);
-    }
-
-    #[test]
-    fn lost_in_full() {
-        let mut out = Vec::new();
-        line(&mut out, &LostLine::new(7));
-        assert_eq!(out, b"{\"kind\":\"lost\",\"count\":7}\n");
-    }
-
-    #[test]
-    fn dates() {
-        for (seconds, expected) in [
-            (0, "1970-01-01T00:00:00.000000001Z"),
-            (951_782_399, "2000-02-28T23:59:59.000000001Z"),
-            (951_782_400, "2000-02-29T00:00:00.000000001Z"),
-            (4_107_542_400, "2100-03-01T00:00:00.000000001Z"),
-            (1_735_689_599, "2024-12-31T23:59:59.000000001Z"),
-        ] {
-            let at = Monotonic(seconds * 1_000_000_000 + 1);
-            assert_eq!(timestamp(WallOffset::default(), at), expected);
-        }
-    }
-}
+mod tests;

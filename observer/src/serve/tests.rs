@@ -176,7 +176,7 @@ async fn endpoints() {
     keys.sort_unstable();
     assert_eq!(
         keys.join(" "),
-        "calls_per_second calls_total coverage_ratio error_ratio errors_per_second errors_total \
+        "calls_per_second calls_total coverage_ratio encrypted_ratio error_ratio errors_per_second errors_total \
          in_flight lost_total oldest_in_flight_seconds open_connections p50_seconds p95_seconds \
          p99_seconds received_bytes_per_second sent_bytes_per_second service service_namespace side"
     );

@@ -218,6 +218,16 @@ fn text_has_no_holes() {
 }
 
 #[test]
+fn what_is_not_text_ends_the_count_and_what_came_before_it_counts() {
+    let mut text = encode(&message(0, b"abc")).into_bytes();
+    text.push(0xff);
+    let mut walker = Walker::new(Format::WebText);
+    walker.push(&text, Monotonic(1));
+    let all = walker.messages();
+    assert_eq!((all.count, all.at_least), (1, true));
+}
+
+#[test]
 fn a_call_has_the_status_of_its_head_or_of_its_content() {
     let mut call = Calling::new(Format::Web, Some(Duration::from_secs(1)));
     call.requests.push(&message(0, b"abc"), Monotonic(1));
@@ -306,7 +316,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_walked_alike_in_any_pieces(
-        bytes in vec(prop_oneof![any::<u8>(), 0..3_u8], 0..60),
+        bytes in vec(prop_oneof![any::<u8>(), 0..3_u8, Just(b'A')], 0..60),
         cut in any::<prop::sample::Index>(),
     ) {
         for format in [Format::Grpc, Format::Web, Format::WebText] {

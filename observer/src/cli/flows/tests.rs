@@ -177,7 +177,7 @@ fn top_shows_the_same_server() {
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert_eq!(row[..2], ["server", "shop/web"]);
     // One of three failed; half of the bytes were understood.
-    assert_eq!((row[3], row[12]), ("33.3%", "50.0%"), "{table}");
+    assert_eq!((row[3], row[13]), ("33.3%", "50.0%"), "{table}");
 }
 
 /// Takes lines, and then breaks like a closed pipe.
@@ -255,4 +255,49 @@ fn lost_flows_are_said() {
     let lost = serde_json::json!({"kind": "lost", "count": 12});
     let line = Columns::default().line(Style::plain(), &cells(&lost, false));
     assert_eq!(line, "12 flows lost: this reader was too slow");
+}
+
+#[test]
+fn procedures_and_handshakes() {
+    let call = |status: &str, error: Option<&str>, responses: u64, at_least: bool| {
+        let flow = serde_json::json!({
+            "kind": "call", "time": "2023-11-14T22:13:22.000000000Z", "side": "client",
+            "service": "web", "peer": "shop", "protocol": "grpc", "method": "POST",
+            "path": "/shop.Orders/Watch", "status": 200, "outcome": "complete",
+            "duration_seconds": 0.01, "error": error, "rpc_system": "grpc",
+            "rpc_status": status, "rpc_request_messages": 1,
+            "rpc_request_messages_at_least": false, "rpc_response_messages": responses,
+            "rpc_response_messages_at_least": at_least,
+        });
+        Columns::default().line(Style::coloured(), &cells(&flow, false))
+    };
+    for (line, colour, status, path) in [
+        (call("OK", None, 1, false), 32, "OK", "/shop.Orders/Watch"),
+        (
+            call("INTERNAL", Some("INTERNAL"), 1, false),
+            31,
+            "INTERNAL",
+            "/shop.Orders/Watch",
+        ),
+        (
+            call("NOT_FOUND", None, 40, true),
+            33,
+            "NOT_FOUND",
+            "/shop.Orders/Watch  40+ responses",
+        ),
+    ] {
+        let status = format!("\x1b[{colour}m{status}\x1b[0m");
+        assert!(line.contains(&status), "{line:?}");
+        assert!(line.contains("  grpc  "), "{line:?}");
+        assert!(line.trim_end().ends_with(path), "{line:?}");
+    }
+    let recognised = serde_json::json!({
+        "kind": "connection", "event": "recognised", "time": "2023-11-14T22:13:22.000000000Z",
+        "side": "client", "service": "web", "peer": "198.51.100.9:443",
+        "application_protocol": "tls", "security": "tls", "tls_version": "1.3",
+        "tls_server_name": "shop.example", "tls_alert": 40, "proxied_source": "192.0.2.1:99",
+    });
+    let line = Columns::default().line(Style::plain(), &cells(&recognised, false));
+    let detail = "recognised    TCP  tls, TLS 1.3, shop.example, alert 40, for 192.0.2.1:99";
+    assert!(line.ends_with(detail), "{line:?}");
 }

@@ -1,0 +1,133 @@
+//! Remote procedure calls: durations and messages.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use crate::model::{
+    call::Call,
+    connection::Role,
+    exchange::{Exchange, Outcome},
+    rpc::{self, Rpc, RpcSystem},
+    security::Security,
+};
+
+use super::{
+    contract::OTHER_METHOD,
+    histogram::{Histogram, REQUEST_SECONDS},
+    identity::Interned,
+    series::Labels,
+};
+
+/// What tells series of remote procedure calls apart.
+#[derive(Clone, Debug)]
+pub(super) struct RpcKey {
+    identity: Interned,
+    system: RpcSystem,
+    route: Arc<str>,
+    status: Option<&'static str>,
+    error: Option<&'static str>,
+    security: Security,
+}
+
+/// Measures of one series.
+#[derive(Debug, Default)]
+pub(super) struct RpcCalls {
+    pub(super) duration: Histogram,
+    pub(super) sent_messages: u64,
+    pub(super) received_messages: u64,
+}
+
+// === impl RpcKey ===
+
+impl RpcKey {
+    pub(super) fn new(identity: Interned, call: &Call, rpc: &Rpc) -> Self {
+        Self {
+            identity,
+            system: rpc.system,
+            route: call.route.clone(),
+            status: rpc.end.status_name(),
+            error: call.error,
+            security: call.link.security,
+        }
+    }
+
+    pub(super) fn labels(&self) -> Labels {
+        self.identity.0.labels(&[
+            ("rpc_system_name", self.system.as_str()),
+            ("rpc_method", method(&self.route)),
+            ("rpc_response_status_code", self.status.unwrap_or_default()),
+            ("error_type", self.error.unwrap_or_default()),
+            ("security", self.security.as_str()),
+        ])
+    }
+}
+
+/// `package.Service/Method`, as `rpc.method` has it; empty when the path was not seen. What was
+/// made a template, or is beyond the budget of routes, is no name.
+fn method(route: &str) -> &str {
+    match route.strip_prefix('/') {
+        None => "",
+        Some(name) if rpc::names(route).is_some() && !name.contains(['{', '*']) => name,
+        Some(_) => OTHER_METHOD,
+    }
+}
+
+impl PartialEq for RpcKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.identity == other.identity
+            && self.system == other.system
+            && self.status == other.status
+            && self.error == other.error
+            && self.security == other.security
+            && self.route == other.route
+    }
+}
+
+impl Eq for RpcKey {}
+
+impl Hash for RpcKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity.hash(state);
+        self.status.hash(state);
+        self.route.hash(state);
+    }
+}
+
+// === impl RpcCalls ===
+
+impl RpcCalls {
+    pub(super) fn observe(&mut self, exchange: &Exchange, rpc: &Rpc) {
+        // The end of a lost exchange was not seen.
+        if exchange.outcome != Outcome::Lost {
+            self.duration
+                .observe_duration(&REQUEST_SECONDS, exchange.duration());
+        }
+        let (sent, received) = match exchange.role {
+            Role::Client => (rpc.requests, rpc.responses),
+            Role::Server | Role::Unknown => (rpc.responses, rpc.requests),
+        };
+        self.sent_messages += sent.count;
+        self.received_messages += received.count;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_are_names_or_nothing() {
+        for (route, expected) in [
+            ("/a.B/C", "a.B/C"),
+            ("/prefix/a.B/C", "prefix/a.B/C"),
+            ("/*", "_OTHER"),
+            ("/{text}/{id}", "_OTHER"),
+            ("/healthz", "_OTHER"),
+            ("", ""),
+        ] {
+            assert_eq!(method(route), expected, "{route}");
+        }
+    }
+}

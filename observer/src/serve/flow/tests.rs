@@ -1,0 +1,318 @@
+//! Lines of flows, in full.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    aggregate::fixture,
+    model::{
+        connection::ConnectFailure,
+        rpc::RpcEnd,
+        security::{self, Certificate, MeshSigns, Opening, Proxied, ProxyVersion, Security},
+        time::Monotonic,
+    },
+};
+
+const OFFSET: WallOffset = WallOffset {
+    nanoseconds: 1_700_000_000_000_000_000,
+};
+
+const SECURED: &[&str] = &[
+    "tls_server_name",
+    "tls_alpn_offered",
+    "tls_alpn",
+    "tls_version",
+    "tls_cipher",
+    "tls_ja4",
+    "istio_subset",
+    "istio_port",
+    "istio_host",
+    "linkerd_server_identity",
+    "proxied_source",
+    "proxied_destination",
+    "proxied_authority",
+    "proxied_identity",
+];
+
+const HANDSHAKE: &[&str] = &[
+    "application_protocol",
+    "tls_started_by",
+    "tls_versions_offered",
+    "tls_established",
+    "tls_alert",
+    "tls_resumed",
+    "tls_client_certificate_requested",
+    "tls_server_subject",
+    "tls_server_dns_names",
+    "tls_server_uris",
+    "tls_server_not_after",
+    "tls_client_subject",
+    "tls_client_dns_names",
+    "tls_client_uris",
+    "tls_client_not_after",
+    "proxied_version",
+];
+
+const PROCEDURE: &[&str] = &[
+    "rpc_system",
+    "rpc_service",
+    "rpc_method",
+    "rpc_status",
+    "rpc_deadline_seconds",
+    "rpc_request_messages",
+    "rpc_request_messages_at_least",
+    "rpc_first_request_seconds",
+    "rpc_last_request_seconds",
+    "rpc_response_messages",
+    "rpc_response_messages_at_least",
+    "rpc_first_response_seconds",
+    "rpc_last_response_seconds",
+];
+
+/// A line of a connection whose security is not known, with keys of which nothing is known.
+fn with(mut line: Value, parts: &[&[&str]]) -> Value {
+    line["security"] = "unknown".into();
+    for key in parts.iter().copied().flatten() {
+        line[*key] = Value::Null;
+    }
+    line
+}
+
+fn parse(event: FlowEvent) -> Value {
+    let mut out = Vec::new();
+    render(&mut out, &Flow { sequence: 1, event }, OFFSET);
+    assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+    serde_json::from_slice(&out).unwrap()
+}
+
+#[test]
+fn a_call_in_full() {
+    let line = parse(FlowEvent::Call(fixture::call("web", "/orders/7", 503)));
+    let expected = json!({
+        "kind": "call", "time": "2023-11-14T22:13:22.000000000Z", "side": "server",
+        "protocol": "http", "version": "1.1", "service": "web", "service_namespace": "shop",
+        "peer": "192.0.2.7", "peer_service": null, "method": "GET", "path": "/orders/7",
+        "route": "/orders/7", "query": true, "authority": "shop.example",
+        "user_agent": "curl/8", "status": 503, "outcome": "complete", "error": "500",
+        "duration_seconds": 0.01, "time_to_first_byte_seconds": 0.009,
+        "request_head_bytes": 80, "request_body_bytes": 0, "response_head_bytes": 120,
+        "response_body_bytes": 100, "local": "10.0.0.1:8080", "remote": "192.0.2.7:40000",
+        "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
+        "executable": "/usr/bin/web", "container": null, "unit": "web.service",
+        "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
+        "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
+    });
+    let expected = with(expected, &[SECURED, PROCEDURE]);
+    assert_eq!(line, expected);
+}
+
+#[test]
+fn a_remote_procedure_call_in_full() {
+    let link = fixture::link(1, "web");
+    let mut call = fixture::rpc_on(&link, "/shop.Orders/Get", RpcEnd::Status(5));
+    call.exchange.reset = Some(8);
+    call.exchange.pushed = true;
+    let line = parse(FlowEvent::Call(call));
+    for (key, value) in [
+        ("protocol", json!("grpc")),
+        ("version", json!("2")),
+        ("method", json!("POST")),
+        ("path", json!("/shop.Orders/Get")),
+        ("scheme", json!("https")),
+        ("status", json!(200)),
+        ("error", json!("NOT_FOUND")),
+        ("stream", json!(7)),
+        ("pushed", json!(true)),
+        ("reset_code", json!(8)),
+        ("rpc_system", json!("grpc")),
+        ("rpc_service", json!("shop.Orders")),
+        ("rpc_method", json!("Get")),
+        ("rpc_status", json!("NOT_FOUND")),
+        ("rpc_deadline_seconds", json!(1.0)),
+        ("rpc_request_messages", json!(3)),
+        ("rpc_request_messages_at_least", json!(false)),
+        ("rpc_first_request_seconds", json!(0.001)),
+        ("rpc_last_request_seconds", json!(0.002)),
+        ("rpc_response_messages", json!(2)),
+        ("rpc_response_messages_at_least", json!(false)),
+        ("rpc_first_response_seconds", json!(0.009)),
+        ("rpc_last_response_seconds", json!(0.0095)),
+    ] {
+        assert_eq!(line[key], value, "{key}");
+    }
+}
+
+#[test]
+fn a_recognised_connection_in_full() {
+    let mut link = Link::clone(&fixture::link(1, "web"));
+    let certificate = |subject: &str| {
+        Some(Box::new(Certificate {
+            subject: subject.into(),
+            dns_names: ["a.example".into(), "b.example".into()].into(),
+            uris: ["spiffe://cluster.local/ns/shop/sa/web".into()].into(),
+            not_after: 4_107_542_400,
+        }))
+    };
+    link.security = Security::IstioMutualTls;
+    link.opening = Some(Arc::new(Opening {
+        protocol: Some("tls"),
+        tls: Some(Arc::new(security::Handshake {
+            server_name: Some("web.shop".into()),
+            alpn_offered: ["istio-peer-exchange".into(), "h2".into()].into(),
+            alpn_chosen: Some("h2".into()),
+            versions_offered: [0x0304, 0x0303, 0x7f1c].into(),
+            version: Some(0x0303),
+            cipher: Some(0xc02f),
+            ja4: Some("t13d1516h2_8daaf6152771_e5627efa2ab1".into()),
+            resumed: Some(false),
+            client_certificate_requested: Some(true),
+            server_certificate: certificate("CN=server"),
+            client_certificate: certificate("CN=client"),
+            established: true,
+            alert: None,
+        })),
+        started_by: Some("postgresql"),
+        proxied: Some(Arc::new(Proxied {
+            version: ProxyVersion::V2,
+            addresses: Some((
+                "198.51.100.1:1234".parse().unwrap(),
+                "[2001:db8::1]:443".parse().unwrap(),
+            )),
+            authority: Some("web.example".into()),
+            identity: Some("spiffe://cluster.local/ns/shop/sa/api".into()),
+        })),
+    }));
+    link.mesh = Some(Arc::new(MeshSigns {
+        subset: Some("v1".into()),
+        port: Some(8080),
+        host: Some("web.shop.svc.cluster.local".into()),
+        server_identity: Some("web.shop.serviceaccount".into()),
+    }));
+    let at = Monotonic(fixture::SECOND + 3_000_000);
+    let link = Arc::new(link);
+    let line = parse(FlowEvent::Link(LinkEvent::Recognised {
+        link: link.clone(),
+        at,
+    }));
+    let secured = json!({
+        "security": "istio_mtls", "tls_server_name": "web.shop",
+        "tls_alpn_offered": "istio-peer-exchange,h2", "tls_alpn": "h2", "tls_version": "1.2",
+        "tls_cipher": "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+        "tls_ja4": "t13d1516h2_8daaf6152771_e5627efa2ab1", "istio_subset": "v1",
+        "istio_port": 8080, "istio_host": "web.shop.svc.cluster.local",
+        "linkerd_server_identity": "web.shop.serviceaccount",
+        "proxied_source": "198.51.100.1:1234", "proxied_destination": "[2001:db8::1]:443",
+        "proxied_authority": "web.example",
+        "proxied_identity": "spiffe://cluster.local/ns/shop/sa/api"
+    });
+    let handshake = json!({
+        "event": "recognised", "time": "2023-11-14T22:13:21.003000000Z",
+        "application_protocol": "tls", "tls_started_by": "postgresql",
+        "tls_versions_offered": "1.3,1.2,0x7f1c", "tls_established": true, "tls_alert": null,
+        "tls_resumed": false, "tls_client_certificate_requested": true,
+        "tls_server_subject": "CN=server", "tls_server_dns_names": "a.example,b.example",
+        "tls_server_uris": "spiffe://cluster.local/ns/shop/sa/web",
+        "tls_server_not_after": "2100-03-01T00:00:00Z", "tls_client_subject": "CN=client",
+        "tls_client_dns_names": "a.example,b.example",
+        "tls_client_uris": "spiffe://cluster.local/ns/shop/sa/web",
+        "tls_client_not_after": "2100-03-01T00:00:00Z", "proxied_version": "2"
+    });
+    let same = |line: &Value, part: &Value| {
+        for (key, value) in part.as_object().unwrap() {
+            assert_eq!(line[key], *value, "{key}");
+        }
+    };
+    same(&line, &secured);
+    same(&line, &handshake);
+    assert_eq!(line["duration_seconds"], Value::Null);
+    // No key but these, and those of all connections.
+    let keys = |value: &Value| value.as_object().unwrap().len();
+    let opened = parse(FlowEvent::Link(LinkEvent::Opened(fixture::link(1, "web"))));
+    assert_eq!(keys(&line), keys(&opened));
+    // A call over it has the first part.
+    same(
+        &parse(FlowEvent::Call(fixture::call_on(&link, "/", 200))),
+        &secured,
+    );
+}
+
+#[test]
+fn connections_in_full() {
+    let link = fixture::link_with(
+        0xabc,
+        "web",
+        Role::Client,
+        Peer::Local(fixture::workload("database")),
+    );
+    let mut expected = json!({
+        "kind": "connection", "event": "closed", "time": "2023-11-14T22:13:25.000000000Z",
+        "side": "client", "protocol": "tcp", "service": "web", "service_namespace": "shop",
+        "peer": "database", "peer_service": "database", "failure": null,
+        "closed_by": "remote", "reset": false, "duration_seconds": 3.998,
+        "connect_seconds": 0.002, "sent_bytes": 100, "received_bytes": 10,
+        "sent_segments": 6, "received_segments": 5, "retransmits": 1,
+        "smoothed_rtt_seconds": 0.0003, "minimum_rtt_seconds": 0.0002,
+        "pre_existing": false, "local": "10.0.0.1:40000", "remote": "198.51.100.9:443",
+        "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
+        "executable": "/usr/bin/web", "container": null, "unit": "web.service",
+        "cgroup": "/system.slice/web.service", "connection": "0000000000000abc"
+    });
+    expected = with(expected, &[SECURED, HANDSHAKE]);
+    assert_eq!(parse(FlowEvent::Link(fixture::closed(&link, 10))), expected);
+
+    for key in [
+        "closed_by",
+        "reset",
+        "smoothed_rtt_seconds",
+        "minimum_rtt_seconds",
+    ] {
+        expected[key] = Value::Null;
+    }
+    let sizes = [
+        "sent_bytes",
+        "received_bytes",
+        "sent_segments",
+        "received_segments",
+    ];
+    for key in sizes.into_iter().chain(["retransmits"]) {
+        expected[key] = 0.into();
+    }
+    expected["event"] = "failed".into();
+    expected["failure"] = "refused".into();
+    expected["duration_seconds"] = 4.0.into();
+    let failed = LinkEvent::Failed {
+        link: link.clone(),
+        at: Monotonic(5 * fixture::SECOND),
+        failure: ConnectFailure::Refused,
+    };
+    assert_eq!(parse(FlowEvent::Link(failed)), expected);
+
+    expected["event"] = "opened".into();
+    expected["time"] = "2023-11-14T22:13:21.002000000Z".into();
+    expected["failure"] = Value::Null;
+    expected["duration_seconds"] = Value::Null;
+    assert_eq!(parse(FlowEvent::Link(LinkEvent::Opened(link))), expected);
+}
+
+#[test]
+fn lost_in_full() {
+    let mut out = Vec::new();
+    line(&mut out, &LostLine::new(7));
+    assert_eq!(out, b"{\"kind\":\"lost\",\"count\":7}\n");
+}
+
+#[test]
+fn dates() {
+    for (seconds, expected) in [
+        (0, "1970-01-01T00:00:00.000000001Z"),
+        (951_782_399, "2000-02-28T23:59:59.000000001Z"),
+        (951_782_400, "2000-02-29T00:00:00.000000001Z"),
+        (4_107_542_400, "2100-03-01T00:00:00.000000001Z"),
+        (1_735_689_599, "2024-12-31T23:59:59.000000001Z"),
+    ] {
+        let at = Monotonic(seconds * 1_000_000_000 + 1);
+        assert_eq!(timestamp(WallOffset::default(), at), expected);
+    }
+}
