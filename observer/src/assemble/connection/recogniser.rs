@@ -185,7 +185,7 @@ impl Recogniser {
         let next = match tls::starts(&client) {
             Some(true) => Stage::Tls(Box::default()),
             None if !client.is_empty() => return self.more(),
-            _ => Stage::Plain(Box::new(Plain::new())),
+            _ => Stage::Plain(Box::default()),
         };
         let kept = std::mem::take(kept);
         self.stage = next;

@@ -191,9 +191,10 @@ impl Tracked {
             }
             let kept = opening.take();
             if let Some(proxied) = &opening.opening().proxied {
-                let mut opening = Opening::default();
-                opening.proxied = Some(Arc::clone(proxied));
-                self.opening = Some(Arc::new(opening));
+                self.opening = Some(Arc::new(Opening {
+                    proxied: Some(Arc::clone(proxied)),
+                    ..Opening::default()
+                }));
             }
             self.speaks(step, shared, out);
             let instruction = match step {
