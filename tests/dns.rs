@@ -179,8 +179,8 @@ fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
     }
     let (cgroup, namespace) = (Cgroup::create("cut")?, Namespace::create("cut")?);
     let place = Place::inside(&cgroup, &namespace);
-    let dnsmasq = Resolver::dnsmasq(&place, &namespace, SERVER, &[])?;
     let agent = Agent::start(&cgroup)?;
+    let dnsmasq = Resolver::dnsmasq(&place, &namespace, SERVER, &[])?;
     // dig asks again over TCP, and has all.
     let dug = dnsmasq.dig(&place, &["many.test", "A", "+noedns"])?;
     ensure!(dug.answers.len() == 60, "{dug:?}");
@@ -192,6 +192,9 @@ fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
             .remove(0);
         ensure!(lookup.text("outcome") == "truncated", "{lookup:?}");
         ensure!(lookup.text("error").is_empty(), "{lookup:?}");
+        // The server came after the observer, so it is known where it is.
+        let server = lookup.text("peer_service") == "dnsmasq";
+        ensure!(server == (side == "client"), "{lookup:?}");
     }
     // With room for all of it, the first answers are kept.
     let dug = dnsmasq.dig(&place, &["many.test", "A", "+bufsize=4096"])?;
@@ -203,6 +206,56 @@ fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
         let answers = lookup.get("answers").as_array().map_or(0, Vec::len);
         ensure!(answers == 16, "{lookup:?}");
     }
+    agent.expect_no_loss()?;
+    agent.stop()
+}
+
+#[test]
+fn lookups_through_address_translation_are_told_as_dialled() -> Result<()> {
+    if lacking(&["ip", "nft", "dig", PYTHON].map(Need::Tool))? || lacking(&[Need::Observer])? {
+        return Ok(());
+    }
+    let (cgroup, namespace) = (Cgroup::create("dnat")?, Namespace::create("dnat")?);
+    for address in ["10.5.0.1/32", "10.5.0.2/32"] {
+        namespace.run("ip", &["addr", "add", address, "dev", "lo"])?;
+    }
+    let route = [
+        "route",
+        "add",
+        "10.96.0.10/32",
+        "dev",
+        "lo",
+        "src",
+        "10.5.0.1",
+    ];
+    namespace.run("ip", &route)?;
+    namespace.rules(
+        "table ip nat { chain out { type nat hook output priority -100; \
+         ip daddr 10.96.0.10 udp dport 53 dnat to 10.5.0.2; }; };",
+    )?;
+    let place = Place::inside(&cgroup, &namespace);
+    let served = Ipv4Addr::new(10, 5, 0, 2);
+    let failing = Resolver::failing(&place, &namespace, served)?;
+    let agent = Agent::start(&cgroup)?;
+    // dig connects its socket; the other client does not, and its packets show where they go.
+    let dialled = Ipv4Addr::new(10, 96, 0, 10);
+    let dug = failing.dig_at(&place, dialled, &["servfail.connected.test", "A"])?;
+    ensure!(dug.status == "SERVFAIL", "{dug:?}");
+    let responses = failing.ask_at(&place, dialled, "servfail.other.test", 1)?;
+    ensure!(responses == 1, "no answer came");
+    for name in ["servfail.connected.test", "servfail.other.test"] {
+        for (side, address, port) in [
+            ("client", "10.96.0.10:53", "remote"),
+            ("server", "10.5.0.2:53", "local"),
+        ] {
+            let lookup = agent
+                .exactly(1, name, |flow| is_lookup(flow, side, name))?
+                .remove(0);
+            ensure!(lookup.text("code") == "SERVFAIL", "{lookup:?}");
+            ensure!(lookup.text(port) == address, "{lookup:?}");
+        }
+    }
+    agent.expect_metric("observer_dns_lookups_total", &[], 4)?;
     agent.expect_no_loss()?;
     agent.stop()
 }
