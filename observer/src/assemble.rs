@@ -139,7 +139,6 @@ pub struct Assembler {
     connections: HashMap<ConnectionId, Box<Tracked>, foldhash::fast::RandomState>,
     shared: Shared,
     orphans: Orphans,
-    lookups: Lookups,
     flows: Flows,
     /// Connections that time alone may change.
     waiting: Vec<ConnectionId>,
@@ -151,6 +150,7 @@ pub struct Assembler {
 struct Shared {
     heads: Heads,
     counters: Counters,
+    lookups: Lookups,
 }
 
 /// Between two looks at the whole table for connections that do not move.
@@ -180,14 +180,14 @@ impl Assembler {
     pub fn new(config: Config) -> Self {
         let heads = Heads::new(config.head_cache);
         Self {
-            lookups: Lookups::new(config.dns.clone()),
             flows: Flows::new(config.datagrams.clone()),
-            config,
             connections: HashMap::default(),
             shared: Shared {
                 heads,
                 counters: Counters::default(),
+                lookups: Lookups::new(config.dns.clone()),
             },
+            config,
             orphans: Orphans::default(),
             waiting: Vec::new(),
             swept: Monotonic(0),
@@ -246,7 +246,7 @@ impl Assembler {
                 }
                 out.connection(ConnectionEvent::Placed { id, cgroup, wire });
             }
-            Event::Datagram(datagram) => self.flows.push(&datagram, &mut self.lookups, out),
+            Event::Datagram(datagram) => self.flows.push(&datagram, &mut self.shared.lookups, out),
             Event::Process { .. } => {}
         }
     }
@@ -275,7 +275,7 @@ impl Assembler {
             tracked.listed
         });
         self.shared.counters.orphaned += self.orphans.expire(now, self.config.overtaking * 8);
-        self.lookups.tick(now, |lookup| out.lookup(lookup));
+        self.shared.lookups.tick(now, |lookup| out.lookup(lookup));
         self.flows.tick(now);
         if now.since(self.swept) > SWEEP.min(self.config.idle) {
             self.swept = now;
@@ -324,7 +324,7 @@ impl Assembler {
 
     /// Changes what may change while it runs.
     pub fn reconfigure(&mut self, dns: dns::Config, datagrams: datagrams::Config) {
-        self.lookups.reconfigure(dns);
+        self.shared.lookups.reconfigure(dns);
         self.flows.reconfigure(datagrams);
     }
 
@@ -376,7 +376,7 @@ impl Assembler {
             count,
         })
         .into_iter()
-        .chain(self.lookups.losses())
+        .chain(self.shared.lookups.losses())
         .chain(self.flows.losses())
         .collect()
     }
@@ -399,7 +399,7 @@ impl Assembler {
                 entries: self.orphans.len() as u64,
                 limit: orphans::MAX_ORPHANS as u64,
             },
-            self.lookups.table(),
+            self.shared.lookups.table(),
         ];
         tables.extend(self.flows.tables());
         tables

@@ -23,7 +23,7 @@ const ISTIO_PROTOCOLS: [&str; 5] = [
 /// Application protocol of Linkerd's transport header.
 const LINKERD_PROTOCOL: &str = "transport.l5d.io/v1";
 /// Protocols that are encrypted, but neither by TLS nor by a mesh.
-const ENCRYPTED_OTHERWISE: [&str; 1] = ["ssh"];
+const ENCRYPTED_OTHERWISE: [&str; 2] = ["ssh", "postgresql_gss"];
 /// Protocols that are always encrypted by TLS, also when their handshake could not be read.
 const ENCRYPTED_BY_TLS: [&str; 2] = ["tls", "quic"];
 

@@ -60,8 +60,8 @@ def main(address):
                 "rpc_service": SERVICE,
                 "rpc_method": method,
                 "rpc_status": NAMES[status],
-                "rpc_messages_sent": 1,
-                "rpc_messages_received": received,
+                "rpc_request_messages": 1,
+                "rpc_response_messages": received,
             }
             counts[json.dumps(key)] += 1
     for key, count in counts.items():

@@ -99,8 +99,8 @@ class Client:
             "rpc_service": service,
             "rpc_method": method,
             "rpc_status": status,
-            "rpc_messages_sent": sent,
-            "rpc_messages_received": received,
+            "rpc_request_messages": sent,
+            "rpc_response_messages": received,
         }
         self.counts[json.dumps(key)] += 1
 

@@ -141,7 +141,7 @@ impl Tracked {
                     return;
                 }
             }
-            Protocol::Opening(_) | Protocol::Http1(_) => {}
+            Protocol::Opening(_) | Protocol::Http1(_) | Protocol::Dns(_) => {}
         }
         if let Some(doubt) = &mut self.doubt {
             doubt.touch(segment.time);
@@ -329,6 +329,11 @@ impl Tracked {
             // What a connection is cannot be told from later bytes.
             Protocol::Opening(_) => {
                 self.tell_opening(out);
+                self.stop(Protocol::Opaque, Instruction::Opaque, out);
+            }
+            // Where the next message starts is not known any more.
+            Protocol::Dns(_) => {
+                self.keep_counts();
                 self.stop(Protocol::Opaque, Instruction::Opaque, out);
             }
             _ => self.lose_order(shared, out),

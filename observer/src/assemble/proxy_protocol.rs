@@ -66,15 +66,14 @@ fn version_1(bytes: &[u8]) -> Header {
             [text @ .., b'\r'] => text,
             text => text,
         };
-        let printable = text.iter().all(|byte| (b' '..=b'~').contains(byte));
-        return if full || !printable {
+        return if full || !is_text(text) {
             Header::Not
         } else {
             Header::Partial
         };
     };
     let line = within.get(..end).and_then(|line| line.strip_suffix(b"\r"));
-    match line.and_then(line_of) {
+    match line.filter(|line| is_text(line)).and_then(line_of) {
         Some(addresses) => Header::Complete {
             length: end + 1,
             proxied: Proxied {
@@ -86,6 +85,10 @@ fn version_1(bytes: &[u8]) -> Header {
         },
         None => Header::Not,
     }
+}
+
+fn is_text(line: &[u8]) -> bool {
+    line.iter().all(|byte| (b' '..=b'~').contains(byte))
 }
 
 /// The addresses of a line without its end; `None` when it is malformed.

@@ -14,6 +14,7 @@ pub(super) struct Seen {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) events: Vec<ConnectionEvent>,
     pub(super) instructions: Vec<Instruction>,
+    pub(super) lookups: Vec<Lookup>,
 }
 
 /// One segment of a script, owned.
@@ -54,7 +55,9 @@ impl Sink for Seen {
         self.exchanges.push(exchange);
     }
 
-    fn lookup(&mut self, _: Lookup) {}
+    fn lookup(&mut self, lookup: Lookup) {
+        self.lookups.push(lookup);
+    }
 
     fn datagrams(&mut self, _: Datagrams) {}
 

@@ -107,7 +107,7 @@ impl Protocol {
             Self::Amqp => Phase::Amqp(Amqp::default()),
             Self::Ldap => Phase::Ldap(Ldap::default()),
             Self::MySql => Phase::MySql(MySql::default()),
-            Self::Nats => Phase::Nats(Nats::default()),
+            Self::Nats => Phase::Nats(Nats),
             Self::Postgres => Phase::Postgres(Postgres::default()),
             Self::Xmpp => Phase::Xmpp(Xmpp::default()),
             Self::Ftp | Self::Imap | Self::Pop3 | Self::Smtp => Phase::Lines(Lines::new(self)),

@@ -79,7 +79,7 @@ const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
 
 /// Whether the first bytes of a client are a ClientHello in a TLS record: `None` when more bytes
-/// are needed to tell. Ten at most are.
+/// are needed to tell. Eleven always tell.
 pub fn starts(bytes: &[u8]) -> Option<bool> {
     let expected: [fn(u8) -> bool; 11] = [
         |kind| kind == side::content::HANDSHAKE,
@@ -158,8 +158,9 @@ impl Tls {
                     };
                 }
             }
+            self.settle();
         }
-        self.settle(progress)
+        self.told(progress)
     }
 
     /// Passes over bytes of one direction that were not captured. Inside of an encrypted record,
@@ -170,7 +171,8 @@ impl Tls {
             direction.lost = true;
             direction.side.release();
         }
-        self.settle(Progress::More)
+        self.settle();
+        self.told(Progress::More)
     }
 
     /// Bytes of memory beside the value itself and its handshake.
@@ -194,21 +196,25 @@ impl Tls {
     }
 
     /// Looks whether anything is left to learn.
-    fn settle(&mut self, progress: Progress) -> Progress {
-        if !self.over {
-            let version = self.handshake.version;
-            let encrypted = |direction: &Direction| match version {
-                Some(version) if is_tls13(version) => direction.application,
-                _ => direction.finished || direction.application,
-            };
-            let [client, server] = [&self.client, &self.server].map(encrypted);
-            self.handshake.established = version.is_some() && client && server;
-            // Without a version, records after ChangeCipherSpec may be in the clear still.
-            let known = version.is_some() || self.server.lost;
-            if known && (client || self.client.lost) && (server || self.server.lost) {
-                self.end();
-            }
+    fn settle(&mut self) {
+        if self.over {
+            return;
         }
+        let version = self.handshake.version;
+        let encrypted = |direction: &Direction| match version {
+            Some(version) if is_tls13(version) => direction.application,
+            _ => direction.finished || direction.application,
+        };
+        let [client, server] = [&self.client, &self.server].map(encrypted);
+        self.handshake.established = version.is_some() && client && server;
+        // Without a version, records after ChangeCipherSpec may be in the clear still.
+        let known = version.is_some() || self.server.lost;
+        if known && (client || self.client.lost) && (server || self.server.lost) {
+            self.end();
+        }
+    }
+
+    fn told(&self, progress: Progress) -> Progress {
         match progress {
             Progress::TooLong => progress,
             _ if self.over => Progress::Done,

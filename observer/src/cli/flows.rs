@@ -46,8 +46,8 @@ pub struct Filters {
     pub peer: Option<String>,
     /// Port at either end.
     pub port: Option<String>,
-    /// `http` for calls, `grpc` for remote procedure calls, `tcp` for connections, `dns` for lookups,
-    /// `quic` and `udp` for datagrams.
+    /// `http` for calls, `grpc` for remote procedure calls, `tcp` for connections, `dns` for
+    /// lookups, `quic` and `udp` for datagrams.
     pub protocol: Option<String>,
     /// Request method.
     pub method: Option<String>,
@@ -230,6 +230,27 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
     cells
 }
 
+/// What the first bytes of a connection showed, in a few words.
+fn recognised(flow: &Value) -> String {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    let alert = flow.get("tls_alert").and_then(Value::as_u64);
+    let mut parts = vec![text("security").to_owned()];
+    match text("application_protocol") {
+        "" | "tls" => {}
+        protocol => parts.push(protocol.to_owned()),
+    }
+    if !text("tls_version").is_empty() {
+        parts.push(format!("TLS {}", text("tls_version")));
+    }
+    parts.push(text("tls_server_name").to_owned());
+    parts.extend(alert.map(|alert| format!("alert {alert}")));
+    if !text("proxied_source").is_empty() {
+        parts.push(format!("for {}", text("proxied_source")));
+    }
+    parts.retain(|part| !part.is_empty());
+    parts.join(", ")
+}
+
 /// What a lookup has behind who asked whom.
 fn lookup(flow: &Value, took: String) -> [Cell; 4] {
     let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -282,27 +303,6 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
     ]
 }
 
-/// What the first bytes of a connection showed, in a few words.
-fn recognised(flow: &Value) -> String {
-    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
-    let alert = flow.get("tls_alert").and_then(Value::as_u64);
-    let mut parts = vec![text("security").to_owned()];
-    match text("application_protocol") {
-        "" | "tls" => {}
-        protocol => parts.push(protocol.to_owned()),
-    }
-    if !text("tls_version").is_empty() {
-        parts.push(format!("TLS {}", text("tls_version")));
-    }
-    parts.push(text("tls_server_name").to_owned());
-    parts.extend(alert.map(|alert| format!("alert {alert}")));
-    if !text("proxied_source").is_empty() {
-        parts.push(format!("for {}", text("proxied_source")));
-    }
-    parts.retain(|part| !part.is_empty());
-    parts.join(", ")
-}
-
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
     const KEYS: [&str; 42] = [
@@ -328,8 +328,6 @@ fn details(flow: &Value) -> String {
         "smoothed_rtt_seconds",
         "minimum_rtt_seconds",
         "retransmits",
-        "retries",
-        "ja4",
         "security",
         "tls_server_name",
         "tls_alpn_offered",
@@ -341,6 +339,8 @@ fn details(flow: &Value) -> String {
         "linkerd_server_identity",
         "proxied_source",
         "proxied_identity",
+        "retries",
+        "ja4",
         "service_namespace",
         "pid",
         "command",

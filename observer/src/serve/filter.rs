@@ -133,8 +133,8 @@ impl FlowFilter {
                     "quic" => Protocol::Quic,
                     "udp" => Protocol::Udp,
                     _ => {
-                        let expected = "http (calls), grpc (remote procedure calls), tcp (connections), \
-                                        dns (lookups), quic or udp (datagrams)";
+                        let expected = "http (calls), grpc (remote procedure calls), tcp (connections), dns (lookups), \
+                                        quic or udp (datagrams)";
                         return Err(invalid(part, expected));
                     }
                 }),
@@ -170,8 +170,8 @@ impl FlowFilter {
                 workload,
                 peer,
             }) => {
-                self.is_other(Protocol::Dns, Some(lookup.duration()))
-                    && self.secured(Security::Plaintext)
+                self.security.is_empty()
+                    && self.is_other(Protocol::Dns, Some(lookup.duration()))
                     && self.ends(&[lookup.local, lookup.remote], workload)
                     && self.peer(lookup.remote, peer)
             }
@@ -180,13 +180,13 @@ impl FlowFilter {
                 workload,
                 peer,
             }) => {
-                let (protocol, security) = match datagrams.protocol {
-                    DatagramProtocol::Dns => (Protocol::Dns, Security::Plaintext),
-                    DatagramProtocol::Quic => (Protocol::Quic, Security::Tls),
-                    DatagramProtocol::Other => (Protocol::Udp, Security::Unknown),
+                let protocol = match datagrams.protocol {
+                    DatagramProtocol::Dns => Protocol::Dns,
+                    DatagramProtocol::Quic => Protocol::Quic,
+                    DatagramProtocol::Other => Protocol::Udp,
                 };
-                self.is_other(protocol, Some(datagrams.duration()))
-                    && self.secured(security)
+                self.security.is_empty()
+                    && self.is_other(protocol, Some(datagrams.duration()))
                     && self.ends(&[datagrams.local, datagrams.remote], workload)
                     && self.peer(datagrams.remote, peer)
             }
@@ -248,6 +248,10 @@ impl FlowFilter {
     }
 
     fn link(&self, link: &Link) -> bool {
+        let security = |wanted: &Secured| match wanted {
+            Secured::Encrypted => link.security.is_encrypted(),
+            Secured::Is(security) => link.security == *security,
+        };
         let Connection {
             local,
             remote,
@@ -255,16 +259,9 @@ impl FlowFilter {
             ..
         } = link.connection;
         let (wire_local, wire_remote) = wire.unwrap_or((local, remote));
-        self.secured(link.security)
-            && self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
+        self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
             && self.peer(remote, &link.peer)
-    }
-
-    fn secured(&self, own: Security) -> bool {
-        any(&self.security, |wanted| match wanted {
-            Secured::Encrypted => own.is_encrypted(),
-            Secured::Is(security) => own == *security,
-        })
+            && any(&self.security, security)
     }
 
     /// One of the ports, and the service.
@@ -369,10 +366,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        aggregate::fixture,
-        model::{connection::Role, lookup::LookupOutcome},
-    };
+    use crate::aggregate::fixture;
 
     fn filter(query: &str) -> Result<FlowFilter, InvalidFilter> {
         let mut filter = FlowFilter::default();
@@ -492,50 +486,11 @@ mod tests {
     }
 
     #[test]
-    fn lookups_and_datagrams_by_every_key() {
-        let matches = |query: &str, event: FlowEvent| {
-            let sequence = 1;
-            filter(query).unwrap().matches(&Flow { sequence, event })
-        };
-        // A lookup of web at 10.96.0.10:53, 2 ms; datagrams of web with cdn.example, 1 s.
-        let lookup = fixture::resolution(Role::Client, LookupOutcome::Answered, Some(0));
-        let quic = fixture::conversation("192.0.2.1:443", "10.0.0.1:40000", Some(Role::Client));
-        let plain = fixture::conversation("192.0.2.1:443", "10.0.0.1:40000", None);
-        for (query, expected) in [
-            ("", [true, true, true]),
-            ("service=web", [true, true, true]),
-            ("service=api", [false, false, false]),
-            ("protocol=dns", [true, false, false]),
-            ("protocol=quic", [false, true, false]),
-            ("protocol=udp", [false, false, true]),
-            ("protocol=http,tcp", [false, false, false]),
-            ("peer=cdn.*", [false, true, true]),
-            ("peer=10.96.0.10:53", [true, false, false]),
-            ("port=53", [true, false, false]),
-            ("port=40000", [true, true, true]),
-            ("security=encrypted", [false, true, false]),
-            ("security=plaintext", [true, false, false]),
-            ("min_duration=2ms", [true, true, true]),
-            ("min_duration=1s", [false, true, true]),
-            ("method=GET", [false, false, false]),
-            ("status=200", [false, false, false]),
-        ] {
-            let found = [
-                matches(query, FlowEvent::Lookup(lookup.clone())),
-                matches(query, FlowEvent::Datagrams(quic.clone())),
-                matches(query, FlowEvent::Datagrams(plain.clone())),
-            ];
-            assert_eq!(found, expected, "{query}");
-        }
-    }
-
-    #[test]
     fn errors_name_the_key_and_the_accepted_form() {
         for query in [
             "port=0",
             "port=http",
             "port=65536",
-            "protocol=sctp",
             "security=ssl",
             "status=NOT_A_STATUS",
             "status=99",

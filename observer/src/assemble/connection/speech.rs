@@ -1,6 +1,6 @@
 //! What a connection speaks: from its first bytes on, until it speaks something else.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Protocol, Tracked,
@@ -9,15 +9,20 @@ use super::{
 use crate::{
     assemble::{
         Instruction, Shared, Sink,
+        dns::{self, Channel},
         http1::{Http1, Piece, Verdict},
         http2::Http2,
     },
     model::{
-        connection::{Connection, ConnectionEvent},
+        connection::{Connection, ConnectionEvent, Direction, Role},
         event::Segment,
+        lookup::Transport,
         security::Opening,
     },
 };
+
+/// Where DNS servers listen (RFC 7766).
+const DNS_PORT: u16 = 53;
 
 // === impl Tracked ===
 
@@ -31,6 +36,15 @@ impl Tracked {
     ) {
         let from_client = !self.is_from_server(segment.direction);
         let at_start = segment.position == 0 && segment.length == segment.bytes.len() as u32;
+        if at_start && from_client && self.asks_port(DNS_PORT) && dns::tcp::starts(segment.bytes) {
+            self.recognised("dns", out);
+            self.protocol = Protocol::Dns(Box::default());
+            if let Some(slot) = self.slot {
+                // All of it is wanted, and what answers a question may leave with it.
+                out.instruct(slot, self.connection.id, Instruction::Http);
+            }
+            return;
+        }
         let step = match recogniser::first_of_all(from_client, segment.bytes) {
             _ if !at_start => Step::More,
             step => step,
@@ -41,6 +55,70 @@ impl Tracked {
                 self.protocol = Protocol::Opening(Box::default());
             }
         }
+    }
+
+    /// Whether the connection was made to a port, as dialled or on the wire.
+    fn asks_port(&self, port: u16) -> bool {
+        let Connection {
+            role,
+            local,
+            remote,
+            wire,
+            ..
+        } = &self.connection;
+        let server = |local: &SocketAddr, remote: &SocketAddr| match role {
+            Role::Server => local.port(),
+            Role::Client | Role::Unknown => remote.port(),
+        };
+        server(local, remote) == port
+            || wire.is_some_and(|(local, remote)| server(&local, &remote) == port)
+    }
+
+    /// Takes bytes of DNS.
+    fn look_up(
+        &mut self,
+        from_client: bool,
+        piece: &Piece<'_>,
+        shared: &mut Shared,
+        out: &mut impl Sink,
+    ) {
+        let Protocol::Dns(dns) = &mut self.protocol else {
+            return;
+        };
+        let Connection {
+            id,
+            role,
+            local,
+            remote,
+            owner,
+            ..
+        } = &self.connection;
+        let channel = Channel {
+            socket: *id,
+            owner,
+            transport: Transport::Tcp,
+            local: *local,
+            remote: *remote,
+        };
+        let direction = if from_client == (*role == Role::Client) {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        };
+        dns.understood += piece.bytes.len() as u64;
+        let frames = if from_client {
+            &mut dns.client
+        } else {
+            &mut dns.server
+        };
+        frames.push(piece.bytes, |message| {
+            let ended = shared
+                .lookups
+                .push(&channel, direction, piece.time, message);
+            if let Some(lookup) = ended {
+                out.lookup(lookup);
+            }
+        });
     }
 
     /// The connection speaks what its first bytes showed.
@@ -129,6 +207,10 @@ impl Tracked {
             return kept
                 .iter()
                 .all(|kept| self.take(kept.from_client, kept.piece(), shared, out));
+        }
+        if let Protocol::Dns(_) = &self.protocol {
+            self.look_up(from_client, &piece, shared, out);
+            return true;
         }
         let new_request = from_client && self.has_doubted();
         let heads = &mut shared.heads;

@@ -19,6 +19,25 @@ pub struct Frames {
 /// Bytes that are kept of a message that comes in pieces. The answers that matter come first.
 pub const MAX_MESSAGE: usize = 4096;
 
+/// Least bytes of a message with a question: a header, the root, type and class.
+const LEAST: u16 = 17;
+
+/// Whether the first bytes of a client of the port of DNS may be a question behind its length.
+pub fn starts(bytes: &[u8]) -> bool {
+    let length = match bytes {
+        [high, low, ..] => u16::from_be_bytes([*high, *low]),
+        // Some send the length by itself, and nobody half of it; but who knows.
+        _ => return true,
+    };
+    // A query with one question (RFC 1035 section 4.1.1).
+    let is_question = match bytes.get(4..8) {
+        Some([flags, _, 0, 1]) => flags & 0xf8 == 0,
+        Some(_) => false,
+        None => true,
+    };
+    length >= LEAST && is_question
+}
+
 // === impl Frames ===
 
 impl Frames {

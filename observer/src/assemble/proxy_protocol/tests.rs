@@ -70,6 +70,7 @@ fn wrong_lines_are_none() {
         "proxy TCP4 192.0.2.1 198.51.100.7 5 443\r\n",
         "GET / HTTP/1.1\r\n",
         "PROXY UNKNOWN \u{7}",
+        "PROXY UNKNOWN \rx\r\n",
     ] {
         assert_eq!(parse(line.as_bytes()), Header::Not, "{line:?}");
     }

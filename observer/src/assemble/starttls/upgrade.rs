@@ -58,12 +58,18 @@ enum Asked {
 /// RFC 6120 section 5.4.2: `<starttls/>` and `<proceed/>`.
 #[derive(Debug, Default)]
 pub(super) struct Xmpp {
-    asked: bool,
-    proceeds: bool,
+    client: Element,
+    server: Element,
     seen: usize,
-    /// The last bytes of each direction, in which a word may have begun.
-    client: Vec<u8>,
-    server: Vec<u8>,
+}
+
+/// An element that is looked for.
+#[derive(Debug, Default)]
+struct Element {
+    /// The last bytes, in which its name may have begun.
+    tail: Vec<u8>,
+    named: bool,
+    closed: bool,
 }
 
 /// The first eight bytes of something, as they come.
@@ -303,47 +309,58 @@ impl Postgres {
 
 impl Xmpp {
     pub(super) fn push(&mut self, from_client: bool, bytes: &[u8]) -> Outcome {
-        if from_client && self.asked && bytes.first() == Some(&0x16) {
-            return after_request(bytes, 0);
-        }
         self.seen = self.seen.saturating_add(bytes.len());
-        let tail = if from_client {
-            &mut self.client
-        } else {
-            &mut self.server
+        let asked = self.client.closed;
+        let outcome = match from_client {
+            true => self.client.find(b"<starttls", bytes).map(|end| {
+                let rest = bytes.get(end..).unwrap_or_default();
+                let spaces = rest.iter().take_while(|it| it.is_ascii_whitespace());
+                let end = end + spaces.count();
+                after_request(bytes.get(end..).unwrap_or_default(), end)
+            }),
+            false if asked => self
+                .server
+                .find(b"<proceed", bytes)
+                .map(|consumed| Outcome::Upgraded { consumed }),
+            false => None,
         };
-        let before = tail.len();
-        let taken = bytes.get(..MOST_XMPP).unwrap_or(bytes);
-        tail.extend_from_slice(taken);
-        let find = |word: &[u8]| tail.windows(word.len()).position(|part| part == word);
-        if from_client {
-            self.asked |= find(b"<starttls").is_some();
-        } else if self.asked {
-            if !self.proceeds
-                && let Some(at) = find(b"<proceed")
-            {
-                self.proceeds = true;
-                tail.drain(..at);
-                if let Some(end) = memchr::memchr(b'>', tail) {
-                    let consumed = (at + end + 1).saturating_sub(before);
-                    return Outcome::Upgraded { consumed };
-                }
-            } else if self.proceeds
-                && let Some(end) = memchr::memchr(b'>', taken)
-            {
-                return Outcome::Upgraded { consumed: end + 1 };
-            }
+        match outcome.unwrap_or(Outcome::More) {
+            Outcome::More if self.seen > MOST_XMPP => Outcome::Stays,
+            outcome => outcome,
         }
-        if self.seen > MOST_XMPP {
-            return Outcome::Stays;
-        }
-        // The longest word, but for one byte.
-        let keep = tail.len().min(b"<starttls".len() - 1);
-        tail.drain(..tail.len() - keep);
-        Outcome::More
     }
 
     pub(super) fn weight(&self) -> usize {
-        self.client.capacity() + self.server.capacity()
+        self.client.tail.capacity() + self.server.tail.capacity()
+    }
+}
+
+// === impl Element ===
+
+impl Element {
+    /// Where `bytes` go on after the element; `None` when it has not ended.
+    fn find(&mut self, name: &[u8], bytes: &[u8]) -> Option<usize> {
+        if self.closed {
+            return Some(0);
+        }
+        let mut from = 0;
+        if !self.named {
+            let before = self.tail.len();
+            let taken = bytes.get(..MOST_XMPP).unwrap_or(bytes);
+            self.tail.extend_from_slice(taken);
+            let mut parts = self.tail.windows(name.len());
+            let Some(at) = parts.position(|part| part == name) else {
+                let keep = self.tail.len().min(name.len() - 1);
+                self.tail.drain(..self.tail.len() - keep);
+                self.tail.shrink_to(64);
+                return None;
+            };
+            self.named = true;
+            self.tail = Vec::new();
+            from = (at + name.len()).saturating_sub(before);
+        }
+        let end = memchr::memchr(b'>', bytes.get(from..)?)?;
+        self.closed = true;
+        Some(from + end + 1)
     }
 }

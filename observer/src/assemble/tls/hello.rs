@@ -40,21 +40,15 @@ pub struct ClientHello {
     pub protocols: Vec<Box<[u8]>>,
     /// Host name, lower case.
     pub server_name: Option<Box<str>>,
-    /// Its session id, to be compared with the server's; `None` when it is empty.
-    pub(super) session: Option<Session>,
     /// Early data may follow (RFC 8446 section 4.2.10).
     pub(super) early_data: bool,
 }
-
-/// A session id; forgotten when both are known.
-pub(super) type Session = Box<[u8]>;
 
 /// What a server chooses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ServerHello {
     pub(super) version: u16,
     pub(super) cipher: u16,
-    pub(super) session: Option<Session>,
     pub(super) protocol: Option<Box<[u8]>>,
     /// It chose one of the client's pre-shared keys.
     pub(super) pre_shared_key: bool,
@@ -90,7 +84,7 @@ impl ClientHello {
             ..Self::default()
         };
         reader.take(32)?;
-        hello.session = session(reader.vector(1)?)?;
+        pass_session(&mut reader)?;
         hello.ciphers = reader.vector(2)?.numbers()?.collect();
         let compressions = reader.vector(1)?;
         if compressions.is_empty() || hello.ciphers.is_empty() {
@@ -182,11 +176,10 @@ impl ServerHello {
         let mut reader = Reader(body);
         let legacy_version = reader.u16()?;
         let retry = reader.take(32)? == RETRY;
-        let session = session(reader.vector(1)?)?;
+        pass_session(&mut reader)?;
         let mut hello = Self {
             version: legacy_version,
             cipher: reader.u16()?,
-            session,
             retry,
             ..Self::default()
         };
@@ -212,9 +205,9 @@ impl ServerHello {
     }
 }
 
-/// A session id of at most 32 bytes.
-fn session(id: Reader<'_>) -> Option<Option<Session>> {
-    (id.0.len() <= 32).then(|| (!id.is_empty()).then(|| id.0.into()))
+/// Passes over a session id, which has at most 32 bytes.
+fn pass_session(reader: &mut Reader<'_>) -> Option<()> {
+    (reader.vector(1)?.0.len() <= 32).then_some(())
 }
 
 /// A host name: ASCII without what a name cannot have (RFC 6066 section 3 has A-labels only).

@@ -101,6 +101,45 @@ fn tls_1_3_shows_offer_and_choice() {
     assert!(handshake.ja4.unwrap().starts_with("t13d"));
 }
 
+/// What Envoy 1.40 (`%TLS_JA4_FINGERPRINT%`) says of the same ClientHellos, sent to its listener.
+#[test]
+fn fingerprints_are_those_of_envoy() {
+    let expected = [
+        ("go_no_protocol", "t12d1012xx_a8cf61a50a39_c60f93f0ffe7"),
+        ("go_no_version", "t13d031300_55b375c5d22e_e698889013a8"),
+        ("go_tls12_istio", "t12d1012i1_a8cf61a50a39_c60f93f0ffe7"),
+        ("go_tls12_ticket", "t12d101100_a8cf61a50a39_c60f93f0ffe7"),
+        ("go_tls13_istio", "t13d1314ie_f57a46bbacb6_fb48f8b98a29"),
+        ("go_tls13_refused", "t13d0314h2_55b375c5d22e_e698889013a8"),
+        ("go_tls13_session", "t13d0315h2_55b375c5d22e_b585588df545"),
+        ("tls11", "t11d090600_c491f621fb4c_195413a0cc0f"),
+        ("tls12_mutual", "t12d2808h2_d943125447b4_e7e480e5a997"),
+        (
+            "tls12_no_client_certificate",
+            "t12d280700_d943125447b4_e7e480e5a997",
+        ),
+        ("tls12_refused", "t12d280700_d943125447b4_e7e480e5a997"),
+        ("tls12_session_id", "t12d280600_d943125447b4_a44c6288192a"),
+        ("tls12_ticket", "t12d280700_d943125447b4_e7e480e5a997"),
+        ("tls13", "t13d3111h2_e8f1e7e78f70_1f22a2ca17c4"),
+        ("tls13_curl", "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6"),
+        ("tls13_early", "t13d311200_e8f1e7e78f70_87f12a3f655c"),
+        ("tls13_no_sni", "t13i310900_e8f1e7e78f70_1f22a2ca17c4"),
+        ("tls13_refused", "t13d3112h2_e8f1e7e78f70_b26ce05bbdd6"),
+        ("tls13_retry", "t13d311000_e8f1e7e78f70_1f22a2ca17c4"),
+        ("tls13_session", "t13d311100_e8f1e7e78f70_dbd39dd1d406"),
+        (
+            "tls_no_common_version",
+            "t12d280700_d943125447b4_e7e480e5a997",
+        ),
+    ];
+    assert_eq!(expected.len(), ALL.len());
+    for (name, ja4) in expected {
+        let (_, handshake) = read(&turns(name));
+        assert_eq!(handshake.ja4.as_deref(), Some(ja4), "{name}");
+    }
+}
+
 #[test]
 fn a_client_without_name_and_protocol_offers_none() {
     let handshake = handshake("tls13_no_sni");
