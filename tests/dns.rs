@@ -195,13 +195,24 @@ fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
         // The server came after the observer, so it is known where it is.
         let server = lookup.text("peer_service") == "dnsmasq";
         ensure!(server == (side == "client"), "{lookup:?}");
+        let lookup = agent
+            .exactly(1, "a lookup over TCP", |flow| {
+                is_lookup(flow, side, "many.test") && flow.text("transport") == "tcp"
+            })?
+            .remove(0);
+        ensure!(lookup.text("outcome") == "answered", "{lookup:?}");
+        ensure!(lookup.text("code") == "NOERROR", "{lookup:?}");
+        let own = if side == "client" { "dig" } else { "dnsmasq" };
+        ensure!(lookup.text("service") == own, "{lookup:?}");
     }
     // With room for all of it, the first answers are kept.
     let dug = dnsmasq.dig(&place, &["many.test", "A", "+bufsize=4096"])?;
     ensure!(dug.answers.len() == 60, "{dug:?}");
     for side in BOTH_SIDES {
         let lookup = agent.first("a lookup", PATIENCE, |flow| {
-            is_lookup(flow, side, "many.test") && flow.text("outcome") == "answered"
+            is_lookup(flow, side, "many.test")
+                && flow.text("outcome") == "answered"
+                && flow.text("transport") == "udp"
         })?;
         let answers = lookup.get("answers").as_array().map_or(0, Vec::len);
         ensure!(answers == 16, "{lookup:?}");
