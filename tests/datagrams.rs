@@ -108,35 +108,39 @@ fn datagrams_are_counted_as_their_sockets_counted_them() -> Result<()> {
 }
 
 #[test]
-fn what_the_kernel_has_no_room_for_is_counted_as_lost() -> Result<()> {
+fn every_peer_is_counted_or_counted_as_lost() -> Result<()> {
     if lacking(&[Need::Observer, Need::Tool("ip"), Need::Tool(PYTHON)])? {
         return Ok(());
     }
     const PEERS: u64 = 5000;
     let (cgroup, namespace) = (Cgroup::create("peers")?, Namespace::create("peers")?);
     let place = Place::inside(&cgroup, &namespace);
-    let options = Options {
-        configuration: Some("udp: {max_flows: 128}\n".to_owned()),
-        ..Options::default()
-    };
-    let agent = Agent::start_with(&cgroup, &options)?;
     let script = format!(
         "import socket\n\
          s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
          for port in range(1000, 1000 + {PEERS}): s.sendto(b'x', ('127.0.0.1', port))\n"
     );
-    process::check(place.command(PYTHON)?.args(["-c", &script]))?;
-    // Each peer is one datagram: it is counted, or lost and counted as such.
-    observer_tests::wait::until("all of them", OVER, || {
-        let metrics = agent.metrics()?;
-        let sent = metrics.sum("observer_udp_sent_packets_total", &[]);
-        let labels = [("stage", "assemble"), ("reason", "datagrams_evicted")];
-        let lost = metrics.sum("observer_loss_total", &labels);
-        let labels = [("stage", "kernel"), ("reason", "datagram_flows_full")];
-        let refused = metrics.sum("observer_loss_total", &labels);
-        Ok((lost > 0.0 && sent + lost + refused == PEERS as f64).then_some(()))
-    })?;
-    agent.stop()
+    for (max_flows, fits) in [(128, false), (16_384, true)] {
+        let options = Options {
+            configuration: Some(format!("udp: {{max_flows: {max_flows}}}\n")),
+            ..Options::default()
+        };
+        let agent = Agent::start_with(&cgroup, &options)?;
+        process::check(place.command(PYTHON)?.args(["-c", &script]))?;
+        // Each peer is one datagram: it is counted, or lost and counted as such.
+        observer_tests::wait::until("all of them", OVER, || {
+            let metrics = agent.metrics()?;
+            let sent = metrics.sum("observer_udp_sent_packets_total", &[]);
+            let labels = [("stage", "assemble"), ("reason", "datagrams_evicted")];
+            let lost = metrics.sum("observer_loss_total", &labels);
+            let labels = [("stage", "kernel"), ("reason", "datagram_flows_full")];
+            let refused = metrics.sum("observer_loss_total", &labels);
+            let all = sent + lost + refused == PEERS as f64;
+            Ok((all && (lost + refused == 0.0) == fits).then_some(()))
+        })?;
+        agent.stop()?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -173,6 +173,37 @@ fn what_is_not_answered_is_told_too() -> Result<()> {
 }
 
 #[test]
+fn an_ignored_port_is_not_looked_at() -> Result<()> {
+    if lacking(&["ip", "dig", PYTHON].map(Need::Tool))? || lacking(&[Need::Observer])? {
+        return Ok(());
+    }
+    let (cgroup, namespace) = (Cgroup::create("deaf")?, Namespace::create("deaf")?);
+    let place = Place::inside(&cgroup, &namespace);
+    let failing = Resolver::failing(&place, &namespace, FAILING)?;
+    let options = Options {
+        configuration: Some("ignore: {ports: [53]}\n".to_owned()),
+        ..Options::default()
+    };
+    let agent = Agent::start_with(&cgroup, &options)?;
+    let dug = failing.dig(&place, &["servfail.test", "A"])?;
+    ensure!(dug.status == "SERVFAIL", "{dug:?}");
+    agent.reload("ignore: {ports: [54]}\n")?;
+    // Until the kernel has the new settings.
+    wait::until("a lookup", PATIENCE, || {
+        failing.dig(&place, &["seen.test", "A"])?;
+        let flows = agent.flows()?;
+        let seen = flows
+            .iter()
+            .any(|flow| is_lookup(flow, "client", "seen.test"));
+        Ok(seen.then_some(()))
+    })?;
+    agent.exactly(0, "lookups", |flow| {
+        is_lookup(flow, "client", "servfail.test")
+    })?;
+    agent.stop()
+}
+
+#[test]
 fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
     if lacking(&["ip", "dnsmasq", "dig"].map(Need::Tool))? || lacking(&[Need::Observer])? {
         return Ok(());
