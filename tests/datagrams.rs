@@ -60,6 +60,8 @@ fn datagrams_are_counted_as_their_sockets_counted_them() -> Result<()> {
         ("127.0.0.1", 7002, &["connect"]),
         ("::1", 7003, &[]),
         ("::1", 7004, &["connect"]),
+        // Whatever else uses the port of DNS.
+        ("127.0.0.1", 53, &["connect"]),
         ("127.0.0.1", 7005, &["segment"]),
         ("::1", 7006, &["connect", "segment"]),
     ] {
