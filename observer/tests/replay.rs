@@ -110,12 +110,13 @@ impl Sink for Rest {
         let lookup = resolution.lookup;
         writeln!(
             self.told,
-            "lookup {} of {} at {}: {} {:?} in {:.3} ms",
+            "{} looked up {} of type {} at {}: {} {} in {:.3} ms",
+            lookup.role.as_str(),
             lookup.name,
             type_name(lookup.kind),
             lookup.remote,
             lookup.outcome.as_str(),
-            lookup.code.map(code_name),
+            lookup.code.map_or("-", code_name),
             lookup.duration().as_secs_f64() * 1000.0
         )
         .unwrap();
@@ -259,6 +260,11 @@ fn a_refused_connection() {
 #[test]
 fn a_body_of_a_mebibyte() {
     check("large");
+}
+
+#[test]
+fn lookups() {
+    check("lookups");
 }
 
 #[test]
