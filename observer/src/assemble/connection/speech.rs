@@ -156,10 +156,10 @@ impl Tracked {
             Protocol::Http1(http) if http.ordinal() > 0 || http.is_proven() => {
                 self.recognised("http/1", out);
             }
-            Protocol::Http1(_) if verdict == Verdict::NotHttp => {
-                if recogniser::is_text(piece.bytes) {
-                    self.recognised("text", out);
-                }
+            Protocol::Http1(_)
+                if verdict == Verdict::NotHttp && recogniser::is_text(piece.bytes) =>
+            {
+                self.recognised("text", out);
             }
             Protocol::Http2(http) if http.has_started() => self.recognised("http/2", out),
             _ => {}
