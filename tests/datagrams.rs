@@ -60,6 +60,8 @@ fn datagrams_are_counted_as_their_sockets_counted_them() -> Result<()> {
         ("127.0.0.1", 7002, &["connect"]),
         ("::1", 7003, &[]),
         ("::1", 7004, &["connect"]),
+        // Whatever else uses the port of DNS.
+        ("127.0.0.1", 53, &["connect"]),
         ("127.0.0.1", 7005, &["segment"]),
         ("::1", 7006, &["connect", "segment"]),
     ] {
@@ -105,6 +107,42 @@ fn datagrams_are_counted_as_their_sockets_counted_them() -> Result<()> {
     }
     agent.expect_no_loss()?;
     agent.stop()
+}
+
+#[test]
+fn every_peer_is_counted_or_counted_as_lost() -> Result<()> {
+    if lacking(&[Need::Observer, Need::Tool("ip"), Need::Tool(PYTHON)])? {
+        return Ok(());
+    }
+    const PEERS: u64 = 5000;
+    let (cgroup, namespace) = (Cgroup::create("peers")?, Namespace::create("peers")?);
+    let place = Place::inside(&cgroup, &namespace);
+    let script = format!(
+        "import socket\n\
+         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
+         for port in range(1000, 1000 + {PEERS}): s.sendto(b'x', ('127.0.0.1', port))\n"
+    );
+    for (max_flows, fits) in [(128, false), (16_384, true)] {
+        let options = Options {
+            configuration: Some(format!("udp: {{max_flows: {max_flows}}}\n")),
+            ..Options::default()
+        };
+        let agent = Agent::start_with(&cgroup, &options)?;
+        process::check(place.command(PYTHON)?.args(["-c", &script]))?;
+        // Each peer is one datagram: it is counted, or lost and counted as such.
+        observer_tests::wait::until("all of them", OVER, || {
+            let metrics = agent.metrics()?;
+            let sent = metrics.sum("observer_udp_sent_packets_total", &[]);
+            let labels = [("stage", "assemble"), ("reason", "datagrams_evicted")];
+            let lost = metrics.sum("observer_loss_total", &labels);
+            let labels = [("stage", "kernel"), ("reason", "datagram_flows_full")];
+            let refused = metrics.sum("observer_loss_total", &labels);
+            let all = sent + lost + refused == PEERS as f64;
+            Ok((all && (lost + refused == 0.0) == fits).then_some(()))
+        })?;
+        agent.stop()?;
+    }
+    Ok(())
 }
 
 #[test]

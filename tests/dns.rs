@@ -173,14 +173,45 @@ fn what_is_not_answered_is_told_too() -> Result<()> {
 }
 
 #[test]
+fn an_ignored_port_is_not_looked_at() -> Result<()> {
+    if lacking(&["ip", "dig", PYTHON].map(Need::Tool))? || lacking(&[Need::Observer])? {
+        return Ok(());
+    }
+    let (cgroup, namespace) = (Cgroup::create("deaf")?, Namespace::create("deaf")?);
+    let place = Place::inside(&cgroup, &namespace);
+    let failing = Resolver::failing(&place, &namespace, FAILING)?;
+    let options = Options {
+        configuration: Some("ignore: {ports: [53]}\n".to_owned()),
+        ..Options::default()
+    };
+    let agent = Agent::start_with(&cgroup, &options)?;
+    let dug = failing.dig(&place, &["servfail.test", "A"])?;
+    ensure!(dug.status == "SERVFAIL", "{dug:?}");
+    agent.reload("ignore: {ports: [54]}\n")?;
+    // Until the kernel has the new settings.
+    wait::until("a lookup", PATIENCE, || {
+        failing.dig(&place, &["seen.test", "A"])?;
+        let flows = agent.flows()?;
+        let seen = flows
+            .iter()
+            .any(|flow| is_lookup(flow, "client", "seen.test"));
+        Ok(seen.then_some(()))
+    })?;
+    agent.exactly(0, "lookups", |flow| {
+        is_lookup(flow, "client", "servfail.test")
+    })?;
+    agent.stop()
+}
+
+#[test]
 fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
     if lacking(&["ip", "dnsmasq", "dig"].map(Need::Tool))? || lacking(&[Need::Observer])? {
         return Ok(());
     }
     let (cgroup, namespace) = (Cgroup::create("cut")?, Namespace::create("cut")?);
     let place = Place::inside(&cgroup, &namespace);
-    let dnsmasq = Resolver::dnsmasq(&place, &namespace, SERVER, &[])?;
     let agent = Agent::start(&cgroup)?;
+    let dnsmasq = Resolver::dnsmasq(&place, &namespace, SERVER, &[])?;
     // dig asks again over TCP, and has all.
     let dug = dnsmasq.dig(&place, &["many.test", "A", "+noedns"])?;
     ensure!(dug.answers.len() == 60, "{dug:?}");
@@ -192,17 +223,81 @@ fn what_does_not_fit_is_told_as_truncated() -> Result<()> {
             .remove(0);
         ensure!(lookup.text("outcome") == "truncated", "{lookup:?}");
         ensure!(lookup.text("error").is_empty(), "{lookup:?}");
+        // The server came after the observer, so it is known where it is.
+        let server = lookup.text("peer_service") == "dnsmasq";
+        ensure!(server == (side == "client"), "{lookup:?}");
+        let lookup = agent
+            .exactly(1, "a lookup over TCP", |flow| {
+                is_lookup(flow, side, "many.test") && flow.text("transport") == "tcp"
+            })?
+            .remove(0);
+        ensure!(lookup.text("outcome") == "answered", "{lookup:?}");
+        ensure!(lookup.text("code") == "NOERROR", "{lookup:?}");
+        let own = if side == "client" { "dig" } else { "dnsmasq" };
+        ensure!(lookup.text("service") == own, "{lookup:?}");
     }
     // With room for all of it, the first answers are kept.
     let dug = dnsmasq.dig(&place, &["many.test", "A", "+bufsize=4096"])?;
     ensure!(dug.answers.len() == 60, "{dug:?}");
     for side in BOTH_SIDES {
         let lookup = agent.first("a lookup", PATIENCE, |flow| {
-            is_lookup(flow, side, "many.test") && flow.text("outcome") == "answered"
+            is_lookup(flow, side, "many.test")
+                && flow.text("outcome") == "answered"
+                && flow.text("transport") == "udp"
         })?;
         let answers = lookup.get("answers").as_array().map_or(0, Vec::len);
         ensure!(answers == 16, "{lookup:?}");
     }
+    agent.expect_no_loss()?;
+    agent.stop()
+}
+
+#[test]
+fn lookups_through_address_translation_are_told_as_dialled() -> Result<()> {
+    if lacking(&["ip", "nft", "dig", PYTHON].map(Need::Tool))? || lacking(&[Need::Observer])? {
+        return Ok(());
+    }
+    let (cgroup, namespace) = (Cgroup::create("dnat")?, Namespace::create("dnat")?);
+    for address in ["10.5.0.1/32", "10.5.0.2/32"] {
+        namespace.run("ip", &["addr", "add", address, "dev", "lo"])?;
+    }
+    let route = [
+        "route",
+        "add",
+        "10.96.0.10/32",
+        "dev",
+        "lo",
+        "src",
+        "10.5.0.1",
+    ];
+    namespace.run("ip", &route)?;
+    namespace.rules(
+        "table ip nat { chain out { type nat hook output priority -100; \
+         ip daddr 10.96.0.10 udp dport 53 dnat to 10.5.0.2; }; };",
+    )?;
+    let place = Place::inside(&cgroup, &namespace);
+    let served = Ipv4Addr::new(10, 5, 0, 2);
+    let failing = Resolver::failing(&place, &namespace, served)?;
+    let agent = Agent::start(&cgroup)?;
+    // dig connects its socket; the other client does not, and its packets show where they go.
+    let dialled = Ipv4Addr::new(10, 96, 0, 10);
+    let dug = failing.dig_at(&place, dialled, &["servfail.connected.test", "A"])?;
+    ensure!(dug.status == "SERVFAIL", "{dug:?}");
+    let responses = failing.ask_at(&place, dialled, "servfail.other.test", 1)?;
+    ensure!(responses == 1, "no answer came");
+    for name in ["servfail.connected.test", "servfail.other.test"] {
+        for (side, address, port) in [
+            ("client", "10.96.0.10:53", "remote"),
+            ("server", "10.5.0.2:53", "local"),
+        ] {
+            let lookup = agent
+                .exactly(1, name, |flow| is_lookup(flow, side, name))?
+                .remove(0);
+            ensure!(lookup.text("code") == "SERVFAIL", "{lookup:?}");
+            ensure!(lookup.text(port) == address, "{lookup:?}");
+        }
+    }
+    agent.expect_metric("observer_dns_lookups_total", &[], 4)?;
     agent.expect_no_loss()?;
     agent.stop()
 }

@@ -26,6 +26,8 @@ pub const PROTOCOL_UDP: u8 = 17;
 pub const UDP_HEADER: usize = 8;
 /// Port of DNS (RFC 1035 section 4.2).
 pub const DNS_PORT: u16 = 53;
+/// Header of a message of DNS (RFC 1035 section 4.1.1).
+pub const DNS_HEADER: u32 = 12;
 /// Least payload of a datagram with an Initial packet of QUIC (RFC 9000 section 14.1).
 pub const QUIC_INITIAL_DATAGRAM: u32 = 1200;
 
@@ -36,6 +38,13 @@ pub const QUIC_INITIAL_DATAGRAM: u32 = 1200;
 pub const fn is_quic_initial(first: u8, version: u32) -> bool {
     let kind = first >> 4 & 3;
     first >> 6 == 3 && version != 0 && (kind == 0 || kind == 1 && version == QUIC_V2)
+}
+
+/// Whether a datagram of DNS's port may be DNS: its flags and its number of questions, which is one
+/// (RFC 9619), or none in a response. What else uses the port need not be shipped.
+#[inline(always)]
+pub const fn is_dns(flags: u16, questions: u16) -> bool {
+    questions == 1 || questions == 0 && flags & 0x8000 != 0
 }
 
 /// Version 2 of QUIC (RFC 9369).
@@ -85,6 +94,15 @@ mod tests {
         assert!(!is_quic_initial(0xc0, 0), "version negotiation");
         assert!(!is_quic_initial(0x43, 1), "short header");
         assert!(!is_quic_initial(0x80, 1), "not the fixed bit");
+    }
+
+    #[test]
+    fn messages_of_dns_have_one_question() {
+        assert!(is_dns(0x0100, 1));
+        assert!(is_dns(0x8180, 1));
+        assert!(is_dns(0x8001, 0), "an error may leave it out");
+        assert!(!is_dns(0x0100, 0));
+        assert!(!is_dns(0x0000, 0x4711), "a tunnel");
     }
 
     #[test]

@@ -266,6 +266,11 @@ impl Capture {
         self.datagrams.each(each)
     }
 
+    /// Peers of UDP sockets that the kernel has begun to count since start.
+    pub fn datagram_flows(&self) -> u64 {
+        self.counter(counters::DATAGRAM_FLOWS.index)
+    }
+
     /// Forgets a peer of a UDP socket; what passes from now on is counted anew.
     pub fn forget_datagrams(&mut self, cookie: u64, remote: SocketAddr) {
         self.datagrams.forget(cookie, remote);

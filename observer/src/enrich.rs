@@ -71,6 +71,8 @@ pub struct Enricher {
     names: Names,
     /// Workloads of sockets of UDP that are older than the observer, and when they were last heard of.
     sockets: HashMap<ConnectionId, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
+    /// Servers of UDP on this host, by where they are, and when they were last heard of.
+    servers: HashMap<datagrams::Place, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
     routes: Routes,
     unknown: Arc<Workload>,
     swept: Option<Monotonic>,
@@ -131,6 +133,7 @@ impl Enricher {
             peers: Peers::default(),
             names: Names::new(config.max_names),
             sockets: HashMap::default(),
+            servers: HashMap::default(),
             unknown: Arc::new(Workload {
                 service,
                 ..Workload::default()

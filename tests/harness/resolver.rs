@@ -86,9 +86,14 @@ impl Resolver {
 
     /// Asks it with dig(1), which runs at `place`.
     pub fn dig(&self, place: &Place<'_>, arguments: &[&str]) -> Result<Dug> {
+        self.dig_at(place, self.address, arguments)
+    }
+
+    /// As [`Self::dig`], at another address.
+    pub fn dig_at(&self, place: &Place<'_>, address: Ipv4Addr, arguments: &[&str]) -> Result<Dug> {
         let mut command = place.command("dig")?;
         command
-            .arg(format!("@{}", self.address))
+            .arg(format!("@{address}"))
             .args(["+noall", "+comments", "+answer", "+tries=1", "+time=1"])
             .args(arguments);
         // It fails when nothing answers, which may be what is wanted.
@@ -114,12 +119,23 @@ impl Resolver {
     /// Asks it for the address of `name` so many times by one and the same question; returns how
     /// many responses came.
     pub fn ask(&self, place: &Place<'_>, name: &str, times: u32) -> Result<u32> {
+        self.ask_at(place, self.address, name, times)
+    }
+
+    /// As [`Self::ask`], at another address.
+    pub fn ask_at(
+        &self,
+        place: &Place<'_>,
+        address: Ipv4Addr,
+        name: &str,
+        times: u32,
+    ) -> Result<u32> {
         let script = self.folder.path().join("ask.py");
         fs::write(&script, ASK)?;
         let mut command = place.command(PYTHON)?;
         command
             .arg(script)
-            .args([self.address.to_string(), name.to_owned(), times.to_string()]);
+            .args([address.to_string(), name.to_owned(), times.to_string()]);
         let printed = process::check(&mut command)?;
         printed.trim().parse().context("a number of responses")
     }

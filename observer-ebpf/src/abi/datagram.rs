@@ -4,7 +4,8 @@ use super::{Header, connection::Owner};
 
 /// Why a datagram is shipped, in [`DatagramRecord::purpose`].
 pub mod purpose {
-    /// One of its ports is that of DNS (53). It is counted by its record and nowhere else.
+    /// One of its ports is that of DNS (53), and it starts like DNS. It is counted by its record and
+    /// nowhere else.
     pub const DNS: u8 = 1;
     /// It starts like an Initial packet of QUIC. It is counted in its [`super::DatagramFlow`].
     pub const QUIC: u8 = 2;

@@ -17,8 +17,8 @@ use observer_ebpf::{
     abi::{DatagramFlow, DatagramKey, direction, purpose},
     counters,
     packet::{
-        DNS_PORT, IPV4_WITHOUT_OPTIONS, IPV6_HEADER, PROTOCOL_UDP, QUIC_INITIAL_DATAGRAM,
-        UDP_HEADER, ipv4_header_length, is_quic_initial,
+        DNS_HEADER, DNS_PORT, IPV4_WITHOUT_OPTIONS, IPV6_HEADER, PROTOCOL_UDP,
+        QUIC_INITIAL_DATAGRAM, UDP_HEADER, ipv4_header_length, is_dns, is_quic_initial,
     },
 };
 
@@ -95,7 +95,10 @@ fn datagram<const DIRECTION: usize>(context: &SkBuffContext, first: u8) -> Optio
     emit::count(counters::DATAGRAMS);
     let what = What::new(first, DIRECTION == EGRESS);
     let place = u64::from(ends.offset) | u64::from(ends.length) << 32;
-    if ends.local_port == DNS_PORT || ends.remote_port == DNS_PORT {
+    if (ends.local_port == DNS_PORT || ends.remote_port == DNS_PORT)
+        && ends.length >= DNS_HEADER
+        && starts_dns(context, ends.offset)
+    {
         observer_datagram_ship(context.skb.skb, what.of(purpose::DNS), place);
         return None;
     }
@@ -205,6 +208,21 @@ fn create(context: &SkBuffContext, what: u64, now: u64) -> Option<()> {
     }
     emit::count(counters::DATAGRAM_FLOWS);
     Some(())
+}
+
+/// Whether the payload starts like a message of DNS.
+#[inline(always)]
+fn starts_dns(context: &SkBuffContext, offset: u32) -> bool {
+    let mut start = MaybeUninit::<[u32; 2]>::uninit();
+    // SAFETY: eight bytes into a local, read only when they were written.
+    unsafe {
+        let words = start.as_mut_ptr().cast::<u16>();
+        if bpf_skb_load_bytes(context.as_ptr(), offset, words.cast(), 8) != 0 {
+            emit::count(counters::LOAD_FAILED);
+            return false;
+        }
+        is_dns(u16::from_be(*words.add(1)), u16::from_be(*words.add(2)))
+    }
 }
 
 /// Whether the payload starts with an Initial packet of QUIC.

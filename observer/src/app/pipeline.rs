@@ -228,7 +228,7 @@ impl Stages {
             ..
         } = self;
         let flows = assembler.flows();
-        flows.begin();
+        flows.begin(capture.datagram_flows());
         let read = capture.datagrams(|key, flow| {
             let socket = || decode::datagram_socket(flow);
             flows.totals(&decode::datagram_totals(key, flow), socket, rest);

@@ -60,6 +60,8 @@ pub(super) struct Tracked {
     /// HTTP/2: the kernel was told that the content of DATA frames is wanted.
     with_data: bool,
     guesses: Guesses,
+    /// It was told what it speaks.
+    named: bool,
     /// What its first bytes showed.
     opening: Option<Arc<Opening>>,
 }
@@ -98,6 +100,7 @@ impl Tracked {
             cut: false,
             with_data: false,
             guesses: Guesses::default(),
+            named: false,
             opening: None,
         }
     }

@@ -36,7 +36,8 @@ pub struct Config {
 /// What was lost, since start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Flows that the kernel forgot while they moved: what passed since the last look is not known.
+    /// Flows that the kernel forgot while they moved, or before any look saw them: what passed since
+    /// the last look is not known.
     pub evicted: u64,
     /// Looks at flows that found no room: what passed is told when there is some.
     pub full: u64,
@@ -55,6 +56,10 @@ pub struct Flows {
     attempts: Attempts,
     /// Number of the latest look at the kernel's counters.
     look: u64,
+    /// Flows that the kernel had begun when that started.
+    created: u64,
+    /// Those of them that looks saw begin, or that are known to be missed.
+    known: u64,
     counters: Counters,
 }
 
@@ -64,6 +69,8 @@ struct Flow {
     local: SocketAddr,
     owner: Owner,
     started: Monotonic,
+    /// When the kernel began to count it.
+    begun: Option<Monotonic>,
     last: Monotonic,
     /// What the kernel had counted at the last look.
     read: Traffic,
@@ -102,6 +109,8 @@ impl Flows {
             dns: HashMap::default(),
             attempts: Attempts::default(),
             look: 0,
+            created: 0,
+            known: 0,
             counters: Counters::default(),
         }
     }
@@ -139,9 +148,10 @@ impl Flows {
         self.attempts.expire(now);
     }
 
-    /// Begins a look at what the kernel has counted.
-    pub fn begin(&mut self) {
+    /// Begins a look at what the kernel has counted, which has begun so many flows in all.
+    pub fn begin(&mut self, created: u64) {
         self.look += 1;
+        self.created = created;
     }
 
     /// Takes what the kernel has counted of one peer; `socket` tells the address and the owner of
@@ -162,11 +172,14 @@ impl Flows {
             .entry(key)
             .or_insert_with(|| Flow::new(socket(), totals.started));
         flow.seen = self.look;
-        let change = totals.total.since(&flow.read).unwrap_or_else(|| {
-            // Forgotten and begun anew since the last look.
-            self.counters.evicted += 1;
-            totals.total
-        });
+        if flow.begun != Some(totals.started) {
+            self.known += 1;
+            // Forgotten and begun anew since the last look, unless this is the first.
+            self.counters.evicted += u64::from(flow.begun.is_some());
+            flow.begun = Some(totals.started);
+            flow.read = Traffic::default();
+        }
+        let change = totals.total.since(&flow.read).unwrap_or_default();
         flow.read = totals.total;
         if !change.is_empty() {
             flow.last = totals.last;
@@ -183,9 +196,17 @@ impl Flows {
             config,
             flows,
             look,
+            created,
+            known,
             counters,
             ..
         } = self;
+        if whole {
+            // What was begun before the look is seen by it, or was forgotten before.
+            let missed = created.saturating_sub(*known);
+            counters.evicted += missed;
+            *known += missed;
+        }
         let mut over = Vec::new();
         flows.retain(|key, flow| {
             let quiet = now.since(flow.last);
@@ -326,6 +347,7 @@ impl Flow {
             local,
             owner,
             started,
+            begun: None,
             last: started,
             read: Traffic::default(),
             total: Traffic::default(),

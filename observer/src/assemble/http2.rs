@@ -93,6 +93,11 @@ impl Http2 {
         self.streams.proven
     }
 
+    /// Whether the client's preface is whole.
+    pub fn has_started(&self) -> bool {
+        !self.client.is_in_preface()
+    }
+
     /// Whether gRPC was seen on it.
     pub fn has_calls(&self) -> bool {
         self.streams.calls

@@ -47,16 +47,17 @@ struct Attempt {
     since: Monotonic,
 }
 
-/// The client's handshake bytes, put together.
+/// The handshake bytes of a client, put together from the frames that carry them.
 #[derive(Debug, Default)]
-struct Crypto {
+pub struct Crypto {
     bytes: Vec<u8>,
     /// Where there are bytes, in order, not touching.
     ranges: Vec<(usize, usize)>,
 }
 
 /// What handshake bytes are so far.
-enum Hello {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hello {
     /// Not all there.
     Partial,
     /// All there.
@@ -215,7 +216,7 @@ fn handshake(hello: &ClientHello) -> Handshake {
 
 impl Crypto {
     /// Takes the frames of a packet; `None` when they make no sense, or are too many.
-    fn frames(&mut self, frames: &[u8]) -> Option<()> {
+    pub fn frames(&mut self, frames: &[u8]) -> Option<()> {
         let mut reader = Reader(frames);
         while !reader.0.is_empty() {
             match reader.number()? {
@@ -278,7 +279,13 @@ impl Crypto {
         Some(())
     }
 
-    fn hello(&self) -> Hello {
+    /// Bytes that are kept.
+    pub fn weight(&self) -> usize {
+        self.bytes.len() + self.ranges.len() * size_of::<(usize, usize)>()
+    }
+
+    /// What they are so far.
+    pub fn hello(&self) -> Hello {
         let Some((0, end)) = self.ranges.first().copied() else {
             return Hello::Partial;
         };

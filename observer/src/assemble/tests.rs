@@ -642,6 +642,37 @@ fn arbitrary_segment() -> impl Strategy<Value = (bool, Step, u16)> {
 }
 
 #[test]
+fn first_bytes_are_named_when_they_are_sure() {
+    let named = |first: &[&[u8]]| {
+        let mut script = Script::server();
+        for bytes in first {
+            script.c(bytes);
+        }
+        script.close(ClosedBy::Local, false);
+        let events = script.seen.events.into_iter();
+        let told: Vec<_> = events
+            .filter_map(|event| match event {
+                ConnectionEvent::Recognised { opening, .. } => Some(opening.protocol),
+                _ => None,
+            })
+            .collect();
+        assert!(told.len() <= 1, "{told:?}");
+        told.into_iter().next().flatten()
+    };
+    assert_eq!(named(&[b"GET / HT", b"TP/1.1\r\n\r\n"]), Some("http/1"));
+    assert_eq!(named(&[b"GET / HT"]), None);
+    assert_eq!(
+        named(&[b"PRI * HTTP/2.0\r\n\r\nSM", b"\r\n\r\n"]),
+        Some("http/2")
+    );
+    assert_eq!(named(&[b"HELLO THERE\n"]), Some("text"));
+    assert_eq!(named(&[b"hello there\n"]), Some("text"));
+    assert_eq!(named(&[b"\x01\x80\xff\x02binary"]), None);
+    assert_eq!(named(&[b"*1\r\n$4\r\nPING\r\n"]), Some("redis"));
+    assert_eq!(named(&[b"AMQP\0\0\x09\x01"]), Some("amqp"));
+}
+
+#[test]
 fn lookups_over_tcp_are_told() {
     let question = |id: u8| {
         let mut message = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];

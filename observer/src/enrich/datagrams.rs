@@ -14,7 +14,10 @@ use crate::{
     },
 };
 
-/// Sockets older than the observer whose workload is remembered.
+/// An address, and the network namespace where it means something else in each.
+pub(super) type Place = (SocketAddr, u64);
+
+/// Sockets older than the observer whose workload is remembered, and servers.
 pub(super) const MAX_SOCKETS: usize = 4096;
 /// How long it is remembered of one that is quiet: a process that comes later may tell more.
 const SOCKET_IDLE: Duration = Duration::from_secs(60);
@@ -35,7 +38,10 @@ impl Enricher {
             self.names
                 .learn(&lookup.name, &lookup.answers, asker, lookup.ended);
         }
-        let peer = self.peer(lookup.remote, asker, now);
+        if lookup.role == Role::Server {
+            self.serves(lookup.local, asker, now);
+        }
+        let peer = self.datagram_peer(lookup.remote, asker, now);
         Resolution {
             lookup,
             workload,
@@ -50,13 +56,16 @@ impl Enricher {
         host: &mut Host,
         now: Monotonic,
     ) -> Conversation {
-        let Datagrams { socket, local, .. } = datagrams;
+        let (socket, local) = (datagrams.socket, datagrams.local);
         let workload = self.workload(socket, local, &datagrams.owner, host, now);
         let asker = Asker {
             workload: &workload,
             network_namespace: datagrams.owner.network_namespace,
         };
-        let peer = self.peer(datagrams.remote, asker, now);
+        if datagrams.role() == Role::Server {
+            self.serves(datagrams.local, asker, now);
+        }
+        let peer = self.datagram_peer(datagrams.remote, asker, now);
         Conversation {
             datagrams,
             workload,
@@ -101,9 +110,31 @@ impl Enricher {
         workload
     }
 
+    /// Remembers whose server is at an address of this host.
+    fn serves(&mut self, local: SocketAddr, server: Asker<'_>, now: Monotonic) {
+        let Some(place) = place(local, server.network_namespace) else {
+            return;
+        };
+        if self.servers.len() < MAX_SOCKETS || self.servers.contains_key(&place) {
+            self.servers.insert(place, (server.workload.clone(), now));
+        }
+    }
+
+    /// The other end of datagrams: a server of this host, or a name, or an address.
+    fn datagram_peer(&self, remote: SocketAddr, asker: Asker<'_>, now: Monotonic) -> Peer {
+        place(remote, asker.network_namespace)
+            .and_then(|place| self.servers.get(&place))
+            .map_or_else(
+                || self.peer(remote, asker, now),
+                |(workload, _)| Peer::Local(workload.clone()),
+            )
+    }
+
     /// Forgets sockets that were not heard of for long.
     pub(super) fn expire_sockets(&mut self, now: Monotonic) {
         self.sockets
+            .retain(|_, (_, used)| now.since(*used) < SOCKET_IDLE);
+        self.servers
             .retain(|_, (_, used)| now.since(*used) < SOCKET_IDLE);
     }
 
@@ -116,5 +147,15 @@ impl Enricher {
             },
             None => Peer::Address(address),
         }
+    }
+}
+
+/// Where an address is: loopback is another in each network namespace, and nowhere if that is not
+/// known.
+fn place(address: SocketAddr, network_namespace: u64) -> Option<Place> {
+    match (address.ip().is_loopback(), network_namespace) {
+        (true, 0) => None,
+        (true, namespace) => Some((address, namespace)),
+        (false, _) => Some((address, 0)),
     }
 }

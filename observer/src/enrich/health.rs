@@ -27,6 +27,7 @@ impl Enricher {
             table("enrich_services", self.routes.services(), max_services),
             table("enrich_routes", self.routes.len(), routes),
             table("enrich_sockets", self.sockets.len(), MAX_SOCKETS),
+            table("enrich_servers", self.servers.len(), MAX_SOCKETS),
             table("enrich_names", self.names.len(), self.names.limit()),
         ]
     }

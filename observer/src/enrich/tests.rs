@@ -225,6 +225,39 @@ fn lookups_name_peers() {
 }
 
 #[test]
+fn servers_of_this_host_are_known_by_what_they_answered() {
+    let mut bench = Bench::new(Config::default());
+    let mut at_namespace = |role, local: &str, remote: &str, namespace, seconds| {
+        let command = if role == Role::Server {
+            "dnsmasq"
+        } else {
+            "dig"
+        };
+        let mut found = lookup(command, "db.shop", "192.0.2.5");
+        found.role = role;
+        found.socket = ConnectionId(100 + u64::from(role == Role::Server));
+        found.local = local.parse().unwrap();
+        found.remote = remote.parse().unwrap();
+        found.owner.network_namespace = namespace;
+        let now = at(seconds);
+        bench.enricher.expire(now);
+        let found = bench.enricher.lookup(found, &mut bench.host, now);
+        found.peer.service().map(ToOwned::to_owned)
+    };
+    let known = Some("dnsmasq".to_owned());
+    let (client, server) = ("127.0.0.1:4000", "127.0.0.1:53");
+    assert_eq!(at_namespace(Role::Client, client, server, 1, 1), None);
+    assert_eq!(at_namespace(Role::Server, server, client, 1, 1), None);
+    assert_eq!(at_namespace(Role::Client, client, server, 1, 1), known);
+    assert_eq!(at_namespace(Role::Client, client, server, 2, 1), None);
+    assert_eq!(at_namespace(Role::Client, client, server, 0, 1), None);
+    let server = "169.254.20.10:53";
+    at_namespace(Role::Server, server, "10.0.0.9:4000", 1, 1);
+    assert_eq!(at_namespace(Role::Client, client, server, 2, 1), known);
+    assert_eq!(at_namespace(Role::Client, client, server, 2, 100), None);
+}
+
+#[test]
 fn a_peer_of_this_host_is_no_name() {
     let mut bench = Bench::new(Config::default());
     let (mut client, mut server) = ends();

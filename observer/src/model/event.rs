@@ -40,7 +40,7 @@ pub struct Segment<'a> {
 /// Why a datagram was shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DatagramPurpose {
-    /// One of its ports is that of DNS. It is counted nowhere else.
+    /// One of its ports is that of DNS, and it starts like DNS. It is counted nowhere else.
     Dns,
     /// It starts like the first packet of a QUIC connection.
     Quic,

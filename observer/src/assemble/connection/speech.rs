@@ -127,11 +127,9 @@ impl Tracked {
         match step {
             Step::More | Step::News => {}
             Step::Http1 => {
-                self.recognised("http/1", out);
                 self.protocol = Protocol::Http1(Box::new(Http1::new(id, role, self.ordinal)));
             }
             Step::Http2 => {
-                self.recognised("http/2", out);
                 self.protocol = Protocol::Http2(Box::new(Http2::new(id, role, self.ordinal)));
             }
             Step::Opaque => {
@@ -144,11 +142,28 @@ impl Tracked {
 
     /// Tells what the connection speaks.
     pub(super) fn recognised(&mut self, protocol: &'static str, out: &mut impl Sink) {
+        self.named = true;
         let opening = Opening {
             protocol: Some(protocol),
             ..self.opening.as_deref().cloned().unwrap_or_default()
         };
         self.tell(opening, out);
+    }
+
+    /// Tells what the connection speaks, once that is sure: a request, or the preface, is whole.
+    fn name(&mut self, verdict: Verdict, piece: &Piece<'_>, out: &mut impl Sink) {
+        match &self.protocol {
+            Protocol::Http1(http) if http.ordinal() > 0 || http.is_proven() => {
+                self.recognised("http/1", out);
+            }
+            Protocol::Http1(_) if verdict == Verdict::NotHttp => {
+                if recogniser::is_text(piece.bytes) {
+                    self.recognised("text", out);
+                }
+            }
+            Protocol::Http2(http) if http.has_started() => self.recognised("http/2", out),
+            _ => {}
+        }
     }
 
     /// Tells what the first bytes showed so far.
@@ -191,9 +206,10 @@ impl Tracked {
             }
             let kept = opening.take();
             if let Some(proxied) = &opening.opening().proxied {
-                let mut opening = Opening::default();
-                opening.proxied = Some(Arc::clone(proxied));
-                self.opening = Some(Arc::new(opening));
+                self.opening = Some(Arc::new(Opening {
+                    proxied: Some(Arc::clone(proxied)),
+                    ..Opening::default()
+                }));
             }
             self.speaks(step, shared, out);
             let instruction = match step {
@@ -221,6 +237,9 @@ impl Tracked {
             let (untracked, unpaired) = http.take_losses();
             shared.counters.pipeline_full += untracked;
             shared.counters.unpaired += unpaired;
+        }
+        if !self.named {
+            self.name(verdict, &piece, out);
         }
         if self.doubt.is_some() {
             self.settle(new_request, out);

@@ -56,7 +56,7 @@ fn totals(socket: u64, packets: u64, milliseconds: u64) -> DatagramTotals {
     }
 }
 
-fn socket() -> (SocketAddr, Owner) {
+fn socket_of() -> (SocketAddr, Owner) {
     ("10.0.0.1:40000".parse().unwrap(), Owner::default())
 }
 
@@ -70,9 +70,9 @@ fn bounded(max_flows: usize) -> Flows {
 /// A look at all of `read`; returns what was told, and what the kernel may forget.
 fn look(flows: &mut Flows, now: u64, read: &[DatagramTotals]) -> (Vec<Datagrams>, Vec<FlowKey>) {
     let mut seen = Seen::default();
-    flows.begin();
+    flows.begin(0);
     for totals in read {
-        flows.totals(totals, socket, &mut seen);
+        flows.totals(totals, socket_of, &mut seen);
     }
     let over = flows.finish(at(now), true, &mut seen);
     (seen.datagrams, over)
@@ -84,7 +84,7 @@ fn datagram<'a>(
     milliseconds: u64,
     bytes: &'a [u8],
 ) -> Datagram<'a> {
-    let (local, owner) = socket();
+    let (local, owner) = socket_of();
     Datagram {
         time: at(milliseconds),
         socket: ConnectionId(1),
@@ -141,12 +141,28 @@ fn what_the_kernel_forgot_is_counted_if_it_moved() {
     assert_eq!(flows.counters.evicted, 1);
     look(&mut flows, 10_000, &[]);
     assert_eq!(flows.counters.evicted, 1, "it was quiet: nothing is lost");
-    // Forgotten and begun anew between two looks.
+    // Forgotten and begun anew between two looks, however much has passed since.
     look(&mut flows, 11_000, &[totals(3, 5, 10_900)]);
-    let (told, _) = look(&mut flows, 12_000, &[totals(3, 2, 11_900)]);
-    assert_eq!(told[0].change, totals(3, 2, 0).total);
-    assert_eq!(told[0].total, totals(3, 7, 0).total);
+    let again = DatagramTotals {
+        started: at(11_500),
+        ..totals(3, 7, 11_900)
+    };
+    let (told, _) = look(&mut flows, 12_000, &[again]);
+    assert_eq!(told[0].change, totals(3, 7, 0).total);
+    assert_eq!(told[0].total, totals(3, 12, 0).total);
     assert_eq!(flows.counters.evicted, 2);
+}
+
+#[test]
+fn what_no_look_saw_is_counted() {
+    let mut flows = bounded(10);
+    let mut seen = Seen::default();
+    for (created, socket, evicted) in [(3, 1, 2), (3, 2, 2), (4, 2, 2), (9, 3, 6)] {
+        flows.begin(created);
+        flows.totals(&totals(socket, 3, 900), socket_of, &mut seen);
+        flows.finish(at(10_000), true, &mut seen);
+        assert_eq!(flows.counters.evicted, evicted, "{created}");
+    }
 }
 
 #[test]
@@ -154,7 +170,7 @@ fn a_look_that_failed_ends_nothing() {
     let mut flows = bounded(10);
     look(&mut flows, 1000, &[totals(1, 3, 900)]);
     let mut seen = Seen::default();
-    flows.begin();
+    flows.begin(0);
     assert_eq!(flows.finish(at(2000), false, &mut seen), []);
     assert_eq!(seen.datagrams, []);
     let (told, _) = look(&mut flows, 3000, &[totals(1, 4, 2900)]);

@@ -92,6 +92,24 @@ fn version_2_opens() {
     );
 }
 
+/// The seeds of the fuzz target were protected by aioquic, after a first byte of the target's.
+#[test]
+fn what_others_protect_opens() {
+    let seeds: [(&[u8], u32); 2] = [
+        (include_bytes!("../../../fuzz/corpus/quic/initial"), QUIC_V1),
+        (
+            include_bytes!("../../../fuzz/corpus/quic/initial2"),
+            QUIC_V2,
+        ),
+    ];
+    for (seed, version) in seeds {
+        let quic = push(&mut Attempts::default(), &seed[1..]).unwrap();
+        assert_eq!(quic.version, version);
+        let name = offered(Some(quic)).server_name.clone();
+        assert_eq!(name.as_deref(), Some("example.com"));
+    }
+}
+
 #[test]
 fn a_hello_in_many_pieces_is_put_together() {
     let hello = hello();
