@@ -63,6 +63,9 @@ def main(address):
                 "rpc_request_messages": 1,
                 "rpc_response_messages": received,
             }
+            if method == "Nothing":
+                # Behind the proxy the server may answer the head before it has the message.
+                del key["rpc_request_messages"]
             counts[json.dumps(key)] += 1
     for key, count in counts.items():
         print(json.dumps({**json.loads(key), "count": count}))

@@ -166,7 +166,12 @@ fn segment<const DIRECTION: usize>(
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
         // The first payload of the connection tells what it may be.
-        socket.phase = first_payload::<DIRECTION>(context, sk, socket, &packet);
+        socket.phase = if new.in_order {
+            first_payload::<DIRECTION>(context, sk, socket, &packet)
+        } else {
+            // The first payload is still under way: only user space can tell, in order.
+            phase::HTTP
+        };
     } else if socket.phase == phase::UNSYNCED && !new.skip && packet.length >= FRAME_HEADER as u32 {
         resync::<DIRECTION>(context, socket, &packet, &new);
     }
