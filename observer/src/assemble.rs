@@ -89,8 +89,19 @@ pub trait Sink {
 pub struct Glance {
     /// Totals so far; `understood_bytes` is filled in by the assembler.
     pub transfer: Transfer,
-    /// Since when a request is held back in the kernel, and its first bytes.
-    pub held: Option<(Monotonic, Vec<u8>)>,
+    /// The segment that is held back in the kernel.
+    pub held: Option<Held>,
+}
+
+/// A segment of the client that the kernel holds back until something answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When it passed the socket.
+    pub since: Monotonic,
+    /// Bytes of its payload, which end where the client's bytes do.
+    pub length: u32,
+    /// The first of them.
+    pub head: Vec<u8>,
 }
 
 /// What was lost or could not be understood, since start.

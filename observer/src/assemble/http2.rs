@@ -6,6 +6,7 @@
 
 mod fields;
 pub mod frame;
+mod held;
 mod reader;
 mod stream;
 mod streams;

@@ -432,7 +432,7 @@ impl Reader {
 
 /// A payload without padding and priority, and the stream that it promises (RFC 9113 sections 6.2
 /// and 6.6); `None` when there is more padding than payload.
-fn strip<'a>(frame: &Header, payload: &'a [u8]) -> Option<(&'a [u8], Option<u32>)> {
+pub(super) fn strip<'a>(frame: &Header, payload: &'a [u8]) -> Option<(&'a [u8], Option<u32>)> {
     let mut rest = payload;
     let mut padding = 0;
     if frame.has(PADDED) {
