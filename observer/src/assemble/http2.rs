@@ -21,6 +21,7 @@ use self::{
     streams::{Seen, Streams},
 };
 use super::{
+    grpc::Calling,
     heads::Heads,
     http1::{Piece, Upgraded, Verdict},
 };
@@ -126,7 +127,12 @@ impl Http2 {
     /// Bytes of memory that messages under way take.
     pub fn weight(&self) -> usize {
         let entry = size_of::<Stream>() + size_of::<u32>() + 1;
-        self.client.weight() + self.server.weight() + self.streams.table.capacity() * entry
+        let table = &self.streams.table;
+        let calls = if self.streams.calls { table.len() } else { 0 };
+        self.client.weight()
+            + self.server.weight()
+            + table.capacity() * entry
+            + calls * size_of::<Calling>()
     }
 
     /// Gives back memory that a burst of streams took.
