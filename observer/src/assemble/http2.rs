@@ -323,7 +323,7 @@ impl Http2 {
             }
             let last = stream.last_byte();
             let (outcome, ended) = match outcome {
-                _ if stream.received_all && !stream.uncertain => (Outcome::Complete, last),
+                _ if stream.received_all && !stream.uncertain => (stream.answered(), last),
                 _ if stream.uncertain => (Outcome::Lost, last),
                 Outcome::Lost => (outcome, last),
                 _ => (outcome, time),

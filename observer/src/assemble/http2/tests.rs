@@ -197,6 +197,25 @@ fn a_response_may_be_whole_before_its_request() {
 }
 
 #[test]
+fn a_stream_that_ends_without_a_head_is_no_response() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a"), peers.get(3, "/b")].concat());
+    script.s(frame(DATA, END_STREAM, 1, b"what"));
+    let interim = peers.respond("100", &[]);
+    script.s(frame(HEADERS, END_HEADERS | END_STREAM, 3, &interim));
+    let head = peers.request("POST", "/c", &[]);
+    script.c(frame(HEADERS, END_HEADERS, 5, &head));
+    script.s(frame(DATA, END_STREAM, 5, b""));
+    script.c(frame(RESET, 0, 5, &0_u32.to_be_bytes()));
+    script.expect(&[
+        "GET /a - 0/- malformed",
+        "GET /b - 0/- malformed",
+        "POST /c - 0/- malformed",
+    ]);
+}
+
+#[test]
 fn pushes_are_exchanges_of_their_own() {
     let mut peers = Peers::new();
     let mut script = Script::client();
