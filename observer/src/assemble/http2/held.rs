@@ -35,7 +35,7 @@ impl Http2 {
         else {
             return Vec::new();
         };
-        let mut decoder = if follows {
+        let mut decoder = if follows && !self.client.is_in_block() {
             self.client.decoder.clone()
         } else {
             Decoder::new(false)
@@ -45,10 +45,9 @@ impl Http2 {
         let mut fields = Fields::default();
         let mut requests = Vec::new();
         let frames = frame::frames(bytes, |header, payload| {
-            if header.kind != Kind::Headers || header.stream <= highest || header.stream % 2 == 0 {
+            if header.kind != Kind::Headers {
                 return;
             }
-            highest = header.stream;
             let whole = payload.len() == header.length as usize && header.has(END_HEADERS);
             let block = strip(&header, payload).map_or(&b""[..], |(block, _)| block);
             let read = fields.read(&mut decoder, block);
@@ -56,9 +55,12 @@ impl Http2 {
                 // What the rest of it puts into the table is not seen.
                 decoder.lose();
             }
-            if whole && read.is_err() || fields.status.is_some() {
+            // Trailers, too, may put something into the table.
+            let opens = header.stream > highest && header.stream % 2 == 1;
+            if !opens || whole && read.is_err() || fields.status.is_some() {
                 return;
             }
+            highest = header.stream;
             let mut request = fields.request(heads);
             if !whole && request.path.is_empty() {
                 request = Arc::new(RequestHead {

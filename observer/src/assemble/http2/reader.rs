@@ -132,9 +132,14 @@ impl Reader {
         self.at == At::Lost
     }
 
-    /// Whether the next byte starts a frame.
+    /// Whether the next byte starts a frame, and no header block goes on in it.
     pub(super) fn is_between(&self) -> bool {
-        matches!(self.at, At::Header(_, 0))
+        matches!(self.at, At::Header(_, 0)) && self.block.is_none()
+    }
+
+    /// Whether a header block goes on in the next frame.
+    pub(super) fn is_in_block(&self) -> bool {
+        self.block.is_some()
     }
 
     /// Bytes are missing: what follows cannot be read until a frame starts.

@@ -163,6 +163,24 @@ fn trailers_interim_responses_padding_and_continuations() {
 }
 
 #[test]
+fn a_block_begins_with_its_first_frame() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c(opening());
+    let block = peers.request("GET", "/a", &[]);
+    script.c(frame(HEADERS, END_STREAM, 1, &block));
+    let (first, sent) = (script.time, script.next[1]);
+    let start = sent - block.len() as u64 - 9;
+    script.c(frame(CONTINUATION, END_HEADERS, 1, b""));
+    script.s(peers.ok(1, b""));
+    let next = script.make(true, b"");
+    let exchange = &script.seen.exchanges[0];
+    assert_eq!(exchange.sent.first, Monotonic(first));
+    let behind = next.segment().sequence.wrapping_sub(exchange.hop.0);
+    assert_eq!(u64::from(behind), next.position - start);
+}
+
+#[test]
 fn resets_and_goaway_say_who_gave_up() {
     let mut peers = Peers::new();
     let mut script = Script::client();
@@ -528,6 +546,30 @@ fn a_held_segment_may_start_within_a_frame() {
     let mut known = held(&mut script, &segment, 96, 0);
     known.sort();
     assert_eq!(known, ["GET /a", "POST /up"]);
+}
+
+#[test]
+fn tables_of_held_blocks_are_those_of_all_before() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    let head = peers.request("POST", "/up", &[]);
+    script.c([opening(), frame(HEADERS, END_HEADERS, 1, &head)].concat());
+    // Trailers that go before a request, in one segment.
+    let trailers = encode(&mut peers.client, &[("checksum", "1")]);
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers);
+    let segment = [trailers, peers.get(3, "/up")].concat();
+    let mut known = held(&mut script, &segment, 96, 0);
+    known.sort();
+    assert_eq!(known, ["GET /up", "POST /up"]);
+    // A block whose rest is held.
+    script.c(&segment);
+    let block = peers.request("GET", "/b", &[("x-more", "1")]);
+    let (start, rest) = block.split_at(4);
+    script.c(frame(HEADERS, END_STREAM, 5, start));
+    let rest = frame(CONTINUATION, END_HEADERS, 5, rest);
+    let segment = [rest, peers.get(7, "/up")].concat();
+    let known = held(&mut script, &segment, 96, 0);
+    assert!(known.contains(&"GET ".to_owned()), "{known:?}");
 }
 
 #[test]
