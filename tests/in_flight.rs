@@ -15,6 +15,8 @@ use observer_tests::{
     wait::PATIENCE,
 };
 
+const GAUGES: [&str; 2] = ["http_server_active_requests", "http_client_active_requests"];
+
 #[test]
 fn requests_in_flight_are_counted() -> Result<()> {
     if lacking(&[Need::Observer])? {
@@ -28,8 +30,7 @@ fn requests_in_flight_are_counted() -> Result<()> {
     for talk in &mut talks {
         talk.ask(b"GET /stuck HTTP/1.1\r\nHost: a.test\r\n\r\n", Cut::Whole)?;
     }
-    let gauges = ["http_server_active_requests", "http_client_active_requests"];
-    for gauge in gauges {
+    for gauge in GAUGES {
         agent.expect_metric(gauge, &[], 3)?;
     }
     let calls = agent.flows()?.iter().filter(|flow| flow.is_call()).count();
@@ -49,7 +50,7 @@ fn requests_in_flight_are_counted() -> Result<()> {
             ensure!(!answered || took > 0.5, "{call:?}");
         }
     }
-    for gauge in gauges {
+    for gauge in GAUGES {
         let active = agent.metrics()?.sum(gauge, &[]);
         ensure!(active == 1.0, "{gauge} is {active}");
     }
@@ -57,7 +58,7 @@ fn requests_in_flight_are_counted() -> Result<()> {
     for side in BOTH_SIDES {
         agent.exactly(3, "calls that ended", |flow| flow.is_call_at(side))?;
     }
-    for gauge in gauges {
+    for gauge in GAUGES {
         let active = agent.metrics()?.sum(gauge, &[]);
         ensure!(active == 0.0, "{gauge} is {active}");
     }
@@ -95,6 +96,47 @@ fn streams_in_flight_are_counted() -> Result<()> {
         }
     }
     for gauge in gauges {
+        agent.expect_metric(gauge, &[], 0)?;
+    }
+    agent.stop()
+}
+
+#[test]
+fn a_small_request_of_http_2_is_in_flight() -> Result<()> {
+    if lacking(&[Need::Observer, Need::Tool("node"), Need::Tool("h2load")])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("inflight2")?;
+    let place = Place::host(&cgroup);
+    let server = Server::node_http2(&place)?;
+    let agent = Agent::start(&cgroup)?;
+    // On one connection: the first request goes with the opening, the second is small, and is held
+    // back in the kernel until its answer comes.
+    let mut command = place.command("h2load")?;
+    command
+        .args(["--requests=2", "--clients=1", "--threads=1"])
+        .args([server.url("/hello"), server.url("/slow/6000")])
+        .stdout(Stdio::null());
+    let mut client = Process::spawn(&mut command)?;
+    for side in BOTH_SIDES {
+        agent.exactly(1, "calls that ended", |flow| flow.is_call_at(side))?;
+    }
+    for gauge in GAUGES {
+        agent.expect_metric(gauge, &[("http_request_method", "GET")], 1)?;
+    }
+    for side in BOTH_SIDES {
+        let calls = agent.exactly(1, "calls that ended", |flow| flow.is_call_at(side))?;
+        ensure!(calls[0].text("path") == "/hello", "{calls:?}");
+    }
+    ensure!(client.wait(2 * PATIENCE)?.success(), "h2load failed");
+    for side in BOTH_SIDES {
+        let calls = agent.exactly(2, "calls that ended", |flow| flow.is_call_at(side))?;
+        ensure!(
+            calls.iter().any(|call| call.text("path") == "/slow/6000"),
+            "{calls:?}"
+        );
+    }
+    for gauge in GAUGES {
         agent.expect_metric(gauge, &[], 0)?;
     }
     agent.stop()

@@ -4,9 +4,10 @@
 use std::{hint::black_box, sync::Arc};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use httlib_hpack::Encoder;
 use observer::{
     aggregate::{self, Aggregator},
-    assemble::{self, Assembler, Instruction, Sink},
+    assemble::{self, Assembler, Instruction, Sink, hpack::Decoder},
     decode::decode,
     enrich::{self, Enricher},
     host::{self, Host},
@@ -20,25 +21,18 @@ use observer::{
         time::Monotonic,
     },
 };
-use observer_ebpf::abi::{
-    self, ConnectionRecord, Header, SegmentPart, SegmentRecord, direction, flag, kind, role,
+
+#[path = "pipeline/peers.rs"]
+mod peers;
+#[path = "pipeline/records.rs"]
+mod records;
+
+use self::{
+    peers::{Peers, REQUEST_FIELDS, RESPONSE_FIELDS, encode},
+    records::{REQUEST, RESPONSE, Records},
 };
 
-const REQUEST: &[u8] = b"GET /api/v1/users/4711?verbose=1 HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\
-    User-Agent: curl/8.14.1\r\nAccept: */*\r\n\r\n";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.26.3\r\n\
-    Date: Sat, 01 Nov 2025 12:00:00 GMT\r\nContent-Type: text/html\r\nContent-Length: 13\r\n\
-    Last-Modified: Sat, 01 Nov 2025 11:00:00 GMT\r\nConnection: keep-alive\r\n\
-    ETag: \"6905f0a0-d\"\r\nAccept-Ranges: bytes\r\n\r\nhello, world\n";
 const PIPELINED: usize = 16;
-
-/// The records of one connection, as the kernel would send them.
-struct Records {
-    id: u64,
-    time: u64,
-    /// Next position, by direction.
-    next: [u64; 2],
-}
 
 /// All stages after `assemble`.
 struct Rest {
@@ -51,95 +45,6 @@ struct Rest {
 /// Keeps the last exchange only.
 #[derive(Default)]
 struct Last(Option<Exchange>);
-
-// === impl Records ===
-
-impl Records {
-    fn new(id: u64) -> Self {
-        Self {
-            id,
-            time: 1_000_000_000,
-            next: [0; 2],
-        }
-    }
-
-    fn opened(&self) -> Vec<u8> {
-        let mut record = ConnectionRecord {
-            header: self.header(kind::OPENED),
-            local_port: 8080,
-            remote_port: 40_000 + (self.id % 20_000) as u16,
-            role: role::SERVER,
-            started_ns: 1,
-            established_ns: 2,
-            ..ConnectionRecord::default()
-        };
-        record.local_address[10..].copy_from_slice(&[255, 255, 127, 0, 0, 1]);
-        record.remote_address = record.local_address;
-        record.owner.comm[..5].copy_from_slice(b"nginx");
-        abi::bytes_of(&record).to_vec()
-    }
-
-    fn header(&self, kind: u16) -> Header {
-        Header {
-            kind,
-            lost: 0,
-            slot: 1,
-            time_ns: self.time,
-            cookie: self.id,
-        }
-    }
-
-    fn part(&mut self, ingress: bool, length: usize) -> SegmentPart {
-        self.time += 30_000;
-        let (own, other) = (usize::from(!ingress), usize::from(ingress));
-        let position = self.next[own];
-        self.next[own] += length as u64;
-        SegmentPart {
-            time_ns: self.time,
-            position,
-            sequence: position as u32,
-            acknowledgement: self.next[other] as u32,
-            length: length as u32,
-            captured: length as u32,
-            direction: if ingress {
-                direction::INGRESS
-            } else {
-                direction::EGRESS
-            },
-            flags: flag::IN_ORDER,
-            ..SegmentPart::default()
-        }
-    }
-
-    fn pair(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        self.next_pair(&mut bytes);
-        bytes
-    }
-
-    fn next_pair(&mut self, bytes: &mut Vec<u8>) {
-        let first = self.part(true, REQUEST.len());
-        let second = self.part(false, RESPONSE.len());
-        let record = SegmentRecord {
-            header: self.header(kind::PAIR),
-            first,
-            second,
-        };
-        bytes.clear();
-        bytes.extend_from_slice(abi::bytes_of(&record));
-        bytes.extend_from_slice(REQUEST);
-        bytes.extend_from_slice(RESPONSE);
-    }
-
-    fn segment(&mut self, ingress: bool, payload: &[u8]) -> Vec<u8> {
-        let record = SegmentRecord {
-            first: self.part(ingress, payload.len()),
-            header: self.header(kind::SEGMENT),
-            ..SegmentRecord::default()
-        };
-        [abi::bytes_of(&record), payload].concat()
-    }
-}
 
 // === impl Rest ===
 
@@ -252,6 +157,56 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// HTTP/2 beside HTTP/1: `decode_and_assemble` of [`stages`], for each exchange.
+fn http2(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("http2");
+    for (name, streams, calls) in [
+        ("decode_and_assemble_pair", 1, false),
+        ("decode_and_assemble_100_in_a_segment", 100, false),
+        ("decode_and_assemble_call", 1, true),
+        ("decode_and_assemble_100_calls_in_a_segment", 100, true),
+    ] {
+        let mut assembler = Assembler::new(assemble::Config::default());
+        let mut rest = Rest::new();
+        let mut peers = Peers::new(1, streams, calls);
+        peers.open(calls, &mut assembler, &mut rest);
+        assert_eq!(rest.calls, u64::from(streams), "each was an exchange");
+        let mut last = Last::default();
+        group.throughput(Throughput::Elements(streams.into()));
+        group.bench_function(name, |bench| {
+            bench.iter(|| peers.next(&mut assembler, &mut last));
+        });
+        let last = last.0.expect("an exchange");
+        assert_eq!((last.status, last.rpc.is_some()), (Some(200), calls));
+    }
+
+    group.throughput(Throughput::Elements(1));
+    for (name, fields) in [("request", REQUEST_FIELDS), ("response", RESPONSE_FIELDS)] {
+        let mut encoder = Encoder::default();
+        let mut decoder = Decoder::new(true);
+        let first = encode(&mut encoder, fields);
+        group.bench_function(format!("hpack_{name}_of_literals"), |bench| {
+            bench.iter(|| {
+                black_box(decoder.decode(black_box(&first), &mut |field| {
+                    black_box(field);
+                }))
+            });
+        });
+        let mut decoder = Decoder::new(true);
+        let decoded = decoder.decode(&first, &mut |_| ());
+        decoded.expect("a block");
+        let again = encode(&mut encoder, fields);
+        group.bench_function(format!("hpack_{name}_of_indices"), |bench| {
+            bench.iter(|| {
+                black_box(decoder.decode(black_box(&again), &mut |field| {
+                    black_box(field);
+                }))
+            });
+        });
+    }
+    group.finish();
+}
+
 fn chain(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chain");
     group.throughput(Throughput::Elements(1));
@@ -292,8 +247,24 @@ fn chain(criterion: &mut Criterion) {
         });
     });
     assert!(rest.calls > 0 && rest.calls.is_multiple_of(PIPELINED as u64));
+
+    group.throughput(Throughput::Elements(1));
+    for (name, calls) in [("http2_pair", false), ("grpc_pair", true)] {
+        let mut assembler = Assembler::new(assemble::Config::default());
+        let mut rest = Rest::new();
+        let mut peers = Peers::new(1, 1, calls);
+        peers.open(calls, &mut assembler, &mut rest);
+        group.bench_function(name, |bench| {
+            bench.iter(|| peers.next(&mut assembler, &mut rest));
+        });
+        assert_eq!(
+            u64::from(peers.next_stream / 2),
+            rest.calls,
+            "every record was an exchange"
+        );
+    }
     group.finish();
 }
 
-criterion_group!(benches, stages, chain);
+criterion_group!(benches, stages, http2, chain);
 criterion_main!(benches);

@@ -4,6 +4,7 @@
 //! guessed: bytes that are missing make an exchange `lost`, never a wrong one.
 
 mod connection;
+mod counters;
 pub mod datagrams;
 pub mod dns;
 pub mod grpc;
@@ -20,6 +21,7 @@ pub mod tls;
 
 use hashbrown::HashMap;
 
+pub use self::counters::Counters;
 use self::{connection::Tracked, datagrams::Flows, dns::Lookups, heads::Heads, orphans::Orphans};
 use crate::{
     model::{
@@ -102,35 +104,19 @@ pub trait Sink {
 pub struct Glance {
     /// Totals so far; `understood_bytes` is filled in by the assembler.
     pub transfer: Transfer,
-    /// Since when a request is held back in the kernel, and its first bytes.
-    pub held: Option<(Monotonic, Vec<u8>)>,
+    /// The segment that is held back in the kernel.
+    pub held: Option<Held>,
 }
 
-/// What was lost or could not be understood, since start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections that did not fit into the table.
-    pub table_full: u64,
-    /// Records of connections that are not in the table.
-    pub unknown_connection: u64,
-    /// Streams whose order was lost because bytes are missing.
-    pub gaps: u64,
-    /// Streams that stopped being HTTP.
-    pub broken: u64,
-    /// Responses that no request asked for.
-    pub unpaired: u64,
-    /// Early segments that found no room.
-    pub parking_full: u64,
-    /// Connections that were given up because more requests waited than fit.
-    pub pipeline_full: u64,
-    /// Connections whose order was given up to free memory.
-    pub memory_full: u64,
-    /// Handshake payload whose connection did not come.
-    pub orphaned: u64,
-    /// Connections whose end was never seen.
-    pub expired: u64,
-    /// Connections that looked like HTTP at first and are not; not a loss.
-    pub not_http: u64,
+/// A segment of the client that the kernel holds back until something answers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// When it passed the socket.
+    pub since: Monotonic,
+    /// Bytes of its payload, which end where the client's bytes do.
+    pub length: u32,
+    /// The first of them.
+    pub head: Vec<u8>,
 }
 
 /// The table of connections and everything that is under way on them.
@@ -345,40 +331,13 @@ impl Assembler {
 
     /// What was lost, by reason.
     pub fn losses(&self) -> Vec<Loss> {
-        let Counters {
-            table_full,
-            unknown_connection,
-            gaps,
-            broken,
-            unpaired,
-            parking_full,
-            pipeline_full,
-            memory_full,
-            orphaned,
-            expired,
-            not_http: _,
-        } = self.shared.counters;
-        [
-            ("table_full", table_full),
-            ("unknown_connection", unknown_connection),
-            ("gap", gaps),
-            ("broken", broken),
-            ("unpaired", unpaired),
-            ("parking_full", parking_full),
-            ("pipeline_full", pipeline_full),
-            ("memory_full", memory_full),
-            ("orphaned_handshake_data", orphaned),
-            ("end_not_seen", expired),
-        ]
-        .map(|(reason, count)| Loss {
-            stage: "assemble",
-            reason,
-            count,
-        })
-        .into_iter()
-        .chain(self.shared.lookups.losses())
-        .chain(self.flows.losses())
-        .collect()
+        self.shared
+            .counters
+            .losses()
+            .into_iter()
+            .chain(self.shared.lookups.losses())
+            .chain(self.flows.losses())
+            .collect()
     }
 
     /// Counters, also of what is no loss.

@@ -19,6 +19,8 @@ use observer::{
         event::Event,
         exchange::Exchange,
         lookup::{Lookup, code_name, type_name},
+        rpc::Rpc,
+        security::Opening,
         time::Monotonic,
         workload::Peer,
     },
@@ -53,7 +55,9 @@ impl Sink for Rest {
         let line = match &event {
             LinkEvent::Opened(link) => format!("opened {}", ends(link)),
             LinkEvent::Recognised { link, .. } => {
-                format!("recognised {} {}", ends(link), link.security.as_str())
+                let opening = link.opening.as_deref().map(opening).unwrap_or_default();
+                let security = link.security.as_str();
+                format!("recognised {} {security}{opening}", ends(link))
             }
             LinkEvent::Progress { .. } => return,
             LinkEvent::Closed {
@@ -85,9 +89,13 @@ impl Sink for Rest {
         let received = exchange.received.unwrap_or_default();
         writeln!(
             self.told,
-            "call {} #{} {} {} query {} host {} status {:?} sent {}+{} received {}+{} {} at {:.3} ms took {:.3} ms",
+            "call {} #{}{} {} {} query {} host {} status {:?} sent {}+{} received {}+{}{} {} at {:.3} ms took {:.3} ms",
             ends(&call.link),
             exchange.ordinal,
+            exchange
+                .stream
+                .map(|stream| format!(" stream {stream}"))
+                .unwrap_or_default(),
             exchange.request.method,
             call.route,
             exchange.request.has_query,
@@ -97,6 +105,7 @@ impl Sink for Rest {
             exchange.sent.body_bytes,
             received.head_bytes,
             received.body_bytes,
+            exchange.rpc.as_deref().map(procedure).unwrap_or_default(),
             exchange.outcome.as_str(),
             self.milliseconds(exchange.sent.first),
             exchange.duration().as_secs_f64() * 1000.0,
@@ -144,6 +153,49 @@ fn ends(link: &Link) -> String {
         "{} {} of {peer}",
         link.connection.role.as_str(),
         link.workload.service
+    )
+}
+
+/// What the first bytes of a connection showed.
+fn opening(opening: &Opening) -> String {
+    let mut text = String::new();
+    if let Some(protocol) = opening.protocol {
+        write!(text, " {protocol}").unwrap();
+    }
+    if let Some(proxied) = opening.proxied.as_deref() {
+        write!(
+            text,
+            " proxied {:?} {:?}",
+            proxied.version, proxied.addresses
+        )
+        .unwrap();
+    }
+    if let Some(tls) = opening.tls.as_deref() {
+        let subject = tls.server_certificate.as_ref().map(|it| &it.subject);
+        write!(
+            text,
+            " version {:x?} name {:?} offered {:?} chosen {:?} cipher {:x?} certificate {subject:?} \
+             resumed {:?} established {}",
+            tls.version,
+            tls.server_name,
+            tls.alpn_offered,
+            tls.alpn_chosen,
+            tls.cipher,
+            tls.resumed,
+            tls.established
+        )
+        .unwrap();
+    }
+    text
+}
+
+fn procedure(rpc: &Rpc) -> String {
+    format!(
+        " {} {} messages {}+{}",
+        rpc.system.as_str(),
+        rpc.end.status_name().unwrap_or("unknown"),
+        rpc.requests.count,
+        rpc.responses.count
     )
 }
 
@@ -218,6 +270,7 @@ fn replay(name: &str) -> String {
     let text = Format::Text.render(&rest.aggregator.snapshot(Health::default(), end));
     let counts = text.lines().filter(|line| {
         line.starts_with("http_") && line.contains("request_duration_seconds_count")
+            || line.starts_with("rpc_") && line.contains("call_duration_seconds_count")
             || line.starts_with("observer_tcp_connections")
     });
     for line in counts {
@@ -270,4 +323,29 @@ fn lookups() {
 #[test]
 fn a_connection_older_than_the_observer() {
     check("midstream");
+}
+
+#[test]
+fn ten_streams_at_a_time() {
+    check("http2");
+}
+
+#[test]
+fn calls_of_grpc() {
+    check("grpc");
+}
+
+#[test]
+fn a_handshake_of_tls_1_2() {
+    check("tls12");
+}
+
+#[test]
+fn a_handshake_of_tls_1_3() {
+    check("tls13");
+}
+
+#[test]
+fn a_request_behind_a_proxy_header() {
+    check("proxied");
 }

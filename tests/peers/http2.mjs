@@ -57,6 +57,12 @@ function serve(port) {
             // Answered by nothing but the client's reset.
             stream.respond({ ':status': 200 });
             stream.write(HELLO);
+        } else if (kind === 'slow') {
+            // Answered after so many milliseconds.
+            setTimeout(() => {
+                stream.respond({ ':status': 200 });
+                stream.end(HELLO);
+            }, Number(argument));
         } else if (kind === 'goaway') {
             stream.respond({ ':status': 200 });
             stream.end(HELLO);

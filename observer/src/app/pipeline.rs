@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::{Cgroup, settings};
 use crate::{
     aggregate::Aggregator,
-    assemble::{self, Assembler, Glance, Instruction, Sink},
+    assemble::{self, Assembler, Glance, Held, Instruction, Sink},
     capture::{self, Capture},
     config::{Config, Ignore},
     decode::{self, DecodeError, decode},
@@ -344,7 +344,11 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
     let held = (slot.held_ns != 0).then(|| {
         let length = (slot.head_length as usize).min(slot.head.len());
         let head = slot.head.get(..length).unwrap_or_default();
-        (Monotonic(slot.held_ns), head.to_vec())
+        Held {
+            since: Monotonic(slot.held_ns),
+            length: slot.head_length,
+            head: head.to_vec(),
+        }
     });
     Some(Glance {
         transfer: Transfer {

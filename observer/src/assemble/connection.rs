@@ -49,7 +49,7 @@ pub(super) struct Tracked {
     egress: Stream,
     protocol: Protocol,
     doubt: Option<Doubt>,
-    held: Option<InFlight>,
+    held: Vec<InFlight>,
     last: Transfer,
     /// Understood bytes of protocols that are over.
     understood: u64,
@@ -92,7 +92,7 @@ impl Tracked {
                 Protocol::Fresh
             },
             doubt: None,
-            held: None,
+            held: Vec::new(),
             last: Transfer::default(),
             understood: 0,
             ordinal: 0,

@@ -53,7 +53,7 @@ pub enum Malformed {
 }
 
 /// Decoder of the blocks of one direction.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     table: Table,
     /// A value that was decoded. Only wanted parts of wanted values get here.

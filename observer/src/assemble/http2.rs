@@ -6,6 +6,7 @@
 
 mod fields;
 pub mod frame;
+mod held;
 mod reader;
 mod stream;
 mod streams;
@@ -20,6 +21,7 @@ use self::{
     streams::{Seen, Streams},
 };
 use super::{
+    grpc::Calling,
     heads::Heads,
     http1::{Piece, Upgraded, Verdict},
 };
@@ -130,7 +132,12 @@ impl Http2 {
     /// Bytes of memory that messages under way take.
     pub fn weight(&self) -> usize {
         let entry = size_of::<Stream>() + size_of::<u32>() + 1;
-        self.client.weight() + self.server.weight() + self.streams.table.capacity() * entry
+        let table = &self.streams.table;
+        let calls = if self.streams.calls { table.len() } else { 0 };
+        self.client.weight()
+            + self.server.weight()
+            + table.capacity() * entry
+            + calls * size_of::<Calling>()
     }
 
     /// Gives back memory that a burst of streams took.
@@ -330,7 +337,7 @@ impl Http2 {
             }
             let last = stream.last_byte();
             let (outcome, ended) = match outcome {
-                _ if stream.received_all && !stream.uncertain => (Outcome::Complete, last),
+                _ if stream.received_all && !stream.uncertain => (stream.answered(), last),
                 _ if stream.uncertain || unread => (Outcome::Lost, last),
                 Outcome::Lost => (outcome, last),
                 _ => (outcome, time),

@@ -544,14 +544,18 @@ fn memory_is_bounded_over_all_connections() {
 #[test]
 fn a_held_request_is_in_flight() {
     let mut script = Script::client();
-    let glance = |held: Option<&[u8]>| Glance {
+    let glance = |held: Option<(u64, &[u8])>| Glance {
         transfer: Transfer {
             sent_bytes: 9,
             ..Transfer::default()
         },
-        held: held.map(|bytes| (Monotonic(5), bytes.to_vec())),
+        held: held.map(|(since, bytes)| Held {
+            since: Monotonic(since),
+            length: bytes.len() as u32,
+            head: bytes.to_vec(),
+        }),
     };
-    let mut look = |held: Option<&[u8]>| {
+    let mut look = |held: Option<(u64, &[u8])>| {
         let now = Monotonic(2000);
         let seen = &mut script.seen;
         script
@@ -565,11 +569,11 @@ fn a_held_request_is_in_flight() {
         requests
     };
     assert_eq!(
-        look(Some(b"GET /held?token=1 HTTP/1.1\r\nHost: h\r\nCoo")),
+        look(Some((5, b"GET /held?token=1 HTTP/1.1\r\nHost: h\r\nCoo"))),
         ["GET /held 5"]
     );
-    assert_eq!(look(Some(b"GET /cut-off")), ["GET  5"]);
-    assert_eq!(look(Some(b"\x16\x03\x01\x02")), Vec::<String>::new());
+    assert_eq!(look(Some((6, b"GET /cut-off"))), ["GET  6"]);
+    assert_eq!(look(Some((7, b"\x16\x03\x01\x02"))), Vec::<String>::new());
     assert_eq!(look(None), Vec::<String>::new());
     let progress = |event: &&ConnectionEvent| matches!(event, ConnectionEvent::Progress { .. });
     assert_eq!(script.seen.events.iter().filter(progress).count(), 1);

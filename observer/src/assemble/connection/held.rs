@@ -1,9 +1,10 @@
-//! A request that the kernel holds back until its response comes.
+//! Requests that the kernel holds back until their response comes.
 
 use std::sync::Arc;
 
+use super::Protocol;
 use crate::{
-    assemble::{heads::Heads, http1::head},
+    assemble::{Held, heads::Heads, http1::head},
     model::{
         connection::{ConnectionId, Role},
         exchange::{HttpVersion, InFlight, RequestHead},
@@ -11,8 +12,26 @@ use crate::{
     },
 };
 
-/// A held request as one in flight, when enough of its head is there to tell.
-pub(super) fn held_request(
+/// The requests of a held segment as such that are in flight, when enough of their heads is there
+/// to tell.
+///
+/// `follows` says that the segment is next in what was read of the client, as far as is known.
+pub(super) fn held_requests(
+    protocol: &Protocol,
+    (connection, role): (ConnectionId, Role),
+    held: &Held,
+    follows: bool,
+    heads: &mut Heads,
+) -> Vec<InFlight> {
+    match protocol {
+        Protocol::Http2(http) => http.held(held, follows, heads),
+        _ => held_request(connection, role, held.since, &held.head, heads)
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn held_request(
     connection: ConnectionId,
     role: Role,
     since: Monotonic,

@@ -1,10 +1,11 @@
 //! What time and looks from outside do to a connection: waits that end, numbers, its end.
 
-use super::{Doubt, LIGHT, Protocol, Tracked, held::held_request};
+use super::{Doubt, LIGHT, Protocol, Tracked, held::held_requests};
 use crate::{
-    assemble::{Config, Glance, Shared, Sink, heads::Heads},
+    assemble::{Config, Glance, Held, Shared, Sink, heads::Heads},
     model::{
-        connection::{Closed, ClosedBy, Connection, ConnectionEvent, Direction},
+        connection::{Closed, ClosedBy, Connection, ConnectionEvent, Direction, Transfer},
+        exchange::InFlight,
         time::Monotonic,
     },
 };
@@ -69,6 +70,11 @@ impl Tracked {
         heads: &mut Heads,
         out: &mut impl Sink,
     ) {
+        match &glance.held {
+            Some(held) if self.knows(held) => {}
+            Some(held) => self.held = self.held_requests(held, &glance.transfer, heads),
+            None => self.held = Vec::new(),
+        }
         let mut transfer = glance.transfer;
         transfer.understood_bytes = self.understood();
         if transfer != self.last {
@@ -79,10 +85,27 @@ impl Tracked {
                 transfer,
             });
         }
-        self.held = glance.held.and_then(|(since, bytes)| {
-            let Connection { id, role, .. } = self.connection;
-            held_request(id, role, since, &bytes, heads)
-        });
+    }
+
+    /// Whether all that counts of a held segment is known from an earlier look.
+    fn knows(&self, held: &Held) -> bool {
+        let known =
+            |request: &InFlight| request.since == held.since && !request.request.path.is_empty();
+        !self.held.is_empty() && self.held.iter().all(known)
+    }
+
+    /// The requests that the kernel holds back. The look at the slot may be ahead of the records.
+    fn held_requests(&self, held: &Held, transfer: &Transfer, heads: &mut Heads) -> Vec<InFlight> {
+        let Connection { id, role, .. } = self.connection;
+        let (stream, bytes) = if self.is_from_server(Direction::Ingress) {
+            (&self.egress, transfer.sent_bytes)
+        } else {
+            (&self.ingress, transfer.received_bytes)
+        };
+        let follows = stream
+            .next()
+            .is_some_and(|next| next.saturating_add(held.length.into()) == bytes);
+        held_requests(&self.protocol, (id, role), held, follows, heads)
     }
 
     /// What is known of the end of a connection that was never seen to end.

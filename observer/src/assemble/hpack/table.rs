@@ -30,7 +30,7 @@ pub(super) struct Found<'a> {
 }
 
 /// What is known of a dynamic table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Table {
     /// Entries whose insertion was seen, oldest first.
     seen: VecDeque<Entry>,
@@ -46,7 +46,7 @@ pub(super) struct Table {
     allowed: Option<u64>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Entry {
     key: Key,
     size: u32,

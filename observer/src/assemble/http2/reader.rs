@@ -136,9 +136,14 @@ impl Reader {
         self.at == At::Lost
     }
 
-    /// Whether the next byte starts a frame.
+    /// Whether the next byte starts a frame, and no header block goes on in it.
     pub(super) fn is_between(&self) -> bool {
-        matches!(self.at, At::Header(_, 0))
+        matches!(self.at, At::Header(_, 0)) && self.block.is_none()
+    }
+
+    /// Whether a header block goes on in the next frame.
+    pub(super) fn is_in_block(&self) -> bool {
+        self.block.is_some()
     }
 
     /// Bytes are missing: what follows cannot be read until a frame starts.
@@ -436,7 +441,7 @@ impl Reader {
 
 /// A payload without padding and priority, and the stream that it promises (RFC 9113 sections 6.2
 /// and 6.6); `None` when there is more padding than payload.
-fn strip<'a>(frame: &Header, payload: &'a [u8]) -> Option<(&'a [u8], Option<u32>)> {
+pub(super) fn strip<'a>(frame: &Header, payload: &'a [u8]) -> Option<(&'a [u8], Option<u32>)> {
     let mut rest = payload;
     let mut padding = 0;
     if frame.has(PADDED) {

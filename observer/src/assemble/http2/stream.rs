@@ -142,6 +142,16 @@ impl Stream {
         self.sent_all && self.received_all
     }
 
+    /// What it is when the server has sent all: without a head that is no response (RFC 9113
+    /// section 8.1.1).
+    pub(super) fn answered(&self) -> Outcome {
+        if self.received.is_some() {
+            Outcome::Complete
+        } else {
+            Outcome::Malformed
+        }
+    }
+
     /// When its last byte passed.
     pub(super) fn last_byte(&self) -> Monotonic {
         let last = self.received.map_or(self.sent.last, |side| side.last);

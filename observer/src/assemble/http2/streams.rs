@@ -273,7 +273,7 @@ impl Streams {
             let outcome = if lost {
                 Outcome::Lost
             } else {
-                Outcome::Complete
+                stream.answered()
             };
             self.finish(id, outcome, None, None, seen);
         }
@@ -285,7 +285,8 @@ impl Streams {
         };
         if stream.received_all {
             // The rest of the request is not wanted, or not sent, any more.
-            self.finish(id, Outcome::Complete, None, None, seen);
+            let outcome = stream.answered();
+            self.finish(id, outcome, None, None, seen);
             return;
         }
         let from_client = seen.from_client;

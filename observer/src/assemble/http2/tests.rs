@@ -6,14 +6,15 @@ use proptest::{collection::vec, prelude::*};
 
 use crate::{
     assemble::{
-        Instruction,
+        Glance, Held, Instruction,
         http2::frame::{END_HEADERS, END_STREAM, PADDED, PREFACE},
         script::{Script, Step},
     },
     model::{
-        connection::{ClosedBy, ConnectionEvent},
-        exchange::{Exchange, HttpVersion, Outcome},
+        connection::{ClosedBy, ConnectionEvent, Transfer},
+        exchange::{Exchange, HttpVersion, InFlight, Outcome, RequestHead},
         rpc::RpcEnd,
+        time::Monotonic,
     },
 };
 
@@ -162,6 +163,24 @@ fn trailers_interim_responses_padding_and_continuations() {
 }
 
 #[test]
+fn a_block_begins_with_its_first_frame() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c(opening());
+    let block = peers.request("GET", "/a", &[]);
+    script.c(frame(HEADERS, END_STREAM, 1, &block));
+    let (first, sent) = (script.time, script.next[1]);
+    let start = sent - block.len() as u64 - 9;
+    script.c(frame(CONTINUATION, END_HEADERS, 1, b""));
+    script.s(peers.ok(1, b""));
+    let next = script.make(true, b"");
+    let exchange = &script.seen.exchanges[0];
+    assert_eq!(exchange.sent.first, Monotonic(first));
+    let behind = next.segment().sequence.wrapping_sub(exchange.hop.0);
+    assert_eq!(u64::from(behind), next.position - start);
+}
+
+#[test]
 fn resets_and_goaway_say_who_gave_up() {
     let mut peers = Peers::new();
     let mut script = Script::client();
@@ -193,6 +212,25 @@ fn a_response_may_be_whole_before_its_request() {
     script.expect(&[]);
     script.c(frame(RESET, 0, 1, &0_u32.to_be_bytes()));
     script.expect(&["POST /a 200 0/2 complete"]);
+}
+
+#[test]
+fn a_stream_that_ends_without_a_head_is_no_response() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a"), peers.get(3, "/b")].concat());
+    script.s(frame(DATA, END_STREAM, 1, b"what"));
+    let interim = peers.respond("100", &[]);
+    script.s(frame(HEADERS, END_HEADERS | END_STREAM, 3, &interim));
+    let head = peers.request("POST", "/c", &[]);
+    script.c(frame(HEADERS, END_HEADERS, 5, &head));
+    script.s(frame(DATA, END_STREAM, 5, b""));
+    script.c(frame(RESET, 0, 5, &0_u32.to_be_bytes()));
+    script.expect(&[
+        "GET /a - 0/- malformed",
+        "GET /b - 0/- malformed",
+        "POST /c - 0/- malformed",
+    ]);
 }
 
 #[test]
@@ -431,6 +469,159 @@ fn the_kernel_is_told_where_frames_start() {
             },
         ]
     );
+}
+
+/// What is in flight while the kernel holds `segment`, of which its slot has `shown` bytes; `unread`
+/// bytes of the client before it were not read yet.
+fn held(script: &mut Script, segment: &[u8], shown: usize, unread: u64) -> Vec<String> {
+    let sent_bytes = script.next[1] + unread + segment.len() as u64;
+    script.time += 1;
+    let glance = Glance {
+        transfer: Transfer {
+            sent_bytes,
+            ..Transfer::default()
+        },
+        held: Some(Held {
+            since: Monotonic(script.time),
+            length: segment.len() as u32,
+            head: segment[..shown.min(segment.len())].to_vec(),
+        }),
+    };
+    let now = Monotonic(script.time + 1);
+    let requests = script
+        .assembler
+        .glance(now, |_, _| Some(glance.clone()), &mut script.seen);
+    let line = |it: InFlight| {
+        let RequestHead {
+            method,
+            path,
+            truncated,
+            ..
+        } = &*it.request;
+        format!(
+            "{method} {path}{}",
+            if *truncated { " cut off" } else { "" }
+        )
+    };
+    requests.into_iter().map(line).collect()
+}
+
+#[test]
+fn held_requests_are_in_flight() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a")].concat());
+    script.s(peers.ok(1, b""));
+    // Both refer to entries of the table: the second to one of the first.
+    let both = [peers.get(3, "/b"), peers.get(5, "/b")].concat();
+    assert_eq!(held(&mut script, &both, 96, 0), ["GET /b", "GET /b"]);
+    let update = frame(8, 0, 0, &[0, 0, 1, 0]);
+    let again = [update, peers.get(7, "/a")].concat();
+    // The records of the two are still under way: what they put into the table is not known.
+    let before = both.len() as u64;
+    assert_eq!(held(&mut script, &again, 96, before), ["GET "]);
+    script.c(&both).s(peers.ok(3, b"")).s(peers.ok(5, b""));
+    assert_eq!(held(&mut script, &again, 96, 0), ["GET /a"]);
+    // Reading ahead changed nothing.
+    script.c(&again).s(peers.ok(7, b"1"));
+    script.expect(&[
+        "GET /a 200 0/0 complete",
+        "GET /b 200 0/0 complete",
+        "GET /b 200 0/0 complete",
+        "GET /a 200 0/1 complete",
+    ]);
+    assert_eq!(
+        held(&mut script, &again, 96, 0),
+        Vec::<String>::new(),
+        "it is over"
+    );
+}
+
+#[test]
+fn what_is_cut_off_a_held_request_is_unknown() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a")].concat());
+    script.s(peers.ok(1, b""));
+    let head = peers.get(3, "/some-path");
+    let segment = [&head[..], &frame(DATA, END_STREAM, 3, b"content")].concat();
+    for shown in 0..=segment.len() {
+        let known = held(&mut script, &segment, shown, 0);
+        // The path is the last of the fields, the method the first.
+        let expected: &[&str] = match shown {
+            0..9 => &[],
+            9 => &["  cut off"],
+            _ if shown < head.len() => &["GET  cut off"],
+            _ => &["GET /some-path"],
+        };
+        assert_eq!(known, expected, "{shown} bytes");
+    }
+}
+
+#[test]
+fn a_held_segment_may_start_within_a_frame() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    let head = peers.request("POST", "/up", &[]);
+    let forged = Peers::new().get(9, "/forged");
+    let data = frame(DATA, END_STREAM, 1, &forged);
+    let (start, rest) = data.split_at(9);
+    script.c([
+        &opening()[..],
+        &frame(HEADERS, END_HEADERS, 1, &head),
+        start,
+    ]
+    .concat());
+    let segment = [rest, &peers.get(3, "/a")].concat();
+    let mut known = held(&mut script, &segment, 96, 0);
+    known.sort();
+    assert_eq!(known, ["GET /a", "POST /up"]);
+}
+
+#[test]
+fn tables_of_held_blocks_are_those_of_all_before() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    let head = peers.request("POST", "/up", &[]);
+    script.c([opening(), frame(HEADERS, END_HEADERS, 1, &head)].concat());
+    // Trailers that go before a request, in one segment.
+    let trailers = encode(&mut peers.client, &[("checksum", "1")]);
+    let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers);
+    let segment = [trailers, peers.get(3, "/up")].concat();
+    let mut known = held(&mut script, &segment, 96, 0);
+    known.sort();
+    assert_eq!(known, ["GET /up", "POST /up"]);
+    // A block whose rest is held.
+    script.c(&segment);
+    let block = peers.request("GET", "/b", &[("x-more", "1")]);
+    let (start, rest) = block.split_at(4);
+    script.c(frame(HEADERS, END_STREAM, 5, start));
+    let rest = frame(CONTINUATION, END_HEADERS, 5, rest);
+    let segment = [rest, peers.get(7, "/up")].concat();
+    let known = held(&mut script, &segment, 96, 0);
+    assert!(known.contains(&"GET ".to_owned()), "{known:?}");
+}
+
+#[test]
+fn what_is_no_request_is_none_that_is_held() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a")].concat());
+    let trailers = encode(&mut peers.client, &[("checksum", "1")]);
+    for segment in [
+        frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers),
+        frame(HEADERS, END_HEADERS, 3, &[0xff; 10]),
+        frame(HEADERS, END_HEADERS, 2, b"\x82"),
+        frame(HEADERS, END_HEADERS, 3, b"\x88"),
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        Vec::new(),
+    ] {
+        assert_eq!(
+            held(&mut script, &segment, 96, 0),
+            ["GET /a"],
+            "{segment:?}"
+        );
+    }
 }
 
 #[test]
