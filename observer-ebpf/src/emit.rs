@@ -297,6 +297,9 @@ struct Window<const N: usize> {
 
 /// Sends one window of a segment, with payload at `offset` of the packet.
 ///
+/// A record has a size that is known when the program is verified: the next power of two, so that
+/// at most half of the room in the ring buffer is wasted.
+///
 /// `part.captured` says how many bytes to copy, at most 16384; none in the record if they could not
 /// be read. Without a socket the record is a listener's, under `cookie`.
 #[inline(always)]
@@ -312,6 +315,7 @@ pub fn send_window(
         1..=256 => send_sized::<256>(context, socket, cookie, part, offset),
         257..=1024 => send_sized::<1024>(context, socket, cookie, part, offset),
         1025..=4096 => send_sized::<4096>(context, socket, cookie, part, offset),
+        4097..=8192 => send_sized::<8192>(context, socket, cookie, part, offset),
         _ => send_sized::<16384>(context, socket, cookie, part, offset),
     }
 }
