@@ -152,9 +152,10 @@ impl Run {
 
     /// A header block is held, and comes: what was known of it is so.
     fn hold_and_push(&mut self, frame: &[u8]) {
+        let whole = self.http.to_next_frame(true) == Some(0);
         let known = self.hold(frame, true);
         self.push(true, frame);
-        if self.over {
+        if self.over || !whole {
             return;
         }
         let requests = self.http.in_flight().map(|it| it.request);
