@@ -47,7 +47,12 @@ fn check(
     let whole: Vec<Flow> = calls.iter().filter(whole).cloned().collect();
     // Losses make ends differ in time, as they see one message at other times.
     tally::expect_agreement(&whole, 3 * PATIENCE)?;
-    agent.expect_no_loss()?;
+    // What the last packets of a connection bring no exchange waits for, and some never come.
+    let lost = agent.metrics()?.losses();
+    ensure!(
+        lost.iter().all(|loss| loss.starts_with("assemble/gap ")),
+        "lost: {lost:?}"
+    );
     agent.stop()?;
     let suffered = link.finish()?;
     ensure!(suffered.faults.dropped > 0, "too kind a link: {suffered:?}");

@@ -9,7 +9,7 @@ use observer_tests::{
     conversation::{Conversation, Cut},
     flow::BOTH_SIDES,
     place::Place,
-    process::Process,
+    process::{Process, Signal},
     requirement::{Need, lacking},
     server::Server,
     wait::PATIENCE,
@@ -61,6 +61,42 @@ fn requests_in_flight_are_counted() -> Result<()> {
     for gauge in GAUGES {
         let active = agent.metrics()?.sum(gauge, &[]);
         ensure!(active == 0.0, "{gauge} is {active}");
+    }
+    agent.stop()
+}
+
+#[test]
+fn streams_in_flight_are_counted() -> Result<()> {
+    if lacking(&[Need::Observer, Need::Tool("node"), Need::Tool("curl")])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("streams")?;
+    let place = Place::host(&cgroup);
+    let server = Server::node_http2(&place)?;
+    let agent = Agent::start(&cgroup)?;
+    let mut stuck = Vec::new();
+    for _ in 0..3 {
+        let mut command = place.command("curl")?;
+        command.args(["--silent", "--http2-prior-knowledge", &server.url("/wait")]);
+        command.stdout(Stdio::null());
+        stuck.push(Process::spawn(&mut command)?);
+    }
+    let gauges = ["http_server_active_requests", "http_client_active_requests"];
+    for gauge in gauges {
+        agent.expect_metric(gauge, &[], 3)?;
+    }
+    for mut process in stuck {
+        process.signal(Signal::Kill)?;
+        process.wait(PATIENCE)?;
+    }
+    for side in BOTH_SIDES {
+        for call in agent.exactly(3, "calls that ended", |flow| flow.is_call_at(side))? {
+            ensure!(call.text("outcome") == "client_aborted", "{call:?}");
+            ensure!(call.text("path") == "/wait", "{call:?}");
+        }
+    }
+    for gauge in gauges {
+        agent.expect_metric(gauge, &[], 0)?;
     }
     agent.stop()
 }

@@ -153,16 +153,17 @@ fn check(
         ensure!(!wires.is_empty(), "no connection of the mesh, {side} side");
         for end in wires {
             ensure!(end.text("kind") == "connection", "{end:?}");
-            ensure!(end.text("mesh_subset") == "v1", "{end:?}");
-            ensure!(end.integer("mesh_port")? == 80, "{end:?}");
+            ensure!(end.text("istio_subset") == "v1", "{end:?}");
+            ensure!(end.integer("istio_port")? == 80, "{end:?}");
             ensure!(
-                end.text("mesh_host") == "svc.ns.svc.cluster.local",
+                end.text("istio_host") == "svc.ns.svc.cluster.local",
                 "{end:?}"
             );
-            let spiffe = end
-                .get("client_certificate")
-                .to_string()
-                .contains("spiffe://cluster.local/ns/ns/sa/client");
+            // The certificates are told at the end.
+            if end.text("event") != "closed" {
+                continue;
+            }
+            let spiffe = end.text("tls_client_uris") == "spiffe://cluster.local/ns/ns/sa/client";
             ensure!(spiffe == (wire.tls == "TLSv1_2"), "{end:?}");
         }
     }
@@ -299,7 +300,7 @@ fn the_tunnel_of_ambient_mode_is_told_by_its_port() -> Result<()> {
         for side in BOTH_SIDES {
             for end in agent.exactly(1, "ends", |flow| flow.is_event_at("closed", side))? {
                 ensure!(end.text("security") == security, "{end:?}");
-                ensure!(end.get("server_name").is_null(), "{end:?}");
+                ensure!(end.get("tls_server_name").is_null(), "{end:?}");
             }
         }
         agent.stop()?;

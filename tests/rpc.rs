@@ -80,7 +80,7 @@ fn calls_whose_deadline_passes_are_told() -> Result<()> {
             ensure!(call.text("rpc_status") == "DEADLINE_EXCEEDED", "{call:?}");
             ensure!(call.text("rpc_method") == "HangAfter", "{call:?}");
             ensure!(
-                call.integer("rpc_messages_received")? == *received,
+                call.integer("rpc_response_messages")? == *received,
                 "{call:?}"
             );
             let took = call.number("duration_seconds")?;
@@ -123,8 +123,8 @@ fn a_busy_go_server_is_told_exactly() -> Result<()> {
             "rpc_service": "observer.test.Echo",
             "rpc_method": "Unary",
             "rpc_status": "OK",
-            "rpc_messages_sent": 1,
-            "rpc_messages_received": 1,
+            "rpc_request_messages": 1,
+            "rpc_response_messages": 1,
             // A message of 32 bytes behind its prefix of 5.
             "request_body_bytes": 37,
             "response_body_bytes": 37,

@@ -1,14 +1,17 @@
 //! Credentials, cookies and query values leave no trace in anything that the observer says.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use observer_tests::{
     agent::{self, Agent},
     cgroup::Cgroup,
     conversation::{Conversation, Cut},
+    peers::Peer,
     place::{Handshake, Place},
+    process,
     requirement::{Need, lacking},
+    server::Server,
 };
 
 /// In every place where a secret can be; long and rare enough to be found by itself.
@@ -51,6 +54,50 @@ fn secrets_are_not_kept() -> Result<()> {
     for call in &calls {
         ensure!(call.text("path") == "/login", "{call:?}");
     }
+    expect_silence(&agent)?;
+    agent.stop()
+}
+
+#[test]
+fn secrets_of_http_2_are_not_kept() -> Result<()> {
+    let needs = [Need::Observer, Need::Tool("curl"), Need::Peer(Peer::Go)];
+    if lacking(&needs)? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("secrets2")?;
+    let place = Place::host(&cgroup);
+    let server = Server::go(&place, Ipv4Addr::LOCALHOST.into())?;
+    let agent = Agent::start(&cgroup)?;
+    let url = server.url(&format!("/echo?token={SECRET}#{SECRET}"));
+    // The first asks for HTTP/2 by an upgrade.
+    for flag in ["--http2", "--http2-prior-knowledge"] {
+        let mut command = place.command("curl")?;
+        command.args(["--silent", flag, "--request", "POST", &url]);
+        for name in [
+            "Authorization: Bearer",
+            "X-Key:",
+            "Referer: http://a.test/?",
+        ] {
+            command.args(["--header", &format!("{name} {SECRET}")]);
+        }
+        command.args(["--cookie", &format!("id={SECRET}")]);
+        if flag != "--http2" {
+            command.args(["--data", SECRET]);
+            ensure!(process::check(&mut command)? == SECRET, "no echo");
+        } else {
+            process::check(&mut command)?;
+        }
+    }
+    let calls = agent.exactly(4, "calls", |flow| flow.is_call())?;
+    for call in &calls {
+        ensure!(call.text("path") == "/echo", "{call:?}");
+    }
+    expect_silence(&agent)?;
+    agent.stop()
+}
+
+/// Fails if anything that the observer says has a secret in it.
+fn expect_silence(agent: &Agent) -> Result<()> {
     let url = format!("http://{}", agent.address());
     let mut said = vec![
         agent.get("/metrics")?,
@@ -70,5 +117,5 @@ fn secrets_are_not_kept() -> Result<()> {
         let line = text.lines().find(|line| line.contains(SECRET));
         ensure!(line.is_none(), "a secret is told: {line:?}");
     }
-    agent.stop()
+    Ok(())
 }

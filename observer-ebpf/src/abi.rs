@@ -6,12 +6,14 @@
 //! decoding checks the ones that have a meaning.
 
 mod connection;
+mod datagram;
 mod process;
 mod segment;
 mod settings;
 mod slot;
 
 pub use connection::{ConnectionRecord, Owner, PlaceRecord, close, role};
+pub use datagram::{DatagramFlow, DatagramKey, DatagramRecord, purpose};
 pub use process::ProcessRecord;
 pub use segment::{SegmentPart, SegmentRecord, flag};
 pub use settings::Settings;
@@ -30,10 +32,12 @@ pub mod kind {
     /// [`super::SegmentRecord`] with two parts: the last request segment that was held back,
     /// and the first segment of the other direction.
     pub const PAIR: u16 = 5;
-    /// [`super::ProcessRecord`]: a process made a TCP socket.
+    /// [`super::ProcessRecord`]: a process made a socket of TCP or UDP.
     pub const PROCESS: u16 = 6;
     /// [`super::PlaceRecord`]: what only a packet of the connection could tell.
     pub const PLACE: u16 = 7;
+    /// [`super::DatagramRecord`]: a datagram of UDP.
+    pub const DATAGRAM: u16 = 8;
 }
 
 /// Direction of a segment, seen from the socket.
@@ -79,6 +83,12 @@ unsafe impl Record for PlaceRecord {}
 unsafe impl Record for SegmentRecord {}
 // SAFETY: as above.
 unsafe impl Record for ProcessRecord {}
+// SAFETY: as above.
+unsafe impl Record for DatagramRecord {}
+// SAFETY: as above.
+unsafe impl Record for DatagramKey {}
+// SAFETY: as above.
+unsafe impl Record for DatagramFlow {}
 // SAFETY: as above.
 unsafe impl Record for Slot {}
 

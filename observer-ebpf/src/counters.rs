@@ -40,11 +40,17 @@ counters! {
     SEGMENTS = 9, "segments";
     /// IPv6 packets whose TCP header is behind extension headers.
     EXTENSION_HEADERS = 10, "extension_headers";
+    /// Datagrams whose peer found no room.
+    DATAGRAM_FLOWS_FULL = 11, "datagram_flows_full";
+    /// Peers that datagrams were seen of.
+    DATAGRAM_FLOWS = 12, "datagram_flows";
+    /// Datagrams seen.
+    DATAGRAMS = 13, "datagrams";
 }
 
 /// Which counters are losses, by index; the others tell of work done.
 pub const IS_LOSS: [bool; ALL.len()] = [
-    true, true, true, true, true, false, false, true, false, false, true,
+    true, true, true, true, true, false, false, true, false, false, true, true, false, false,
 ];
 
 /// Size of the counter map.

@@ -46,6 +46,17 @@ pub fn bounded(value: u64, most: u64) -> u64 {
     opaque(less) + 1
 }
 
+/// Adds to a number that other CPUs add to as well.
+///
+/// # Safety
+///
+/// `to` must be in a map value, and aligned.
+#[inline(always)]
+pub unsafe fn add(to: *mut u64, value: u64) {
+    // SAFETY: promised by the caller. In assembly, as the compiler offers no atomic addition here.
+    unsafe { core::arch::asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value) };
+}
+
 /// Counts one.
 #[inline(always)]
 pub fn count(counter: Counter) {
@@ -194,8 +205,11 @@ fn wakeup_after(bytes: usize) -> u64 {
     }
     // SAFETY: the map is a ring buffer.
     let used = unsafe { bpf_ringbuf_query(storage(&EVENTS), BPF_RB_AVAIL_DATA.into()) };
-    let limit = settings().map_or(u32::MAX, |settings| settings.wakeup_bytes);
-    if used > limit.into() {
+    let limit = u64::from(settings().map_or(u32::MAX, |settings| settings.wakeup_bytes));
+    // Large records wake where they cross a multiple of the limit: user space is on its way then, and
+    // every further interrupt costs microseconds, most of all on a virtual machine.
+    let crossing = bytes < LARGE || used & limit.wrapping_sub(1) < CROSSING;
+    if used > limit && crossing {
         BPF_RB_FORCE_WAKEUP.into()
     } else {
         BPF_RB_NO_WAKEUP.into()
@@ -207,6 +221,8 @@ fn wakeup_after(bytes: usize) -> u64 {
 const WAKEUP_EVERY: u64 = 64;
 /// Records of this many bytes of payload look each.
 const LARGE: usize = 4096;
+/// Bytes behind a multiple of the limit that count as crossing it: some of the largest records.
+const CROSSING: u64 = 64 << 10;
 
 /// Notes that a record of `socket` was lost.
 #[inline(always)]

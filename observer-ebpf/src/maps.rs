@@ -7,7 +7,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, Queue, RingBuf},
 };
 use observer_ebpf::{
-    abi::{Owner, Settings, Slot},
+    abi::{DatagramFlow, DatagramKey, Owner, Settings, Slot},
     counters,
 };
 
@@ -39,6 +39,12 @@ pub static SLOTS: Array<Slot> = Array::with_max_entries(32768, MMAPABLE);
 /// Free slots. User space fills it, and gives back the slots of ended connections.
 #[map]
 pub static FREE_SLOTS: Queue<u32> = Queue::with_max_entries(32768, 0);
+
+/// What passed between sockets and their peers in datagrams, DNS aside. The loader sets the size;
+/// what is not used for long goes first when it is full.
+#[map]
+pub static DATAGRAMS: LruHashMap<DatagramKey, DatagramFlow> =
+    LruHashMap::with_max_entries(16384, 0);
 
 /// Processes that were announced lately, by process id.
 #[map]

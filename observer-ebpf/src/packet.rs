@@ -20,6 +20,35 @@ pub const IPV6_HEADER: usize = 40;
 pub const TCP_MIN_HEADER: usize = 20;
 /// Protocol number of TCP (RFC 9293).
 pub const PROTOCOL_TCP: u8 = 6;
+/// Protocol number of UDP (RFC 768).
+pub const PROTOCOL_UDP: u8 = 17;
+/// UDP header (RFC 768).
+pub const UDP_HEADER: usize = 8;
+/// Port of DNS (RFC 1035 section 4.2).
+pub const DNS_PORT: u16 = 53;
+/// Header of a message of DNS (RFC 1035 section 4.1.1).
+pub const DNS_HEADER: u32 = 12;
+/// Least payload of a datagram with an Initial packet of QUIC (RFC 9000 section 14.1).
+pub const QUIC_INITIAL_DATAGRAM: u32 = 1200;
+
+/// Whether a datagram that starts with these five bytes may start with an Initial packet of QUIC: a
+/// long header of a version (RFC 8999 section 5.1) with the packet type of Initial, which is 0, and
+/// 1 in version 2 (RFC 9000 section 17.2, RFC 9369 section 3.2).
+#[inline(always)]
+pub const fn is_quic_initial(first: u8, version: u32) -> bool {
+    let kind = first >> 4 & 3;
+    first >> 6 == 3 && version != 0 && (kind == 0 || kind == 1 && version == QUIC_V2)
+}
+
+/// Whether a datagram of DNS's port may be DNS: its flags and its number of questions, which is one
+/// (RFC 9619), or none in a response. What else uses the port need not be shipped.
+#[inline(always)]
+pub const fn is_dns(flags: u16, questions: u16) -> bool {
+    questions == 1 || questions == 0 && flags & 0x8000 != 0
+}
+
+/// Version 2 of QUIC (RFC 9369).
+pub const QUIC_V2: u32 = 0x6b33_43cf;
 
 /// Signed distance from sequence number `from` to `to` (RFC 9293 section 3.4: modulo 2^32).
 #[inline(always)]
@@ -54,6 +83,26 @@ mod tests {
         assert_eq!(sequence_distance(15, 10), -5);
         assert_eq!(sequence_distance(u32::MAX - 1, 3), 5);
         assert_eq!(sequence_distance(3, u32::MAX - 1), -5);
+    }
+
+    #[test]
+    fn initial_packets_are_told_by_their_first_bytes() {
+        assert!(is_quic_initial(0xc3, 1));
+        assert!(is_quic_initial(0xd0, QUIC_V2));
+        assert!(!is_quic_initial(0xd0, 1), "0-RTT");
+        assert!(!is_quic_initial(0xe0, 1), "Handshake");
+        assert!(!is_quic_initial(0xc0, 0), "version negotiation");
+        assert!(!is_quic_initial(0x43, 1), "short header");
+        assert!(!is_quic_initial(0x80, 1), "not the fixed bit");
+    }
+
+    #[test]
+    fn messages_of_dns_have_one_question() {
+        assert!(is_dns(0x0100, 1));
+        assert!(is_dns(0x8180, 1));
+        assert!(is_dns(0x8001, 0), "an error may leave it out");
+        assert!(!is_dns(0x0100, 0));
+        assert!(!is_dns(0x0000, 0x4711), "a tunnel");
     }
 
     #[test]

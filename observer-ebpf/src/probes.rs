@@ -1,5 +1,6 @@
 //! The programs, one file per kernel subject.
 
 pub mod connection;
+mod datagram;
 mod process;
 mod segment;

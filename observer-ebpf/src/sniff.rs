@@ -83,7 +83,7 @@ pub const fn may_start_frame(head: u32, flags: u8, stream: u32) -> bool {
         4 => {
             stream == 0
                 && (length == 0) == (flags == 1)
-                && length % 6 == 0
+                && length.is_multiple_of(6)
                 && length <= 600
                 && flags <= 1
         }
@@ -100,7 +100,7 @@ pub const fn may_start_frame(head: u32, flags: u8, stream: u32) -> bool {
 #[inline(always)]
 pub const fn may_start_server(head: u32, flags: u8, stream: u32) -> bool {
     let length = head >> 8;
-    head & 0xff == 4 && flags == 0 && stream == 0 && length % 6 == 0 && length <= 600
+    head & 0xff == 4 && flags == 0 && stream == 0 && length.is_multiple_of(6) && length <= 600
 }
 
 /// Where [`frame`] keeps what depends on the path it took through the bytes.

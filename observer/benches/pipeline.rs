@@ -14,8 +14,10 @@ use observer::{
     model::{
         call::Call,
         connection::{ConnectionEvent, ConnectionId},
+        datagram::Datagrams,
         event::Event,
         exchange::Exchange,
+        lookup::Lookup,
         time::Monotonic,
     },
 };
@@ -76,6 +78,10 @@ impl Sink for Rest {
         self.calls += 1;
     }
 
+    fn lookup(&mut self, _: Lookup) {}
+
+    fn datagrams(&mut self, _: Datagrams) {}
+
     fn instruct(&mut self, _: u32, _: ConnectionId, _: Instruction) {}
 }
 
@@ -87,6 +93,10 @@ impl Sink for Last {
     fn exchange(&mut self, exchange: Exchange) {
         self.0 = Some(exchange);
     }
+
+    fn lookup(&mut self, _: Lookup) {}
+
+    fn datagrams(&mut self, _: Datagrams) {}
 
     fn instruct(&mut self, _: u32, _: ConnectionId, _: Instruction) {}
 }

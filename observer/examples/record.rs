@@ -29,6 +29,7 @@ fn main() -> Result<()> {
         cgroup: cgroup.into(),
         ring_bytes: 8 << 20,
         max_connections: 1024,
+        max_datagram_flows: 1024,
         ignored_ports: Vec::new(),
     })?;
     let (sender, ended) = mpsc::channel::<()>();

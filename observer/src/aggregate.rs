@@ -10,6 +10,7 @@ use crate::{
     model::{
         call::{Call, Link, LinkEvent},
         connection::Role,
+        datagram::Traffic,
         exchange::InFlight,
         rpc::Rpc,
         time::Monotonic,
@@ -32,6 +33,7 @@ pub(crate) mod fixture;
 mod identity;
 mod links;
 mod rpc;
+mod udp;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use history::{Flow, History};
@@ -75,6 +77,10 @@ pub struct Budgets {
     pub tcp: usize,
     /// Services at one end: outcomes, coverage, the table of services.
     pub services: usize,
+    /// `dns_*` and `observer_dns_*`.
+    pub dns: usize,
+    /// `observer_udp_*`.
+    pub udp: usize,
 }
 
 /// All measures.
@@ -90,6 +96,8 @@ pub struct Aggregator {
     rpc_client: Store<RpcKey, RpcCalls>,
     tcp: Store<Interned, Tcp>,
     services: Store<ServiceKey, Service>,
+    lookups: Store<udp::LookupKey, udp::Lookups>,
+    datagrams: Store<udp::DatagramKey, Traffic>,
     history: History,
 }
 
@@ -120,6 +128,8 @@ impl Budgets {
             rpc_client: budget,
             tcp: budget,
             services: budget,
+            dns: budget,
+            udp: budget,
         }
     }
 }
@@ -143,6 +153,8 @@ impl Aggregator {
             rpc_client,
             tcp,
             services,
+            dns,
+            udp,
         } = config.budgets;
         Self {
             identities: Identities::default(),
@@ -154,6 +166,8 @@ impl Aggregator {
             rpc_client: Store::new(rpc_client),
             tcp: Store::new(tcp),
             services: Store::new(services),
+            lookups: Store::new(dns),
+            datagrams: Store::new(udp),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -170,6 +184,8 @@ impl Aggregator {
         self.rpc_client.set_budget(config.budgets.rpc_client);
         self.tcp.set_budget(config.budgets.tcp);
         self.services.set_budget(config.budgets.services);
+        self.lookups.set_budget(config.budgets.dns);
+        self.datagrams.set_budget(config.budgets.udp);
         self.history
             .reconfigure(config.flow_history, config.flow_ratio);
         self.config = config;
@@ -303,6 +319,8 @@ impl Aggregator {
         self.rpc_client.expire(now, idle, |_| false);
         self.tcp.expire(now, idle, |tcp| tcp.open() > 0);
         self.services.expire(now, idle, Service::busy);
+        self.lookups.expire(now, idle, |_| false);
+        self.datagrams.expire(now, idle, |_| false);
         // The memo of a quiet connection must not keep what no series has any more.
         for tracked in self.links.table.values_mut() {
             if now.since(tracked.used) >= idle {

@@ -4,6 +4,9 @@
 //! guessed: bytes that are missing make an exchange `lost`, never a wrong one.
 
 mod connection;
+mod counters;
+pub mod datagrams;
+pub mod dns;
 pub mod grpc;
 pub mod heads;
 pub mod hpack;
@@ -11,20 +14,24 @@ pub mod http1;
 pub mod http2;
 mod orphans;
 pub mod proxy_protocol;
+pub mod quic;
 pub mod starttls;
 pub mod stream;
 pub mod tls;
 
 use hashbrown::HashMap;
 
-use self::{connection::Tracked, heads::Heads, orphans::Orphans};
+pub use self::counters::Counters;
+use self::{connection::Tracked, datagrams::Flows, dns::Lookups, heads::Heads, orphans::Orphans};
 use crate::{
     model::{
         connection::{
             Closed, Connection, ConnectionEvent, ConnectionId, Direction, Role, Transfer,
         },
+        datagram::Datagrams,
         event::{Event, Segment},
         exchange::{Exchange, InFlight},
+        lookup::Lookup,
         time::Monotonic,
     },
     telemetry::health::{Loss, Table},
@@ -47,6 +54,10 @@ pub struct Config {
     /// Most bytes that all messages and segments under way may take; beyond it those of the
     /// connections that take much are given up.
     pub memory: usize,
+    /// Lookups of DNS.
+    pub dns: dns::Config,
+    /// Flows of datagrams.
+    pub datagrams: datagrams::Config,
 }
 
 /// What the kernel is told about a connection, so that it need not ship what nobody reads.
@@ -80,6 +91,10 @@ pub trait Sink {
     fn connection(&mut self, event: ConnectionEvent);
     /// An exchange ended.
     fn exchange(&mut self, exchange: Exchange);
+    /// A lookup of DNS ended.
+    fn lookup(&mut self, lookup: Lookup);
+    /// Datagrams passed between a socket and a peer.
+    fn datagrams(&mut self, datagrams: Datagrams);
     /// The kernel should know.
     fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction);
 }
@@ -104,39 +119,13 @@ pub struct Held {
     pub head: Vec<u8>,
 }
 
-/// What was lost or could not be understood, since start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Connections that did not fit into the table.
-    pub table_full: u64,
-    /// Records of connections that are not in the table.
-    pub unknown_connection: u64,
-    /// Streams whose order was lost because bytes are missing.
-    pub gaps: u64,
-    /// Streams that stopped being HTTP.
-    pub broken: u64,
-    /// Responses that no request asked for.
-    pub unpaired: u64,
-    /// Early segments that found no room.
-    pub parking_full: u64,
-    /// Connections that were given up because more requests waited than fit.
-    pub pipeline_full: u64,
-    /// Connections whose order was given up to free memory.
-    pub memory_full: u64,
-    /// Handshake payload whose connection did not come.
-    pub orphaned: u64,
-    /// Connections whose end was never seen.
-    pub expired: u64,
-    /// Connections that looked like HTTP at first and are not; not a loss.
-    pub not_http: u64,
-}
-
 /// The table of connections and everything that is under way on them.
 pub struct Assembler {
     config: Config,
     connections: HashMap<ConnectionId, Box<Tracked>, foldhash::fast::RandomState>,
     shared: Shared,
     orphans: Orphans,
+    flows: Flows,
     /// Connections that time alone may change.
     waiting: Vec<ConnectionId>,
     /// When the whole table was last looked at.
@@ -147,6 +136,7 @@ pub struct Assembler {
 struct Shared {
     heads: Heads,
     counters: Counters,
+    lookups: Lookups,
 }
 
 /// Between two looks at the whole table for connections that do not move.
@@ -163,6 +153,8 @@ impl Default for Config {
             retransmission: std::time::Duration::from_secs(130),
             idle: std::time::Duration::from_secs(2 * 3600 + 900),
             memory: 32 << 20,
+            dns: dns::Config::default(),
+            datagrams: datagrams::Config::default(),
         }
     }
 }
@@ -174,12 +166,14 @@ impl Assembler {
     pub fn new(config: Config) -> Self {
         let heads = Heads::new(config.head_cache);
         Self {
-            config,
+            flows: Flows::new(config.datagrams.clone()),
             connections: HashMap::default(),
             shared: Shared {
                 heads,
                 counters: Counters::default(),
+                lookups: Lookups::new(config.dns.clone()),
             },
+            config,
             orphans: Orphans::default(),
             waiting: Vec::new(),
             swept: Monotonic(0),
@@ -238,6 +232,7 @@ impl Assembler {
                 }
                 out.connection(ConnectionEvent::Placed { id, cgroup, wire });
             }
+            Event::Datagram(datagram) => self.flows.push(&datagram, &mut self.shared.lookups, out),
             Event::Process { .. } => {}
         }
     }
@@ -266,6 +261,8 @@ impl Assembler {
             tracked.listed
         });
         self.shared.counters.orphaned += self.orphans.expire(now, self.config.overtaking * 8);
+        self.shared.lookups.tick(now, |lookup| out.lookup(lookup));
+        self.flows.tick(now);
         if now.since(self.swept) > SWEEP.min(self.config.idle) {
             self.swept = now;
             self.sweep(now, out);
@@ -306,6 +303,17 @@ impl Assembler {
         in_flight
     }
 
+    /// The flows of datagrams, to be looked at about once a second.
+    pub fn flows(&mut self) -> &mut Flows {
+        &mut self.flows
+    }
+
+    /// Changes what may change while it runs.
+    pub fn reconfigure(&mut self, dns: dns::Config, datagrams: datagrams::Config) {
+        self.shared.lookups.reconfigure(dns);
+        self.flows.reconfigure(datagrams);
+    }
+
     /// Every request that is not answered in full, without a look at anything.
     pub fn in_flight(&self) -> impl Iterator<Item = InFlight> {
         self.connections
@@ -318,41 +326,18 @@ impl Assembler {
         for tracked in self.connections.values_mut() {
             tracked.confirm(out);
         }
+        self.flows.drain(out);
     }
 
     /// What was lost, by reason.
     pub fn losses(&self) -> Vec<Loss> {
-        let Counters {
-            table_full,
-            unknown_connection,
-            gaps,
-            broken,
-            unpaired,
-            parking_full,
-            pipeline_full,
-            memory_full,
-            orphaned,
-            expired,
-            not_http: _,
-        } = self.shared.counters;
-        [
-            ("table_full", table_full),
-            ("unknown_connection", unknown_connection),
-            ("gap", gaps),
-            ("broken", broken),
-            ("unpaired", unpaired),
-            ("parking_full", parking_full),
-            ("pipeline_full", pipeline_full),
-            ("memory_full", memory_full),
-            ("orphaned_handshake_data", orphaned),
-            ("end_not_seen", expired),
-        ]
-        .map(|(reason, count)| Loss {
-            stage: "assemble",
-            reason,
-            count,
-        })
-        .to_vec()
+        self.shared
+            .counters
+            .losses()
+            .into_iter()
+            .chain(self.shared.lookups.losses())
+            .chain(self.flows.losses())
+            .collect()
     }
 
     /// Counters, also of what is no loss.
@@ -362,7 +347,7 @@ impl Assembler {
 
     /// How full the tables are.
     pub fn tables(&self) -> Vec<Table> {
-        vec![
+        let mut tables = vec![
             Table {
                 name: "connections",
                 entries: self.connections.len() as u64,
@@ -373,7 +358,10 @@ impl Assembler {
                 entries: self.orphans.len() as u64,
                 limit: orphans::MAX_ORPHANS as u64,
             },
-        ]
+            self.shared.lookups.table(),
+        ];
+        tables.extend(self.flows.tables());
+        tables
     }
 
     fn segments(

@@ -4,6 +4,8 @@
 //! ends, however it ends: nothing is pinned.
 
 mod clock;
+mod datagrams;
+mod error;
 pub mod object;
 mod ring;
 mod slots;
@@ -11,6 +13,7 @@ mod slots;
 use std::{
     fs::File,
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,17 +21,20 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, Queue, RingBuf},
-    programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError},
+    programs::{CgroupAttachMode, CgroupSkbAttachType, Program},
 };
 use observer_ebpf::{
-    abi::{Settings, Slot},
+    abi::{DatagramFlow, DatagramKey, Settings, Slot},
     counters,
 };
 
 use crate::telemetry::health::{Loss, ProgramCost};
 
 pub use clock::{now, wall_offset};
+pub use error::CaptureError;
 pub use slots::Slots;
+
+use error::{first_line, load_error, program_error};
 
 /// What to capture, and how much room it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,46 +45,11 @@ pub struct Config {
     pub ring_bytes: u32,
     /// Connections that can be looked at while they live; more are observed without that.
     pub max_connections: u32,
+    /// Peers of UDP sockets that are counted at once; the kernel forgets those that are quiet for
+    /// longest when there are more.
+    pub max_datagram_flows: u32,
     /// Ports whose connections are not observed, at most 32.
     pub ignored_ports: Vec<u16>,
-}
-
-/// Why capture cannot work here.
-#[derive(Debug, thiserror::Error)]
-pub enum CaptureError {
-    /// The binary has no kernel programs.
-    #[error("{0}")]
-    NotBuilt(&'static str),
-    /// The cgroup cannot be opened.
-    #[error("cannot open the cgroup {path}: {source} (name a cgroup v2 directory with --cgroup)")]
-    Cgroup {
-        /// Its directory.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The kernel refused the object for want of privilege.
-    #[error(
-        "the kernel refused the programs ({detail}): CAP_BPF and CAP_NET_ADMIN are needed \
-         (`observer doctor` tells what is missing)"
-    )]
-    Privilege {
-        /// What it said.
-        detail: String,
-    },
-    /// The object could not be loaded.
-    #[error("cannot load the kernel programs: {0:#}")]
-    Load(#[source] anyhow::Error),
-    /// A program could not be loaded or attached.
-    #[error("cannot {verb} the program {program}: {source:#}")]
-    Program {
-        /// `load` or `attach`.
-        verb: &'static str,
-        /// Its name.
-        program: &'static str,
-        /// Why.
-        source: anyhow::Error,
-    },
 }
 
 /// Something that was attached, or that this kernel lacks.
@@ -98,6 +69,7 @@ pub struct Capture {
     ring: RingBuf<MapData>,
     waiter: ring::Waiter,
     slots: Slots,
+    datagrams: datagrams::Datagrams,
     free_slots: Queue<MapData, u32>,
     counters: PerCpuArray<MapData, u64>,
     settings: Array<MapData, PodSettings>,
@@ -170,7 +142,8 @@ impl Capture {
         loader
             .map_max_entries("EVENTS", config.ring_bytes)
             .map_max_entries("SLOTS", config.max_connections)
-            .map_max_entries("FREE_SLOTS", config.max_connections);
+            .map_max_entries("FREE_SLOTS", config.max_connections)
+            .map_max_entries("DATAGRAMS", config.max_datagram_flows);
         let mut ebpf = loader.load(object).map_err(load_error)?;
 
         let mut settings: Array<_, PodSettings> = take(&mut ebpf, "SETTINGS")?;
@@ -189,6 +162,12 @@ impl Capture {
             .ok_or_else(|| CaptureError::Load(anyhow::anyhow!("the object has no map SLOTS")))?;
         let slots = Slots::map(&slots, config.max_connections)
             .map_err(|error| CaptureError::Load(anyhow::Error::new(error).context("map SLOTS")))?;
+        let datagrams = ebpf.take_map("DATAGRAMS").ok_or_else(|| {
+            CaptureError::Load(anyhow::anyhow!("the object has no map DATAGRAMS"))
+        })?;
+        let datagrams = datagrams::Datagrams::new(datagrams).map_err(|error| {
+            CaptureError::Load(anyhow::Error::new(error).context("map DATAGRAMS"))
+        })?;
         let ring: RingBuf<MapData> = take(&mut ebpf, "EVENTS")?;
         let waiter = ring::Waiter::new(&ring).map_err(|error| CaptureError::Load(error.into()))?;
 
@@ -224,6 +203,7 @@ impl Capture {
             ring,
             waiter,
             slots,
+            datagrams,
             free_slots,
             counters,
             settings,
@@ -275,6 +255,25 @@ impl Capture {
                 tracing::debug!(index, %error, "cannot give back a slot");
             }
         }
+    }
+
+    /// Hands what the kernel has counted of every peer of UDP sockets, DNS aside, to `each`.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel does not let the map be read; some entries may have been handed on.
+    pub fn datagrams(&mut self, each: impl FnMut(&DatagramKey, &DatagramFlow)) -> io::Result<()> {
+        self.datagrams.each(each)
+    }
+
+    /// Peers of UDP sockets that the kernel has begun to count since start.
+    pub fn datagram_flows(&self) -> u64 {
+        self.counter(counters::DATAGRAM_FLOWS.index)
+    }
+
+    /// Forgets a peer of a UDP socket; what passes from now on is counted anew.
+    pub fn forget_datagrams(&mut self, cookie: u64, remote: SocketAddr) {
+        self.datagrams.forget(cookie, remote);
     }
 
     /// Changes what may change without attaching anew.
@@ -354,6 +353,7 @@ pub fn check(cgroup: &Path) -> Result<Vec<Attachment>, CaptureError> {
         cgroup: cgroup.to_owned(),
         ring_bytes: 64 << 10,
         max_connections: 16,
+        max_datagram_flows: 128,
         ignored_ports: Vec::new(),
     })?;
     Ok(capture.attachments.clone())
@@ -442,55 +442,6 @@ fn unexpected(program: &'static str) -> CaptureError {
     CaptureError::Load(anyhow::anyhow!(
         "the program {program} is of an unexpected kind"
     ))
-}
-
-fn load_error(error: aya::EbpfError) -> CaptureError {
-    let detail = told(&anyhow::Error::new(error));
-    if is_privilege(&detail) {
-        CaptureError::Privilege { detail }
-    } else {
-        CaptureError::Load(anyhow::anyhow!(detail))
-    }
-}
-
-fn program_error(verb: &'static str, program: &'static str, error: ProgramError) -> CaptureError {
-    let source = anyhow::Error::new(error);
-    let detail = told(&source);
-    if is_privilege(&detail) {
-        CaptureError::Privilege {
-            detail: format!("{verb} {program}: {detail}"),
-        }
-    } else {
-        CaptureError::Program {
-            verb,
-            program,
-            source,
-        }
-    }
-}
-
-/// An error and its causes, each said once: most errors of aya repeat their cause.
-fn told(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text = format!("{text}: {cause}");
-        }
-    }
-    text
-}
-
-/// What an error says before it goes into the verifier's log.
-fn first_line(error: &CaptureError) -> String {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    let end = line.find(" Verifier output").unwrap_or(line.len());
-    line.get(..end).unwrap_or(line).to_owned()
-}
-
-fn is_privilege(detail: &str) -> bool {
-    // EPERM is want of privilege; EACCES would be the verifier's no.
-    detail.contains("Operation not permitted")
 }
 
 /// What the ring buffer adds to a record (`BPF_RINGBUF_HDR_SZ`).

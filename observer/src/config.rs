@@ -44,6 +44,10 @@ pub struct Config {
     pub metrics: Metrics,
     /// Live flows.
     pub flows: Flows,
+    /// Lookups of DNS, and the names that they tell.
+    pub dns: Dns,
+    /// Datagrams.
+    pub udp: Udp,
     /// Own log.
     pub log: Log,
 }
@@ -124,6 +128,24 @@ pub struct Flows {
     pub history: u32,
     /// Part of the calls that become flows, 0 to 1; metrics always count all.
     pub sampling: f64,
+}
+
+/// Lookups of DNS, and the names that they tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// A question that is not answered for so long is told as a timeout.
+    pub timeout: Duration,
+    /// Addresses whose names are remembered; 0 gives peers no names.
+    pub names: u32,
+}
+
+/// Datagrams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Peers of UDP sockets that are counted at the same time.
+    pub max_flows: u32,
+    /// A flow in which nothing has passed for so long is over.
+    pub idle: Duration,
 }
 
 /// Own log.
@@ -254,6 +276,24 @@ impl Default for Metrics {
 }
 
 // === impl Flows ===
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            names: 16_384,
+        }
+    }
+}
+
+impl Default for Udp {
+    fn default() -> Self {
+        Self {
+            max_flows: 16_384,
+            idle: Duration::from_secs(30),
+        }
+    }
+}
 
 impl Default for Flows {
     fn default() -> Self {

@@ -5,8 +5,9 @@
 use std::net::SocketAddr;
 
 use observer_ebpf::abi::{
-    self, ConnectionRecord, Header, NO_SLOT, PlaceRecord, ProcessRecord, SegmentPart,
-    SegmentRecord, close, direction, flag, kind, role,
+    self, ConnectionRecord, DatagramFlow, DatagramKey, DatagramRecord, Header, NO_SLOT,
+    PlaceRecord, ProcessRecord, SegmentPart, SegmentRecord, close, direction, flag, kind, purpose,
+    role,
 };
 
 use crate::model::{
@@ -14,7 +15,8 @@ use crate::model::{
         Closed, ClosedBy, ConnectFailure, Connection, ConnectionId, Direction, Owner, Role,
         Transfer, canonical,
     },
-    event::{Event, Segment},
+    datagram::Traffic,
+    event::{Datagram, DatagramPurpose, DatagramTotals, Event, Segment},
     time::Monotonic,
 };
 
@@ -33,6 +35,9 @@ pub enum DecodeError {
     /// It claims more captured bytes than it has, or than its segment.
     #[error("the record claims bytes that it does not have")]
     Captured,
+    /// A datagram that nobody asked for.
+    #[error("the record has a datagram of no known purpose")]
+    Purpose,
 }
 
 /// TCP states that a connection can be in when it is closed at once (`include/net/tcp_states.h`).
@@ -43,7 +48,13 @@ const TCP_CLOSE_WAIT: u8 = 8;
 
 impl DecodeError {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Short, Self::Kind, Self::Direction, Self::Captured];
+    pub const ALL: [Self; 5] = [
+        Self::Short,
+        Self::Kind,
+        Self::Direction,
+        Self::Captured,
+        Self::Purpose,
+    ];
 
     /// Name as a label value.
     pub const fn as_str(self) -> &'static str {
@@ -52,6 +63,7 @@ impl DecodeError {
             Self::Kind => "unknown_kind",
             Self::Direction => "bad_direction",
             Self::Captured => "bad_length",
+            Self::Purpose => "bad_purpose",
         }
     }
 }
@@ -65,6 +77,7 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     let header: Header = abi::read(bytes).ok_or(DecodeError::Short)?;
     match header.kind {
         kind::SEGMENT | kind::PAIR => decode_segment(bytes),
+        kind::DATAGRAM => decode_datagram(bytes),
         kind::OPENED => {
             let record = abi::read(bytes).ok_or(DecodeError::Short)?;
             Ok(Event::Opened {
@@ -149,15 +162,73 @@ fn decode_segment(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
     })
 }
 
+fn decode_datagram(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
+    let record: DatagramRecord = abi::read(bytes).ok_or(DecodeError::Short)?;
+    let payload = bytes
+        .get(size_of::<DatagramRecord>()..)
+        .and_then(|payload| payload.get(..record.captured as usize))
+        .filter(|captured| captured.len() <= record.length as usize)
+        .ok_or(DecodeError::Captured)?;
+    Ok(Event::Datagram(Datagram {
+        time: Monotonic(record.header.time_ns),
+        socket: ConnectionId(record.header.cookie),
+        owner: owner(&record.owner, either(record.cgroup, record.owner.cgroup)),
+        local: SocketAddr::new(canonical(record.local_address), record.local_port),
+        remote: SocketAddr::new(canonical(record.remote_address), record.remote_port),
+        direction: direction_of(record.direction)?,
+        purpose: match record.purpose {
+            purpose::DNS => DatagramPurpose::Dns,
+            purpose::QUIC => DatagramPurpose::Quic,
+            _ => return Err(DecodeError::Purpose),
+        },
+        segment: record.segment,
+        length: record.length,
+        bytes: payload,
+    }))
+}
+
+/// What the kernel has counted of one peer.
+pub fn datagram_totals(key: &DatagramKey, flow: &DatagramFlow) -> DatagramTotals {
+    let [ingress, egress] = [direction::INGRESS, direction::EGRESS].map(usize::from);
+    DatagramTotals {
+        socket: ConnectionId(key.cookie),
+        remote: SocketAddr::new(canonical(key.remote_address), key.remote_port),
+        started: Monotonic(flow.started_ns),
+        last: Monotonic(flow.last_ns),
+        total: Traffic {
+            received_bytes: flow.bytes[ingress],
+            sent_bytes: flow.bytes[egress],
+            received_packets: flow.packets[ingress],
+            sent_packets: flow.packets[egress],
+        },
+    }
+}
+
+/// Address and owner of the socket that the kernel has counted for.
+pub fn datagram_socket(flow: &DatagramFlow) -> (SocketAddr, Owner) {
+    let local = SocketAddr::new(canonical(flow.local_address), flow.local_port);
+    let cgroup = either(flow.cgroup, flow.owner.cgroup);
+    (local, owner(&flow.owner, cgroup))
+}
+
+/// `first` unless it is 0.
+fn either(first: u64, second: u64) -> u64 {
+    if first == 0 { second } else { first }
+}
+
+fn direction_of(direction: u8) -> Result<Direction, DecodeError> {
+    match direction {
+        direction::INGRESS => Ok(Direction::Ingress),
+        direction::EGRESS => Ok(Direction::Egress),
+        _ => Err(DecodeError::Direction),
+    }
+}
+
 fn segment<'a>(
     part: &SegmentPart,
     payload: &'a [u8],
 ) -> Result<(Segment<'a>, &'a [u8]), DecodeError> {
-    let direction = match part.direction {
-        direction::INGRESS => Direction::Ingress,
-        direction::EGRESS => Direction::Egress,
-        _ => return Err(DecodeError::Direction),
-    };
+    let direction = direction_of(part.direction)?;
     let captured = part.captured as usize;
     if part.captured > part.length || captured > payload.len() {
         return Err(DecodeError::Captured);
@@ -186,11 +257,7 @@ fn slot(header: &Header) -> Option<u32> {
 
 fn connection(record: &ConnectionRecord) -> Connection {
     let pre_existing = record.end & close::PRE_EXISTING != 0;
-    let cgroup = if record.cgroup != 0 {
-        record.cgroup
-    } else {
-        record.owner.cgroup
-    };
+    let cgroup = either(record.cgroup, record.owner.cgroup);
     let wire = (record.wire_local_port != 0 || record.wire_remote_port != 0).then(|| {
         (
             SocketAddr::new(canonical(record.wire_local_address), record.wire_local_port),

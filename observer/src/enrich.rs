@@ -3,7 +3,10 @@
 //! A connection is resolved once, when it opens; an exchange then costs two look-ups and two
 //! reference counts, and allocates nothing.
 
+mod datagrams;
 mod failure;
+mod health;
+mod names;
 mod peers;
 mod routes;
 mod segment;
@@ -24,11 +27,11 @@ use crate::{
         time::Monotonic,
         workload::{NameSource, Peer, Workload},
     },
-    telemetry::health::{Loss, Table},
 };
 
 pub use template::{RoutePattern, RoutePatternError};
 
+use names::Names;
 use peers::Peers;
 use routes::{Limits, Path, Routes, SHARED};
 use state::State;
@@ -53,6 +56,8 @@ pub struct Config {
     pub linger: Duration,
     /// How long a connection is remembered that nothing is heard of: its end may have been lost.
     pub connection_idle: Duration,
+    /// Most addresses whose names are remembered.
+    pub max_names: usize,
 }
 
 /// Gives exchanges and connections their identities.
@@ -63,6 +68,11 @@ pub struct Enricher {
     /// Closed connections, the earliest first.
     closed: VecDeque<(Monotonic, ConnectionId)>,
     peers: Peers,
+    names: Names,
+    /// Workloads of sockets of UDP that are older than the observer, and when they were last heard of.
+    sockets: HashMap<ConnectionId, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
+    /// Servers of UDP on this host, by where they are, and when they were last heard of.
+    servers: HashMap<datagrams::Place, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
     routes: Routes,
     unknown: Arc<Workload>,
     swept: Option<Monotonic>,
@@ -94,6 +104,7 @@ impl Default for Config {
             // Both ends of a connection on this host end within one batch of records.
             linger: Duration::from_millis(200),
             connection_idle: Duration::from_secs(6 * 3600),
+            max_names: 16_384,
         }
     }
 }
@@ -120,6 +131,9 @@ impl Enricher {
             connections: HashMap::default(),
             closed: VecDeque::new(),
             peers: Peers::default(),
+            names: Names::new(config.max_names),
+            sockets: HashMap::default(),
+            servers: HashMap::default(),
             unknown: Arc::new(Workload {
                 service,
                 ..Workload::default()
@@ -134,6 +148,7 @@ impl Enricher {
     pub fn reconfigure(&mut self, config: Config) {
         self.routes
             .reconfigure(config.routes.clone(), config.limits());
+        self.names.set_limit(config.max_names);
         self.config = config;
     }
 
@@ -197,7 +212,7 @@ impl Enricher {
             } => {
                 self.forget(connection.id);
                 let workload = host.workload(&connection, now);
-                let peer = Peer::Address(connection.remote.ip());
+                let peer = self.name(&connection, &workload, now);
                 let link = Arc::new(Link {
                     connection,
                     workload,
@@ -269,53 +284,10 @@ impl Enricher {
                 self.losses.connections_idle += 1;
                 self.forget(id);
             }
+            self.expire_sockets(now);
         }
         self.routes.expire(now);
-    }
-
-    /// How full the tables are.
-    pub fn tables(&self) -> Vec<Table> {
-        let table = |name, entries: usize, limit: usize| Table {
-            name,
-            entries: entries as u64,
-            limit: limit as u64,
-        };
-        let Config {
-            max_connections,
-            max_services,
-            max_routes,
-            ..
-        } = self.config;
-        let routes = (self.routes.services() + 1).saturating_mul(max_routes);
-        vec![
-            table(
-                "enrich_connections",
-                self.connections.len(),
-                max_connections,
-            ),
-            table("enrich_services", self.routes.services(), max_services),
-            table("enrich_routes", self.routes.len(), routes),
-        ]
-    }
-
-    /// What could not be known or remembered.
-    pub fn losses(&self) -> Vec<Loss> {
-        let loss = |reason, count| Loss {
-            stage: "enrich",
-            reason,
-            count,
-        };
-        vec![
-            loss(
-                "exchange_of_unknown_connection",
-                self.losses.exchanges_unknown,
-            ),
-            loss("event_of_unknown_connection", self.losses.events_unknown),
-            loss("connections_full", self.losses.connections_full),
-            loss("connections_idle", self.losses.connections_idle),
-            loss("routes_full", self.routes.overflowed),
-            loss("services_full", self.routes.shared),
-        ]
+        self.names.expire(now);
     }
 
     fn open(&mut self, connection: Connection, host: &mut Host, now: Monotonic) -> Arc<Link> {
@@ -324,8 +296,8 @@ impl Enricher {
         let before = self.forget(id).filter(|before| !before.placeholder);
         let workload = host.workload(&connection, now);
         let peer = match before {
-            Some(State { link, .. }) if matches!(link.peer, Peer::Local(_)) => link.peer.clone(),
-            _ => self.meet(&connection, &workload),
+            Some(State { link, .. }) if link.peer.is_local() => link.peer.clone(),
+            _ => self.meet(&connection, &workload, now),
         };
         let service = self.routes.acquire(&workload);
         let link = Arc::new(Link {
@@ -348,16 +320,16 @@ impl Enricher {
     }
 
     /// Finds the other end of a connection and tells it of this one.
-    fn meet(&mut self, connection: &Connection, workload: &Arc<Workload>) -> Peer {
+    fn meet(&mut self, connection: &Connection, workload: &Arc<Workload>, now: Monotonic) -> Peer {
         let connections = &self.connections;
         let look = |id: ConnectionId| {
             let state = connections.get(&id)?;
-            let alone = !state.placeholder && matches!(state.link.peer, Peer::Address(_));
+            let alone = !state.placeholder && !state.link.peer.is_local();
             alone.then_some(&state.link.connection)
         };
         let other = self.peers.find(connection, look);
         let Some(state) = other.and_then(|id| self.connections.get_mut(&id)) else {
-            return Peer::Address(connection.remote.ip());
+            return self.name(connection, workload, now);
         };
         let theirs = state.link.workload.clone();
         let peer = Peer::Local(workload.clone());
@@ -393,8 +365,8 @@ impl Enricher {
         }
         state::classify(&mut link);
         self.peers.insert(&link.connection);
-        if matches!(link.peer, Peer::Address(_)) {
-            link.peer = self.meet(&link.connection, &link.workload);
+        if !link.peer.is_local() {
+            link.peer = self.meet(&link.connection, &link.workload, now);
         }
         if let Some(state) = self.connections.get_mut(&id) {
             state.link = Arc::new(link);

@@ -4,6 +4,7 @@
 //! because the process is gone, is unknown and counted; nothing fails.
 
 mod cgroups;
+mod datagrams;
 mod environment;
 mod identity;
 mod mounts;

@@ -2,8 +2,10 @@
 
 pub mod call;
 pub mod connection;
+pub mod datagram;
 pub mod event;
 pub mod exchange;
+pub mod lookup;
 pub mod rpc;
 pub mod security;
 pub mod time;

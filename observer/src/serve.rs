@@ -64,7 +64,7 @@ pub enum Query {
         /// At most so many.
         last: usize,
         /// Only those that match.
-        filter: FlowFilter,
+        filter: Box<FlowFilter>,
         /// Where to.
         reply: oneshot::Sender<Recent>,
     },
@@ -215,7 +215,7 @@ impl Hub {
     async fn history(&self, last: usize, filter: FlowFilter) -> Result<Recent, NoAnswer> {
         self.ask(|reply| Query::History {
             last,
-            filter,
+            filter: Box::new(filter),
             reply,
         })
         .await

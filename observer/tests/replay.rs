@@ -15,8 +15,10 @@ use observer::{
     model::{
         call::{Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId},
+        datagram::Datagrams,
         event::Event,
         exchange::Exchange,
+        lookup::{Lookup, code_name, type_name},
         rpc::Rpc,
         security::Opening,
         time::Monotonic,
@@ -111,6 +113,29 @@ impl Sink for Rest {
         .unwrap();
     }
 
+    fn lookup(&mut self, lookup: Lookup) {
+        let resolution = self.enricher.lookup(lookup, &mut self.host, self.now);
+        self.aggregator.lookup(&resolution, self.now);
+        let lookup = resolution.lookup;
+        writeln!(
+            self.told,
+            "{} looked up {} of type {} at {}: {} {} in {:.3} ms",
+            lookup.role.as_str(),
+            lookup.name,
+            type_name(lookup.kind),
+            lookup.remote,
+            lookup.outcome.as_str(),
+            lookup.code.map_or("-", code_name),
+            lookup.duration().as_secs_f64() * 1000.0
+        )
+        .unwrap();
+    }
+
+    fn datagrams(&mut self, datagrams: Datagrams) {
+        let conversation = self.enricher.datagrams(datagrams, &mut self.host, self.now);
+        self.aggregator.datagrams(&conversation, self.now);
+    }
+
     fn instruct(&mut self, _: u32, _: ConnectionId, instruction: Instruction) {
         if instruction != Instruction::Free {
             writeln!(self.told, "instruction {instruction:?}").unwrap();
@@ -121,6 +146,7 @@ impl Sink for Rest {
 fn ends(link: &Link) -> String {
     let peer = match &link.peer {
         Peer::Local(workload) => workload.service.to_string(),
+        Peer::Named { name, .. } => name.to_string(),
         Peer::Address(address) => address.to_string(),
     };
     format!(
@@ -201,6 +227,7 @@ fn time(event: &Event<'_>) -> Option<Monotonic> {
             Some(segment.time)
         }
         Event::Pair { response, .. } => Some(response.time),
+        Event::Datagram(datagram) => Some(datagram.time),
         Event::Process { time, .. } => Some(*time),
         Event::Placed { .. } => None,
     }
@@ -286,6 +313,11 @@ fn a_refused_connection() {
 #[test]
 fn a_body_of_a_mebibyte() {
     check("large");
+}
+
+#[test]
+fn lookups() {
+    check("lookups");
 }
 
 #[test]

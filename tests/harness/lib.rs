@@ -24,6 +24,7 @@ pub mod place;
 pub mod process;
 pub mod remains;
 pub mod requirement;
+pub mod resolver;
 pub mod server;
 pub mod settings;
 pub mod tally;

@@ -205,11 +205,12 @@ pub fn expect_agreement(calls: &[Flow], within: Duration) -> Result<()> {
             "client" => (call.text("local"), call.text("remote")),
             _ => (call.text("remote"), call.text("local")),
         };
-        let key = format!(
-            "{near} {far} {} {}",
-            call.get("stream"),
-            call.text("version")
-        );
+        // Without streams the order is the same at both ends.
+        let number = match call.get("stream") {
+            Value::Null => call.get("ordinal"),
+            stream => stream,
+        };
+        let key = format!("{near} {far} {number} {}", call.text("version"));
         let earlier = ends.entry(key).or_default().insert(call.text("side"), call);
         ensure!(
             earlier.is_none(),

@@ -60,9 +60,12 @@ def main(address):
                 "rpc_service": SERVICE,
                 "rpc_method": method,
                 "rpc_status": NAMES[status],
-                "rpc_messages_sent": 1,
-                "rpc_messages_received": received,
+                "rpc_request_messages": 1,
+                "rpc_response_messages": received,
             }
+            if method == "Nothing":
+                # Behind the proxy the server may answer the head before it has the message.
+                del key["rpc_request_messages"]
             counts[json.dumps(key)] += 1
     for key, count in counts.items():
         print(json.dumps({**json.loads(key), "count": count}))

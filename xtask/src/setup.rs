@@ -76,6 +76,22 @@ const TEST_TOOLS: &[Tool] = &[
         package: "libbpf-tools",
     },
     Tool {
+        program: "dnsmasq",
+        package: "dnsmasq-base",
+    },
+    Tool {
+        program: "dig",
+        package: "bind9-dnsutils",
+    },
+    Tool {
+        program: "gtlsclient",
+        package: "ngtcp2-client",
+    },
+    Tool {
+        program: "gtlsserver",
+        package: "ngtcp2-server",
+    },
+    Tool {
         program: "capsh",
         package: "libcap2-bin",
     },

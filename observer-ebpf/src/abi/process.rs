@@ -2,7 +2,7 @@
 
 use super::{Header, connection::Owner};
 
-/// A process made its first TCP socket, or its first in a while; 72 bytes.
+/// A process made its first socket of TCP or UDP, or its first in a while; 72 bytes.
 ///
 /// It is sent at once, so that user space can look at a process that will not live long.
 #[repr(C)]

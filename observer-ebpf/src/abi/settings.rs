@@ -4,7 +4,7 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// Bytes in the ring buffer above which a record wakes user space at once.
+    /// Bytes in the ring buffer above which a record wakes user space at once; a power of two.
     pub wakeup_bytes: u32,
     /// Number of ports in `ignored_ports`.
     pub ignored_count: u32,

@@ -18,6 +18,7 @@ use crate::{
 };
 
 const IPPROTO_TCP: u32 = 6;
+const IPPROTO_UDP: u32 = 17;
 /// A process is announced again after this time: its name may have changed.
 const ANNOUNCE_AGAIN_NS: u64 = 10_000_000_000;
 
@@ -51,7 +52,8 @@ pub fn observer_release(context: SockContext) -> i32 {
 #[inline(always)]
 fn try_create<const NAMED: bool>(context: &SockContext) -> Option<()> {
     // SAFETY: the context of a cgroup_sock program is a socket.
-    if unsafe { (*context.sock).protocol } != IPPROTO_TCP {
+    let protocol = unsafe { (*context.sock).protocol };
+    if protocol != IPPROTO_TCP && protocol != IPPROTO_UDP {
         return None;
     }
     let owner = emit::owner(context.sock, emit::CREATE)?;

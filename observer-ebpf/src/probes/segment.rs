@@ -4,29 +4,27 @@
 //! segment of its response takes it along: one record an exchange. Everything else falls back to
 //! one record a segment, of which user space makes sense.
 
-mod adopt;
+pub mod adopt;
 mod deliver;
 mod frames;
-mod header;
+pub mod header;
+mod phases;
 mod ship;
 
-use core::mem::MaybeUninit;
-
 use aya_ebpf::{
-    EbpfContext,
     bindings::{__sk_buff, bpf_sock},
     helpers::{
         bpf_ktime_get_ns,
-        generated::{bpf_skb_load_bytes, bpf_spin_lock, bpf_spin_unlock, bpf_tcp_sock},
+        generated::{bpf_spin_lock, bpf_spin_unlock, bpf_tcp_sock},
     },
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
 use observer_ebpf::{
-    abi::{Slot, close, direction, flag, kind, role, verdict},
+    abi::{Slot, close, direction, flag, kind},
     counters,
     packet::{sequence_distance, tcp_flag},
-    sniff::{self, FRAME_HEADER, PREFACE},
+    sniff::FRAME_HEADER,
 };
 
 use self::{
@@ -34,10 +32,11 @@ use self::{
     deliver::{deed, observer_deliver_in, observer_deliver_out},
     frames::{observer_pieces_in, observer_pieces_out},
     header::{Packet, full_socket, parse},
+    phases::{first_payload, is_shipped, obey, resync},
 };
 use crate::{
     emit,
-    state::{Socket, UNFRAMED, hold, phase},
+    state::{Socket, hold, phase},
 };
 
 const INGRESS: usize = direction::INGRESS as usize;
@@ -48,7 +47,7 @@ const SAMPLE_NS: u64 = 500_000_000;
 /// `BPF_CGROUP_INET_INGRESS` (4.10): before TCP takes the segment.
 #[cgroup_skb(ingress)]
 pub fn observer_ingress(context: SkBuffContext) -> i32 {
-    if let Some(packet) = wanted(&context) {
+    if let Some(packet) = wanted::<INGRESS>(&context) {
         let (place, numbers, rest) = packet.pack();
         let done = observer_segment_in(context.skb.skb, place, numbers, rest);
         if done != 0 {
@@ -61,7 +60,7 @@ pub fn observer_ingress(context: SkBuffContext) -> i32 {
 /// `BPF_CGROUP_INET_EGRESS` (4.10): after the segment left TCP, after POSTROUTING.
 #[cgroup_skb(egress)]
 pub fn observer_egress(context: SkBuffContext) -> i32 {
-    if let Some(packet) = wanted(&context) {
+    if let Some(packet) = wanted::<EGRESS>(&context) {
         let (place, numbers, rest) = packet.pack();
         let done = observer_segment_out(context.skb.skb, place, numbers, rest);
         if done != 0 {
@@ -74,8 +73,8 @@ pub fn observer_egress(context: SkBuffContext) -> i32 {
 /// The headers of a packet that tells something. A bare acknowledgement does not, and as many of
 /// these pass as segments with data.
 #[inline(always)]
-fn wanted(context: &SkBuffContext) -> Option<Packet> {
-    let packet = parse(context)?;
+fn wanted<const DIRECTION: usize>(context: &SkBuffContext) -> Option<Packet> {
+    let packet = parse::<DIRECTION>(context)?;
     let ending = packet.flags & (tcp_flag::FIN | tcp_flag::RST);
     (packet.length != 0 || ending != 0).then_some(packet)
 }
@@ -167,7 +166,12 @@ fn segment<const DIRECTION: usize>(
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
         // The first payload of the connection tells what it may be.
-        socket.phase = first_payload::<DIRECTION>(context, sk, socket, &packet);
+        socket.phase = if new.in_order {
+            first_payload::<DIRECTION>(context, sk, socket, &packet)
+        } else {
+            // The first payload is still under way: only user space can tell, in order.
+            phase::HTTP
+        };
     } else if socket.phase == phase::UNSYNCED && !new.skip && packet.length >= FRAME_HEADER as u32 {
         resync::<DIRECTION>(context, socket, &packet, &new);
     }
@@ -191,12 +195,6 @@ fn segment<const DIRECTION: usize>(
         ending::<DIRECTION>(sk, socket, packet.flags, now);
     }
     Some(done)
-}
-
-/// Whether segments of a connection in `phase` leave.
-#[inline(always)]
-fn is_shipped(phase: u32) -> bool {
-    phase == phase::HTTP || phase == phase::HTTP2 || phase == phase::OPENING
 }
 
 /// Gives new bytes, and what is worth telling without any, to `deliver`.
@@ -362,191 +360,6 @@ fn sample(sk: *mut bpf_sock, socket: &mut Socket, slot: &mut Slot, now: u64) {
             slot.received_segments = (*tcp).segs_in;
             slot.sent_segments = (*tcp).segs_out;
         }
-    }
-}
-
-/// The first nine bytes of a payload, as numbers.
-struct Start {
-    /// The first four, as a big-endian number.
-    head: u32,
-    /// The fifth.
-    flags: u8,
-    /// The last four, as a big-endian number.
-    stream: u32,
-}
-
-/// Reads the first nine bytes of a payload that has as many.
-#[inline(always)]
-fn start(context: &SkBuffContext, packet: &Packet) -> Option<Start> {
-    let mut bytes = MaybeUninit::<[u32; 3]>::uninit();
-    // SAFETY: nine bytes into a local of twelve, of which those nine are used; volatile because the
-    // helper wrote them.
-    unsafe {
-        let to = bytes.as_mut_ptr().cast::<u32>();
-        to.add(2).write_volatile(0);
-        if bpf_skb_load_bytes(context.as_ptr(), packet.offset, to.cast(), 9) != 0 {
-            return None;
-        }
-        let second = u32::from_be(to.add(1).read_volatile());
-        let third = u32::from_be(to.add(2).read_volatile());
-        Some(Start {
-            head: u32::from_be(to.read_volatile()),
-            flags: (second >> 24) as u8,
-            stream: second << 8 | third >> 24,
-        })
-    }
-}
-
-/// What a connection may carry, by its first payload.
-#[inline(always)]
-fn first_payload<const DIRECTION: usize>(
-    context: &SkBuffContext,
-    sk: *mut bpf_sock,
-    socket: &mut Socket,
-    packet: &Packet,
-) -> u32 {
-    if DIRECTION == EGRESS && socket.role == u32::from(role::SERVER) {
-        // The client's first bytes may have passed with the handshake, under the listener: then
-        // TCP has received what this socket's state has not seen.
-        // SAFETY: a full socket; the result is checked.
-        unsafe {
-            let tcp = bpf_tcp_sock(sk);
-            if !tcp.is_null() && (*tcp).rcv_nxt != socket.next[INGRESS] {
-                return phase::HTTP;
-            }
-        }
-    }
-    let client = if DIRECTION == EGRESS {
-        role::CLIENT
-    } else {
-        role::SERVER
-    };
-    let from_client = socket.role == u32::from(client);
-    if packet.length >= FRAME_HEADER as u32 {
-        let Some(start) = start(context, packet) else {
-            return phase::OPENING;
-        };
-        let preface = from_client && sniff::starts_preface(start.head);
-        if preface || !from_client && sniff::may_start_server(start.head, start.flags, start.stream)
-        {
-            // SAFETY: fields of the map value; volatile because two stores side by side become a
-            // call of `memset`, whose pointer arithmetic is refused without CAP_PERFMON.
-            unsafe {
-                let client = if socket.role == u32::from(role::CLIENT) {
-                    (PREFACE, 0)
-                } else {
-                    (0, PREFACE)
-                };
-                (&raw mut socket.boundary[EGRESS]).write_volatile(client.0);
-                (&raw mut socket.boundary[INGRESS]).write_volatile(client.1);
-            }
-            return phase::HTTP2;
-        }
-    }
-    let mut first = 0_u8;
-    // SAFETY: one byte into a local.
-    let result = unsafe {
-        bpf_skb_load_bytes(
-            context.as_ptr(),
-            packet.offset,
-            core::ptr::from_mut(&mut first).cast(),
-            1,
-        )
-    };
-    if from_client && result == 0 && sniff::may_start_request(first) {
-        phase::HTTP
-    } else {
-        phase::OPENING
-    }
-}
-
-/// Looks whether a segment of an unknown stream starts like a request, or like a frame.
-#[inline(always)]
-fn resync<const DIRECTION: usize>(
-    context: &SkBuffContext,
-    socket: &mut Socket,
-    packet: &Packet,
-    new: &Decision,
-) {
-    if new.trim != 0 || !new.in_order {
-        return;
-    }
-    let Some(start) = start(context, packet) else {
-        return;
-    };
-    if sniff::may_start_frame(start.head, start.flags, start.stream) {
-        // SAFETY: fields of the map value; volatile as above.
-        unsafe {
-            (&raw mut socket.boundary[EGRESS]).write_volatile(UNFRAMED);
-            (&raw mut socket.boundary[INGRESS]).write_volatile(UNFRAMED);
-        }
-        socket.phase = phase::HTTP2;
-        return;
-    }
-    if !sniff::starts_request(start.head) {
-        return;
-    }
-    let role = if DIRECTION == EGRESS {
-        role::CLIENT
-    } else {
-        role::SERVER
-    };
-    if socket.role == u32::from(role::UNKNOWN) || socket.role == u32::from(role) {
-        socket.role = role.into();
-        socket.phase = phase::HTTP;
-    }
-}
-
-/// Acts on what user space said of the connection.
-#[inline(always)]
-fn obey(socket: &mut Socket, slot: &mut Slot) {
-    let word = slot.verdict;
-    if word != socket.verdict {
-        socket.verdict = word;
-        socket.shipped = 0;
-        match word & 0xff {
-            verdict::OPAQUE => socket.phase = phase::OPAQUE,
-            verdict::HTTP => socket.phase = phase::HTTP,
-            verdict::HTTP2 | verdict::HTTP2_DATA => {
-                if socket.phase != phase::HTTP2 {
-                    // SAFETY: fields of the map value; volatile as below.
-                    unsafe {
-                        (&raw mut socket.boundary[EGRESS]).write_volatile(UNFRAMED);
-                        (&raw mut socket.boundary[INGRESS]).write_volatile(UNFRAMED);
-                    }
-                }
-                socket.phase = phase::HTTP2;
-                socket.with_data = u32::from(word & 0xff == verdict::HTTP2_DATA);
-            }
-            verdict::RESYNC => {
-                socket.phase = phase::UNSYNCED;
-                // Volatile: two stores side by side become a call of `memset`, whose pointer
-                // arithmetic is refused without CAP_PERFMON.
-                // SAFETY: fields of the map value.
-                unsafe {
-                    (&raw mut socket.skip_until[INGRESS]).write_volatile(0);
-                    (&raw mut socket.skip_until[EGRESS]).write_volatile(0);
-                }
-            }
-            _ => {}
-        }
-    }
-    // A hint moves forward only; a stale one is harmless.
-    if slot.skip_ingress > socket.skip_until[INGRESS] {
-        socket.skip_until[INGRESS] = slot.skip_ingress;
-        if socket.boundary[INGRESS] == UNFRAMED {
-            socket.boundary[INGRESS] = slot.skip_ingress;
-            socket.partial[INGRESS] = 0;
-        }
-        socket.shipped = 0;
-    }
-    if slot.skip_egress > socket.skip_until[EGRESS] {
-        socket.skip_until[EGRESS] = slot.skip_egress;
-        if socket.boundary[EGRESS] == UNFRAMED {
-            socket.boundary[EGRESS] = slot.skip_egress;
-            socket.partial[EGRESS] = 0;
-        }
-        socket.shipped = 0;
     }
 }
 

@@ -11,8 +11,10 @@ use observer::{
             Closed, ClosedBy, Connection, ConnectionEvent, ConnectionId, Direction, Owner, Role,
             Transfer,
         },
+        datagram::Datagrams,
         event::{Event, Segment},
         exchange::{Exchange, Outcome},
+        lookup::Lookup,
         time::Monotonic,
     },
 };
@@ -41,6 +43,10 @@ impl Sink for Seen {
         }
         assert!(self.told.insert((exchange.connection, exchange.ordinal)));
     }
+
+    fn lookup(&mut self, _: Lookup) {}
+
+    fn datagrams(&mut self, _: Datagrams) {}
 
     fn instruct(&mut self, _: u32, _: ConnectionId, _: Instruction) {}
 }

@@ -22,6 +22,9 @@ fuzz_target!(|data: &[u8]| {
             check(&request);
             check(&response);
         }
+        Ok(Event::Datagram(datagram)) => {
+            assert!(datagram.bytes.len() <= datagram.length as usize);
+        }
         Ok(_) | Err(_) => {}
     }
 });

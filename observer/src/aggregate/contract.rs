@@ -190,6 +190,45 @@ const OUTCOME: &[&str] = &[
     OVERFLOW,
 ];
 
+const LOOKUP: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "network_transport",
+    "dns_question_type",
+    "dns_response_code",
+    "outcome",
+    "error_type",
+    OVERFLOW,
+];
+
+const LOOKUPS: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "server_address",
+    "server_port",
+    "network_transport",
+    "dns_question_type",
+    "dns_response_code",
+    "outcome",
+    "error_type",
+    "role",
+    OVERFLOW,
+];
+
+const UDP: &[&str] = &[
+    "service_name",
+    "service_namespace",
+    "service_peer_name",
+    "network_peer_address",
+    "network_peer_port",
+    "network_protocol_name",
+    OVERFLOW,
+];
+
 const OVERFLOW: &str = super::series::OVERFLOW_LABEL;
 
 macro_rules! families {
@@ -276,6 +315,21 @@ families! {
         "Life of TCP connections that ended, from the end of the handshake. Without those older than the observer.";
     CONNECTIONS_SECURITY: Counter "observer_connections_security_total", None, SECURITY, None,
         "TCP connections by what their first bytes showed, each counted once: as soon as that is known, or as unknown when it ends before. The share that is encrypted is the rate of all values but plaintext and unknown by the rate of all.";
+    DNS_LOOKUP_DURATION: Histogram "dns_lookup_duration_seconds", Some("seconds"), LOOKUP,
+        Some(metric::DNS_LOOKUP_DURATION),
+        "Duration of DNS lookups at the client's socket, question to response, or to the end of waiting. Without lookups that another server was faster with, and those whose connection ended.";
+    DNS_LOOKUPS: Counter "observer_dns_lookups_total", None, LOOKUPS, None,
+        "DNS lookups by how they ended, at both ends.";
+    DNS_RETRIES: Counter "observer_dns_retries_total", None, LOOKUPS, None,
+        "DNS questions sent again to the same server.";
+    UDP_SENT_BYTES: Counter "observer_udp_sent_bytes_total", Some("bytes"), UDP, None,
+        "Payload bytes sent in datagrams of UDP.";
+    UDP_RECEIVED_BYTES: Counter "observer_udp_received_bytes_total", Some("bytes"), UDP, None,
+        "Payload bytes received in datagrams of UDP.";
+    UDP_SENT_PACKETS: Counter "observer_udp_sent_packets_total", None, UDP, None,
+        "Datagrams of UDP sent.";
+    UDP_RECEIVED_PACKETS: Counter "observer_udp_received_packets_total", None, UDP, None,
+        "Datagrams of UDP received.";
     UNDERSTOOD_BYTES: Counter "observer_understood_bytes_total", Some("bytes"), SERVICE, None,
         "Payload bytes, both ways, that were understood as part of an exchange.";
     MOVED_BYTES: Counter "observer_moved_bytes_total", Some("bytes"), SERVICE, None,
@@ -299,7 +353,7 @@ families! {
     RING_SIZE: Gauge "observer_ring_size_bytes", Some("bytes"), &[], None,
         "Size of the ring buffer.";
     SERIES: Gauge "observer_series", None, &["family"], None,
-        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services.";
+        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp.";
     SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,
         "Most label sets that a group of families can have.";
     SERIES_OVERFLOW: Counter "observer_series_overflow_total", None, &["family"], None,

@@ -5,7 +5,9 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use crate::model::{
     call::{Call, Link, LinkEvent},
     connection::{ClosedBy, Connection, ConnectionId, Owner, Role, Transfer},
+    datagram::{Conversation, DatagramProtocol, Datagrams, Quic, Traffic},
     exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+    lookup::{Lookup, LookupOutcome, Resolution, Transport},
     rpc::{Messages, Rpc, RpcEnd, RpcSystem},
     security::Security,
     time::Monotonic,
@@ -183,5 +185,71 @@ pub(crate) fn closed(link: &Arc<Link>, bytes: u64) -> LinkEvent {
         by: ClosedBy::Remote,
         reset: false,
         transfer: transfer(bytes),
+    }
+}
+
+/// A lookup of 2 ms that `web` made.
+pub(crate) fn resolution(role: Role, outcome: LookupOutcome, code: Option<u16>) -> Resolution {
+    Resolution {
+        lookup: Lookup {
+            socket: ConnectionId(1),
+            owner: Owner::default(),
+            role,
+            transport: Transport::Udp,
+            local: "10.0.0.1:40000".parse().unwrap(),
+            remote: "10.96.0.10:53".parse().unwrap(),
+            name: "db.shop".into(),
+            kind: 28,
+            class: 1,
+            outcome,
+            code,
+            sent: Monotonic(0),
+            ended: Monotonic(2_000_000),
+            retries: 1,
+            answers: Box::default(),
+        },
+        workload: workload("web"),
+        peer: Peer::Address("10.96.0.10".parse().unwrap()),
+    }
+}
+
+/// Three datagrams between `web` and a peer with a name.
+pub(crate) fn conversation(remote: &str, local: &str, quic: Option<Role>) -> Conversation {
+    let remote: SocketAddr = remote.parse().unwrap();
+    let quic = quic.map(|role| {
+        Arc::new(Quic {
+            version: 1,
+            role,
+            handshake: None,
+        })
+    });
+    let change = Traffic {
+        received_bytes: 200,
+        sent_bytes: 100,
+        received_packets: 2,
+        sent_packets: 1,
+    };
+    Conversation {
+        datagrams: Datagrams {
+            socket: ConnectionId(1),
+            owner: Owner::default(),
+            local: local.parse().unwrap(),
+            remote,
+            protocol: match quic {
+                Some(_) => DatagramProtocol::Quic,
+                None => DatagramProtocol::Other,
+            },
+            quic,
+            started: Monotonic(0),
+            last: Monotonic(SECOND),
+            change,
+            total: change,
+            ended: false,
+        },
+        workload: workload("web"),
+        peer: Peer::Named {
+            name: "cdn.example".into(),
+            address: remote.ip(),
+        },
     }
 }

@@ -46,6 +46,29 @@ pub static REQUEST_SECONDS: Buckets = Buckets {
     scale: SECOND,
 };
 
+/// Lookups of DNS (`dns.lookup.duration`): the bounds of requests, with three more below them for
+/// caches on the host, and three fewer above.
+pub static LOOKUP_SECONDS: Buckets = Buckets {
+    bounds: &[
+        100 * MICROSECOND,
+        500 * MICROSECOND,
+        MILLISECOND,
+        5 * MILLISECOND,
+        10 * MILLISECOND,
+        25 * MILLISECOND,
+        50 * MILLISECOND,
+        75 * MILLISECOND,
+        100 * MILLISECOND,
+        250 * MILLISECOND,
+        500 * MILLISECOND,
+        SECOND,
+        2_500 * MILLISECOND,
+        5 * SECOND,
+        10 * SECOND,
+    ],
+    scale: SECOND,
+};
+
 /// Sizes of bodies: powers of four from 64 B to 1 GiB, after one for empty bodies. The
 /// conventions advise no bounds for `http.*.body.size`.
 pub static BODY_BYTES: Buckets = Buckets {

@@ -8,6 +8,8 @@ use std::{
 use crate::model::{
     call::{Call, LinkEvent},
     connection::ConnectionId,
+    datagram::Conversation,
+    lookup::Resolution,
 };
 
 /// One flow, numbered.
@@ -26,6 +28,10 @@ pub enum FlowEvent {
     Call(Call),
     /// A connection was opened, recognised, closed or failed; never [`LinkEvent::Progress`].
     Link(LinkEvent),
+    /// A lookup ended.
+    Lookup(Resolution),
+    /// Datagrams between a socket and a peer are over.
+    Datagrams(Conversation),
 }
 
 /// The last flows, oldest first, at most `limit`.
@@ -34,7 +40,7 @@ pub struct History {
     flows: VecDeque<Flow>,
     limit: usize,
     ratio: f64,
-    /// Share of calls that is due: one is kept whenever it reaches 1.
+    /// Share of calls and the like that is due: one is kept whenever it reaches 1.
     due: f64,
     sequence: u64,
 }
@@ -64,13 +70,26 @@ impl History {
 
     /// Keeps a call that is due or failed.
     pub(super) fn call(&mut self, call: &Call) -> Option<&Flow> {
-        self.due += self.ratio;
-        if self.due >= 1.0 {
-            self.due -= 1.0;
-        } else if call.error.is_none() {
+        if !self.is_due() && call.error.is_none() {
             return None;
         }
         self.push(FlowEvent::Call(call.clone()))
+    }
+
+    /// Keeps a lookup that is due or failed.
+    pub(super) fn lookup(&mut self, resolution: &Resolution) -> Option<&Flow> {
+        if !self.is_due() && resolution.lookup.error().is_none() {
+            return None;
+        }
+        self.push(FlowEvent::Lookup(resolution.clone()))
+    }
+
+    /// Keeps datagrams that are due.
+    pub(super) fn datagrams(&mut self, conversation: &Conversation) -> Option<&Flow> {
+        if !self.is_due() {
+            return None;
+        }
+        self.push(FlowEvent::Datagrams(conversation.clone()))
     }
 
     /// Keeps an event of a connection that is in the sample or failed.
@@ -83,6 +102,16 @@ impl History {
             return None;
         }
         self.push(FlowEvent::Link(event.clone()))
+    }
+
+    /// Whether the next flow is in the sample.
+    fn is_due(&mut self) -> bool {
+        self.due += self.ratio;
+        let due = self.due >= 1.0;
+        if due {
+            self.due -= 1.0;
+        }
+        due
     }
 
     fn push(&mut self, event: FlowEvent) -> Option<&Flow> {

@@ -20,7 +20,7 @@ use crate::model::{
 pub(super) struct Identity {
     workload: Arc<Workload>,
     role: Role,
-    peer: Option<Arc<Workload>>,
+    peer: Peer,
     server: Option<SocketAddr>,
 }
 
@@ -48,10 +48,7 @@ impl Identity {
         Self {
             workload: link.workload.clone(),
             role,
-            peer: match &link.peer {
-                Peer::Local(workload) => Some(workload.clone()),
-                Peer::Address(_) => None,
-            },
+            peer: link.peer.clone(),
             // Who calls a server from outside would be a label without bound, and its port one
             // for every connection: only what a client dialled names an end.
             server: (role == Role::Client).then_some(link.connection.remote),
@@ -63,9 +60,18 @@ impl Identity {
             &self.workload.service,
             &self.workload.namespace,
             self.role,
-            self.peer.as_ref().map(|peer| &*peer.service),
+            self.peer_name(),
             self.server,
         )
+    }
+
+    /// Who is at the other end, as a label. Of those who call from outside a few have a name by
+    /// chance, which would only tell that chance.
+    fn peer_name(&self) -> Option<&str> {
+        match self.role {
+            Role::Client => self.peer.name(),
+            Role::Server | Role::Unknown => self.peer.service(),
+        }
     }
 
     pub(super) fn role(&self) -> Role {
@@ -85,7 +91,7 @@ impl Identity {
             Some(server) => (server.ip().to_string(), server.port().to_string()),
             None => Default::default(),
         };
-        let peer = self.peer.as_ref().map_or("", |peer| &*peer.service);
+        let peer = self.peer_name().unwrap_or_default();
         let identity = [
             ("service_name", &*self.workload.service),
             ("service_namespace", &*self.workload.namespace),

@@ -1,6 +1,7 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
 mod connections;
+mod udp;
 
 use crate::{
     model::{connection::Role, time::Monotonic},
@@ -252,6 +253,8 @@ impl Builder {
             rpc_client,
             tcp,
             services,
+            lookups,
+            datagrams,
             ..
         } = aggregator;
         let rpc = |name, store: &Store<RpcKey, RpcCalls>| {
@@ -284,6 +287,13 @@ impl Builder {
                 services.len(),
                 services.budget(),
                 services.overflowed(),
+            ),
+            ("dns", lookups.len(), lookups.budget(), lookups.overflowed()),
+            (
+                "udp",
+                datagrams.len(),
+                datagrams.budget(),
+                datagrams.overflowed(),
             ),
         ];
         let group = |name, value| Series::new(&labels([("family", name)]), Value::Integer(value));
@@ -352,6 +362,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.rpc(aggregator);
     builder.tcp(&aggregator.tcp);
     builder.security(aggregator);
+    builder.udp(aggregator);
     builder.coverage(aggregator);
     builder.health(&health);
     builder.budgets(aggregator);

@@ -6,7 +6,10 @@ use proptest::prelude::*;
 
 use super::{
     contract::{FAMILIES, Kind},
-    fixture::{SECOND, call, call_on, closed, head, link, link_with, rpc_on, transfer, workload},
+    fixture::{
+        SECOND, call, call_on, closed, conversation, head, link, link_with, resolution, rpc_on,
+        transfer, workload,
+    },
     snapshot::Value,
     *,
 };
@@ -14,6 +17,7 @@ use crate::{
     model::{
         connection::{ConnectFailure, ConnectionId},
         exchange::{HttpVersion, Outcome, RequestHead},
+        lookup::LookupOutcome,
         rpc::RpcEnd,
         security::{Handshake, Opening, Proxied, ProxyVersion, Security},
         workload::Peer,
@@ -535,6 +539,10 @@ fn the_contract_is_what_is_emitted() {
             at(5),
         );
     }
+    let mut found = resolution(Role::Client, LookupOutcome::Answered, Some(3));
+    found.peer = Peer::Local(workload("dnsmasq"));
+    aggregator.lookup(&found, at(5));
+    aggregator.datagrams(&conversation("192.0.2.1:53", "10.0.0.1:4000", None), at(5));
     let health = Health {
         losses: vec![Loss {
             stage: "decode",

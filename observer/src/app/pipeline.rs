@@ -10,14 +10,16 @@ use crate::{
     assemble::{self, Assembler, Glance, Held, Instruction, Sink},
     capture::{self, Capture},
     config::{Config, Ignore},
-    decode::{DecodeError, decode},
+    decode::{self, DecodeError, decode},
     enrich::Enricher,
     host::Host,
     model::{
         call::{Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId, Transfer},
+        datagram::Datagrams,
         event::Event,
         exchange::Exchange,
+        lookup::Lookup,
         time::{Monotonic, WallOffset},
         workload::Workload,
     },
@@ -40,6 +42,8 @@ pub(super) enum Order {
 pub(super) struct Stages {
     capture: Capture,
     undecoded: [u64; DecodeError::ALL.len()],
+    /// Looks at the counters of datagrams that failed.
+    unread: u64,
     assembler: Assembler,
     rest: Rest,
     hub: serve::Hub,
@@ -102,7 +106,8 @@ impl Stages {
         Self {
             capture,
             undecoded: [0; DecodeError::ALL.len()],
-            assembler: Assembler::new(assemble::Config::default()),
+            unread: 0,
+            assembler: Assembler::new(settings::assemble(config)),
             rest: Rest {
                 host: Host::new(settings::host(config, &cgroup.root)),
                 enricher: Enricher::new(settings::enrich(config)),
@@ -157,6 +162,7 @@ impl Stages {
             }
         }
         while self.drain() > 0 {}
+        self.datagrams(capture::now());
         self.assembler.drain(&mut self.rest);
         tracing::info!(records = self.capture.records(), "drained and detached");
     }
@@ -190,6 +196,7 @@ impl Stages {
         let slots = self.capture.slots();
         let look = |slot, id| glance(slots, slot, id, now);
         let in_flight = self.assembler.glance(now, look, &mut self.rest);
+        self.datagrams(now);
         let Rest {
             enricher,
             aggregator,
@@ -209,6 +216,29 @@ impl Stages {
         if offset.nanoseconds.abs_diff(self.offset.nanoseconds) > WORTH_CORRECTING {
             self.offset = offset;
             self.hub.set_wall_offset(offset);
+        }
+    }
+
+    /// Looks at what the kernel has counted of datagrams.
+    fn datagrams(&mut self, now: Monotonic) {
+        let Self {
+            capture,
+            assembler,
+            rest,
+            ..
+        } = self;
+        let flows = assembler.flows();
+        flows.begin(capture.datagram_flows());
+        let read = capture.datagrams(|key, flow| {
+            let socket = || decode::datagram_socket(flow);
+            flows.totals(&decode::datagram_totals(key, flow), socket, rest);
+        });
+        if let Err(error) = &read {
+            tracing::debug!(%error, "cannot read the counters of datagrams");
+        }
+        self.unread += u64::from(read.is_err());
+        for (socket, remote) in flows.finish(now, read.is_ok(), rest) {
+            capture.forget_datagrams(socket.0, remote);
         }
     }
 
@@ -262,6 +292,8 @@ impl Stages {
         }
         host.reconfigure(settings::rules(config));
         enricher.reconfigure(settings::enrich(config));
+        let assemble::Config { dns, datagrams, .. } = settings::assemble(config);
+        self.assembler.reconfigure(dns, datagrams);
         aggregator.reconfigure(settings::aggregate(config));
         *ignored = Ignored::new(config.ignore.clone());
     }
@@ -276,6 +308,11 @@ impl Stages {
                 count: self.undecoded.get(error as usize).copied().unwrap_or(0),
             });
         }
+        losses.push(Loss {
+            stage: "capture",
+            reason: "datagrams_not_read",
+            count: self.unread,
+        });
         losses.extend(self.assembler.losses());
         losses.extend(self.rest.host.losses());
         losses.extend(self.rest.enricher.losses());
@@ -352,6 +389,26 @@ impl Sink for Rest {
             return;
         }
         if let Some(flow) = self.aggregator.call(&call, ended) {
+            self.answers.publish(flow);
+        }
+    }
+
+    fn lookup(&mut self, lookup: Lookup) {
+        let resolution = self.enricher.lookup(lookup, &mut self.host, self.now);
+        if self.ignored.is(&resolution.workload) {
+            return;
+        }
+        if let Some(flow) = self.aggregator.lookup(&resolution, self.now) {
+            self.answers.publish(flow);
+        }
+    }
+
+    fn datagrams(&mut self, datagrams: Datagrams) {
+        let conversation = self.enricher.datagrams(datagrams, &mut self.host, self.now);
+        if self.ignored.is(&conversation.workload) {
+            return;
+        }
+        if let Some(flow) = self.aggregator.datagrams(&conversation, self.now) {
             self.answers.publish(flow);
         }
     }

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use crate::{
-    aggregate, capture,
+    aggregate,
+    assemble::{self, datagrams, dns},
+    capture,
     config::Config,
     enrich::{self, RoutePattern},
     host,
@@ -15,7 +17,23 @@ pub(super) fn capture(config: &Config, cgroup: &Path) -> capture::Config {
         cgroup: cgroup.to_owned(),
         ring_bytes: config.capture.ring_bytes,
         max_connections: config.capture.max_connections,
+        max_datagram_flows: config.udp.max_flows,
         ignored_ports: config.ignore.ports.clone(),
+    }
+}
+
+/// For [`assemble::Assembler`].
+pub(super) fn assemble(config: &Config) -> assemble::Config {
+    assemble::Config {
+        dns: dns::Config {
+            timeout: config.dns.timeout,
+            ..dns::Config::default()
+        },
+        datagrams: datagrams::Config {
+            idle: config.udp.idle,
+            max_flows: config.udp.max_flows as usize,
+        },
+        ..assemble::Config::default()
     }
 }
 
@@ -57,6 +75,7 @@ pub(super) fn enrich(config: &Config) -> enrich::Config {
     }
     enrich::Config {
         routes,
+        max_names: config.dns.names as usize,
         ..enrich::Config::default()
     }
 }

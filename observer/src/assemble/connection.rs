@@ -60,6 +60,8 @@ pub(super) struct Tracked {
     /// HTTP/2: the kernel was told that the content of DATA frames is wanted.
     with_data: bool,
     guesses: Guesses,
+    /// It was told what it speaks.
+    named: bool,
     /// What its first bytes showed.
     opening: Option<Arc<Opening>>,
 }
@@ -98,6 +100,7 @@ impl Tracked {
             cut: false,
             with_data: false,
             guesses: Guesses::default(),
+            named: false,
             opening: None,
         }
     }
@@ -141,7 +144,7 @@ impl Tracked {
                     return;
                 }
             }
-            Protocol::Opening(_) | Protocol::Http1(_) => {}
+            Protocol::Opening(_) | Protocol::Http1(_) | Protocol::Dns(_) => {}
         }
         if let Some(doubt) = &mut self.doubt {
             doubt.touch(segment.time);
@@ -329,6 +332,11 @@ impl Tracked {
             // What a connection is cannot be told from later bytes.
             Protocol::Opening(_) => {
                 self.tell_opening(out);
+                self.stop(Protocol::Opaque, Instruction::Opaque, out);
+            }
+            // Where the next message starts is not known any more.
+            Protocol::Dns(_) => {
+                self.keep_counts();
                 self.stop(Protocol::Opaque, Instruction::Opaque, out);
             }
             _ => self.lose_order(shared, out),

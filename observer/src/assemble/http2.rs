@@ -95,6 +95,11 @@ impl Http2 {
         self.streams.proven
     }
 
+    /// Whether the client's preface is whole.
+    pub fn has_started(&self) -> bool {
+        !self.client.is_in_preface()
+    }
+
     /// Whether gRPC was seen on it.
     pub fn has_calls(&self) -> bool {
         self.streams.calls
@@ -173,8 +178,15 @@ impl Http2 {
     /// The next byte of a direction that was lost starts a frame.
     pub fn resume(&mut self, from_client: bool) {
         let reader = self.reader_mut(from_client);
-        if reader.is_lost() {
-            reader.resume();
+        if !reader.is_lost() {
+            return;
+        }
+        reader.resume();
+        if !from_client {
+            // What these streams wait for may have been among the bytes that were not read.
+            for stream in self.streams.table.values_mut() {
+                stream.uncertain = true;
+            }
         }
     }
 
@@ -315,6 +327,8 @@ impl Http2 {
 
     /// Ends every stream that is under way, in order; those that are answered in full are complete.
     pub fn abandon(&mut self, outcome: Outcome, time: Monotonic, out: &mut dyn FnMut(Exchange)) {
+        // Any of them may have been answered in bytes that are not read.
+        let unread = self.server.is_lost() && outcome != Outcome::Malformed;
         let mut streams: Vec<(u32, Stream)> = self.streams.table.drain().collect();
         streams.sort_unstable_by_key(|(_, stream)| stream.ordinal);
         for (id, stream) in streams {
@@ -324,7 +338,7 @@ impl Http2 {
             let last = stream.last_byte();
             let (outcome, ended) = match outcome {
                 _ if stream.received_all && !stream.uncertain => (stream.answered(), last),
-                _ if stream.uncertain => (Outcome::Lost, last),
+                _ if stream.uncertain || unread => (Outcome::Lost, last),
                 Outcome::Lost => (outcome, last),
                 _ => (outcome, time),
             };

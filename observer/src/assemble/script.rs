@@ -14,6 +14,7 @@ pub(super) struct Seen {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) events: Vec<ConnectionEvent>,
     pub(super) instructions: Vec<Instruction>,
+    pub(super) lookups: Vec<Lookup>,
 }
 
 /// One segment of a script, owned.
@@ -53,6 +54,12 @@ impl Sink for Seen {
     fn exchange(&mut self, exchange: Exchange) {
         self.exchanges.push(exchange);
     }
+
+    fn lookup(&mut self, lookup: Lookup) {
+        self.lookups.push(lookup);
+    }
+
+    fn datagrams(&mut self, _: Datagrams) {}
 
     fn instruct(&mut self, _slot: u32, _id: ConnectionId, instruction: Instruction) {
         self.instructions.push(instruction);

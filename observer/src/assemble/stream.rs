@@ -53,10 +53,11 @@ pub struct Stream {
     parked_bytes: usize,
 }
 
-/// Bytes of early segments that are kept for one direction.
-const MAX_PARKED: usize = 256 << 10;
+/// Bytes of early segments that are kept for one direction: what TCP may have under way behind a
+/// segment that was lost.
+const MAX_PARKED: usize = 1 << 20;
 /// Segments that are kept for one direction, however short.
-const MAX_PARKED_SEGMENTS: usize = 512;
+const MAX_PARKED_SEGMENTS: usize = 1024;
 
 // === impl Stream ===
 
@@ -247,12 +248,12 @@ mod tests {
     #[test]
     fn parking_is_bounded() {
         let mut stream = Stream::from_start();
-        let bytes = vec![0; 100 << 10];
+        let bytes = vec![0; 500 << 10];
         assert!(stream.park(&segment(1, &bytes)));
-        assert!(stream.park(&segment(200_000, &bytes)));
-        assert!(!stream.park(&segment(400_000, &bytes)));
+        assert!(stream.park(&segment(600_000, &bytes)));
+        assert!(!stream.park(&segment(1_200_000, &bytes)));
         let mut stream = Stream::from_start();
-        let kept = (0..1000)
+        let kept = (0..2000)
             .filter(|index| stream.park(&segment(index * 2 + 1, b"x")))
             .count();
         assert_eq!(kept, MAX_PARKED_SEGMENTS);

@@ -645,6 +645,91 @@ fn arbitrary_segment() -> impl Strategy<Value = (bool, Step, u16)> {
         )
 }
 
+#[test]
+fn first_bytes_are_named_when_they_are_sure() {
+    let named = |first: &[&[u8]]| {
+        let mut script = Script::server();
+        for bytes in first {
+            script.c(bytes);
+        }
+        script.close(ClosedBy::Local, false);
+        let events = script.seen.events.into_iter();
+        let told: Vec<_> = events
+            .filter_map(|event| match event {
+                ConnectionEvent::Recognised { opening, .. } => Some(opening.protocol),
+                _ => None,
+            })
+            .collect();
+        assert!(told.len() <= 1, "{told:?}");
+        told.into_iter().next().flatten()
+    };
+    assert_eq!(named(&[b"GET / HT", b"TP/1.1\r\n\r\n"]), Some("http/1"));
+    assert_eq!(named(&[b"GET / HT"]), None);
+    assert_eq!(
+        named(&[b"PRI * HTTP/2.0\r\n\r\nSM", b"\r\n\r\n"]),
+        Some("http/2")
+    );
+    assert_eq!(named(&[b"HELLO THERE\n"]), Some("text"));
+    assert_eq!(named(&[b"hello there\n"]), Some("text"));
+    assert_eq!(named(&[b"\x01\x80\xff\x02binary"]), None);
+    assert_eq!(named(&[b"*1\r\n$4\r\nPING\r\n"]), Some("redis"));
+    assert_eq!(named(&[b"AMQP\0\0\x09\x01"]), Some("amqp"));
+}
+
+#[test]
+fn lookups_over_tcp_are_told() {
+    let question = |id: u8| {
+        let mut message = vec![0, id, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        message.extend(b"\x04shop\x04test\0\0\x01\0\x01");
+        message
+    };
+    let framed = |message: &[u8]| {
+        let mut bytes = (message.len() as u16).to_be_bytes().to_vec();
+        bytes.extend(message);
+        bytes
+    };
+    let answer = |id: u8| {
+        let mut message = question(id);
+        message[2] = 0x81;
+        message[7] = 1;
+        message.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x0a\0\0\x07");
+        message
+    };
+    let mut script = Script::client();
+    script.close(ClosedBy::Local, false);
+    script.seen = script::Seen::default();
+    let mut connection = connection(Role::Client, false);
+    connection.remote.set_port(53);
+    script.push(Event::Opened {
+        connection,
+        slot: Some(3),
+    });
+    // The length by itself, then the rest and a second question.
+    let first = framed(&question(1));
+    script.c(&first[..2]);
+    script.c([&first[2..], &framed(&question(2))[..]].concat());
+    script.s(framed(&answer(2))).s(framed(&answer(1)));
+    let told: Vec<_> = script
+        .seen
+        .lookups
+        .iter()
+        .map(|lookup| {
+            (
+                &*lookup.name,
+                lookup.transport.as_str(),
+                lookup.answers.len(),
+            )
+        })
+        .collect();
+    assert_eq!(told, [("shop.test", "tcp", 1), ("shop.test", "tcp", 1)]);
+    script
+        .c(framed(&question(3)))
+        .close(ClosedBy::Remote, false);
+    let last = script.seen.lookups.last().unwrap();
+    assert_eq!(last.outcome, crate::model::lookup::LookupOutcome::Aborted);
+    assert_eq!(script.seen.instructions[0], Instruction::Http);
+}
+
 proptest! {
     #[test]
     fn any_segmentation_duplication_and_reordering_gives_the_same(

@@ -128,7 +128,8 @@ pub struct FlowsArguments {
     /// Only flows with this port at either end
     #[arg(long, value_name = "PORT")]
     pub port: Option<String>,
-    /// Only calls (`http`), remote procedure calls (`grpc`), or connections (`tcp`)
+    /// Only calls (`http`), remote procedure calls (`grpc`), connections (`tcp`), lookups (`dns`) or
+    /// datagrams (`quic`, `udp`)
     #[arg(long, value_name = "PROTOCOL")]
     pub protocol: Option<String>,
     /// Only calls with this HTTP method

@@ -34,6 +34,8 @@ fn summary(config: &Config) -> String {
         routes,
         metrics,
         flows,
+        dns,
+        udp,
         log,
     } = config;
     let cgroup = cgroup
@@ -74,6 +76,22 @@ fn summary(config: &Config) -> String {
             "flows",
             format!("{} kept, sampled at {}", flows.history, flows.sampling),
         ),
+        (
+            "dns",
+            format!(
+                "{:?} for an answer, {}",
+                dns.timeout,
+                count(dns.names, "name")
+            ),
+        ),
+        (
+            "udp",
+            format!(
+                "{}, over when idle for {:?}",
+                count(udp.max_flows, "flow"),
+                udp.idle
+            ),
+        ),
         ("log", log.level.as_str().to_owned()),
     ];
     lines
@@ -113,6 +131,6 @@ mod tests {
         std::fs::write(file.path(), "lisen: nowhere\n").unwrap();
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
-        assert!(error.ends_with("flows, log"), "the place once: {error}");
+        assert!(error.ends_with("dns, udp, log"), "the place once: {error}");
     }
 }

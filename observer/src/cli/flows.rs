@@ -1,4 +1,4 @@
-//! `observer flows`: calls and connections, the last ones or live.
+//! `observer flows`: calls, connections, lookups and datagrams, the last ones or live.
 
 use std::io::{self, BufWriter, Write};
 
@@ -46,7 +46,8 @@ pub struct Filters {
     pub peer: Option<String>,
     /// Port at either end.
     pub port: Option<String>,
-    /// `http` for calls, `grpc` for remote procedure calls, `tcp` for connections.
+    /// `http` for calls, `grpc` for remote procedure calls, `tcp` for connections, `dns` for
+    /// lookups, `quic` and `udp` for datagrams.
     pub protocol: Option<String>,
     /// Request method.
     pub method: Option<String>,
@@ -135,9 +136,12 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
     } else {
         time.get(11..23).unwrap_or(time)
     };
-    let server = text("side") == "server";
     // The arrow points from the one who asked to the one who was asked.
-    let arrow = if server { "<-" } else { "->" };
+    let arrow = match text("side") {
+        "server" => "<-",
+        "unknown" if text("kind") == "datagrams" => "--",
+        _ => "->",
+    };
     let mut cells = vec![
         Cell::new(time, Colour::Dim),
         Cell::new(text("side"), Colour::Dim),
@@ -183,6 +187,10 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
             path.push_str(&format!("  {}", text("outcome")));
         }
         cells.push(Cell::new(path, Colour::Plain));
+    } else if text("kind") == "lookup" {
+        cells.extend(lookup(flow, took));
+    } else if text("kind") == "datagrams" {
+        cells.extend(datagrams(flow, took));
     } else {
         let event = text("event");
         let colour = if event == "failed" {
@@ -243,11 +251,64 @@ fn recognised(flow: &Value) -> String {
     parts.join(", ")
 }
 
+/// What a lookup has behind who asked whom.
+fn lookup(flow: &Value, took: String) -> [Cell; 4] {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    let result = match text("code") {
+        "" => text("outcome"),
+        code => code,
+    };
+    let failed = flow.get("error").is_some_and(Value::is_string);
+    let mut detail = format!("{} {}", text("type"), text("name"));
+    if text("outcome") == "truncated" {
+        detail.push_str("  truncated");
+    }
+    let answers = flow.get("answers").and_then(Value::as_array);
+    let addresses: Vec<&str> = answers
+        .into_iter()
+        .flatten()
+        .filter(|answer| answer.get("type").and_then(Value::as_str) != Some("CNAME"))
+        .filter_map(|answer| answer.get("value").and_then(Value::as_str))
+        .collect();
+    if !addresses.is_empty() {
+        detail.push_str(&format!("  {}", addresses.join(" ")));
+    }
+    [
+        Cell::right(result, if failed { Colour::Red } else { Colour::Green }),
+        Cell::right(took, Colour::Plain),
+        Cell::new("DNS", Colour::Plain),
+        Cell::new(detail, Colour::Plain),
+    ]
+}
+
+/// What datagrams have behind who with whom.
+fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key: &str| flow.get(key).and_then(Value::as_f64).unwrap_or_default();
+    let mut detail = format!(
+        "{} in {:.0} sent, {} in {:.0} received",
+        bytes(number("sent_bytes")),
+        number("sent_packets"),
+        bytes(number("received_bytes")),
+        number("received_packets")
+    );
+    if !text("server_name").is_empty() {
+        detail = format!("{}  {detail}", text("server_name"));
+    }
+    [
+        Cell::right("idle", Colour::Dim),
+        Cell::right(took, Colour::Plain),
+        Cell::new(text("protocol").to_ascii_uppercase(), Colour::Dim),
+        Cell::new(detail, Colour::Dim),
+    ]
+}
+
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 39] = [
+    const KEYS: [&str; 42] = [
         "wire_local",
         "wire_remote",
+        "transport",
         "version",
         "scheme",
         "stream",
@@ -278,6 +339,8 @@ fn details(flow: &Value) -> String {
         "linkerd_server_identity",
         "proxied_source",
         "proxied_identity",
+        "retries",
+        "ja4",
         "service_namespace",
         "pid",
         "command",

@@ -1,6 +1,6 @@
 //! Which settings a running agent takes over, and which need a restart.
 
-use super::{Capture, Config, Flows, Ignore, Listen, Log, Metrics, Routes, ServiceRule};
+use super::{Capture, Config, Dns, Flows, Ignore, Listen, Log, Metrics, Routes, ServiceRule, Udp};
 
 /// Keys that differ and need a restart.
 pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
@@ -14,9 +14,13 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         routes,
         metrics,
         flows,
+        dns,
+        udp,
         log,
     } = old;
     let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
+    let _: &Dns = dns;
+    let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
     let Capture {
         ring_bytes,
@@ -36,6 +40,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             *max_connections != new.capture.max_connections,
         ),
         ("flows.history", *history != new.flows.history),
+        ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -54,6 +59,8 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         routes,
         metrics,
         flows,
+        dns,
+        udp,
         log: _,
     } = new;
     Config {
@@ -67,6 +74,11 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         flows: Flows {
             history: old.flows.history,
             sampling: flows.sampling,
+        },
+        dns,
+        udp: Udp {
+            max_flows: old.udp.max_flows,
+            idle: udp.idle,
         },
         log: old.log,
     }

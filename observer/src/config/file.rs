@@ -20,6 +20,8 @@ struct File {
     routes: RoutesSection,
     metrics: MetricsSection,
     flows: FlowsSection,
+    dns: DnsSection,
+    udp: UdpSection,
     log: LogSection,
 }
 
@@ -79,6 +81,20 @@ struct FlowsSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct DnsSection {
+    timeout: Option<Value>,
+    names: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct UdpSection {
+    max_flows: Option<Value>,
+    idle: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct LogSection {
     level: Option<Value>,
 }
@@ -102,6 +118,8 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         routes,
         metrics,
         flows,
+        dns,
+        udp,
         log,
     } = file;
     let single = [
@@ -113,6 +131,10 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::IDLE_EXPIRY, metrics.idle_expiry),
         (settings::HISTORY, flows.history),
         (settings::SAMPLING, flows.sampling),
+        (settings::DNS_TIMEOUT, dns.timeout),
+        (settings::DNS_NAMES, dns.names),
+        (settings::UDP_MAX_FLOWS, udp.max_flows),
+        (settings::UDP_IDLE, udp.idle),
         (settings::LOG_LEVEL, log.level),
     ];
     for (setting, value) in single {

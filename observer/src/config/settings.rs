@@ -1,6 +1,6 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
@@ -61,6 +61,22 @@ pub(super) const SAMPLING: Setting = Setting {
     key: "flows.sampling",
     set: sampling,
 };
+pub(super) const DNS_TIMEOUT: Setting = Setting {
+    key: "dns.timeout",
+    set: dns_timeout,
+};
+pub(super) const DNS_NAMES: Setting = Setting {
+    key: "dns.names",
+    set: dns_names,
+};
+pub(super) const UDP_MAX_FLOWS: Setting = Setting {
+    key: "udp.max_flows",
+    set: udp_max_flows,
+};
+pub(super) const UDP_IDLE: Setting = Setting {
+    key: "udp.idle",
+    set: udp_idle,
+};
 pub(super) const LOG_LEVEL: Setting = Setting {
     key: "log.level",
     set: log_level,
@@ -79,6 +95,10 @@ pub(super) const ALL: &[Setting] = &[
     IDLE_EXPIRY,
     HISTORY,
     SAMPLING,
+    DNS_TIMEOUT,
+    DNS_NAMES,
+    UDP_MAX_FLOWS,
+    UDP_IDLE,
     LOG_LEVEL,
 ];
 
@@ -268,6 +288,37 @@ fn sampling(config: &mut Config, text: &str) -> Result<(), String> {
         .filter(|ratio| (0.0..=1.0).contains(ratio))
         .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))?;
     Ok(())
+}
+
+fn dns_timeout(config: &mut Config, text: &str) -> Result<(), String> {
+    config.dns.timeout = between(text, Duration::from_secs(1), Duration::from_secs(60))?;
+    Ok(())
+}
+
+fn dns_names(config: &mut Config, text: &str) -> Result<(), String> {
+    config.dns.names = count(text, 0, 1 << 20)?;
+    Ok(())
+}
+
+fn udp_max_flows(config: &mut Config, text: &str) -> Result<(), String> {
+    config.udp.max_flows = count(text, 128, 1 << 20)?;
+    Ok(())
+}
+
+fn udp_idle(config: &mut Config, text: &str) -> Result<(), String> {
+    config.udp.idle = between(text, Duration::from_secs(3), Duration::from_secs(3600))?;
+    Ok(())
+}
+
+/// A duration within bounds.
+fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    if (least..=most).contains(&duration) {
+        Ok(duration)
+    } else {
+        let (least, most) = (least.as_secs(), most.as_secs());
+        Err(format!("{text:?} is not a time from {least}s to {most}s"))
+    }
 }
 
 fn log_level(config: &mut Config, text: &str) -> Result<(), String> {

@@ -78,6 +78,8 @@ fn a_whole_file() {
          routes: {patterns: ['/users/{id}']}\n\
          metrics: {series_budget: 5, idle_expiry: 1m}\n\
          flows: {history: 0, sampling: 0.25}\n\
+         dns: {timeout: 2s, names: 0}\n\
+         udp: {max_flows: 200, idle: 1m}\n\
          log: {level: debug}\n",
     );
     assert_eq!(
@@ -116,6 +118,14 @@ fn a_whole_file() {
             flows: Flows {
                 history: 0,
                 sampling: 0.25
+            },
+            dns: Dns {
+                timeout: Duration::from_secs(2),
+                names: 0
+            },
+            udp: Udp {
+                max_flows: 200,
+                idle: Duration::from_secs(60)
             },
             log: Log {
                 level: LogLevel::Debug
@@ -173,6 +183,12 @@ fn errors_name_key_and_place() {
             "capture:\n  ring_bytes: 1000\n",
             "observer.yaml:2:15: capture.ring_bytes: ",
         ),
+        (
+            "udp:\n  max_flows: 127\n",
+            "observer.yaml:2:14: udp.max_flows: ",
+        ),
+        ("udp: {idle: 2s}\n", "observer.yaml:1:13: udp.idle: "),
+        ("dns: {timeout: 0s}\n", "observer.yaml:1:16: dns.timeout: "),
         (
             "capture:\n  max_connections: 0\n",
             "observer.yaml:2:20: capture.max_connections: ",
@@ -305,14 +321,15 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     let old = Config::default();
     let reloadable = parsed(
         "ignore: {ports: [22]}\nservices: [{match: {port: 1}, name: a}]\n\
-         routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n",
+         routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
+         dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);
     assert_eq!(old.reloaded(reloadable.clone()), reloadable);
 
     let fixed = parsed(
         "listen: 127.0.0.1:1\ncgroup: /a\ncapture: {ring_bytes: 64KiB, max_connections: 1}\n\
-         flows: {history: 1, sampling: 0.5}\nlog: {level: debug}\n",
+         flows: {history: 1, sampling: 0.5}\nudp: {max_flows: 128}\nlog: {level: debug}\n",
     );
     assert_eq!(
         old.reloadable_difference(&fixed),
@@ -322,6 +339,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
             "capture.ring_bytes",
             "capture.max_connections",
             "flows.history",
+            "udp.max_flows",
             "log.level"
         ]
     );

@@ -153,3 +153,91 @@ proptest! {
         let _ = decode(&bytes);
     }
 }
+
+fn datagram_record() -> DatagramRecord {
+    let mut record = DatagramRecord {
+        header: Header {
+            kind: kind::DATAGRAM,
+            lost: 0,
+            slot: NO_SLOT,
+            time_ns: 50,
+            cookie: 99,
+        },
+        local_port: 40000,
+        remote_port: 53,
+        direction: direction::EGRESS,
+        purpose: purpose::DNS,
+        length: 10,
+        captured: 4,
+        cgroup: 3,
+        ..DatagramRecord::default()
+    };
+    record.local_address[10..].copy_from_slice(&[0xff, 0xff, 127, 0, 0, 1]);
+    record.remote_address[15] = 1;
+    record
+}
+
+#[test]
+fn a_datagram_is_read() {
+    let mut bytes = bytes_of(&datagram_record()).to_vec();
+    bytes.extend_from_slice(b"abcdefgh");
+    let Ok(Event::Datagram(datagram)) = decode(&bytes) else {
+        panic!("not decoded")
+    };
+    assert_eq!(datagram.socket, ConnectionId(99));
+    assert_eq!(datagram.local, "127.0.0.1:40000".parse().unwrap());
+    assert_eq!(datagram.remote, "[::1]:53".parse().unwrap());
+    assert_eq!(datagram.direction, Direction::Egress);
+    assert_eq!(datagram.purpose, DatagramPurpose::Dns);
+    assert_eq!((datagram.length, datagram.bytes), (10, &b"abcd"[..]));
+    assert_eq!(datagram.owner.cgroup, 3);
+}
+
+#[test]
+fn a_datagram_that_makes_no_sense_is_refused() {
+    let check = |change: fn(&mut DatagramRecord), expected| {
+        let mut record = datagram_record();
+        change(&mut record);
+        let mut bytes = bytes_of(&record).to_vec();
+        bytes.extend_from_slice(b"abcdefgh");
+        assert_eq!(decode(&bytes), Err(expected));
+    };
+    check(|record| record.captured = 9, DecodeError::Captured);
+    check(|record| record.length = 3, DecodeError::Captured);
+    check(|record| record.direction = 2, DecodeError::Direction);
+    check(|record| record.purpose = 0, DecodeError::Purpose);
+    let record = datagram_record();
+    let short = &bytes_of(&record)[..100];
+    assert_eq!(decode(short), Err(DecodeError::Short));
+}
+
+#[test]
+fn totals_of_a_peer_are_read() {
+    let mut key = DatagramKey {
+        cookie: 99,
+        remote_port: 443,
+        ..DatagramKey::default()
+    };
+    key.remote_address[10..].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+    let mut flow = DatagramFlow {
+        bytes: [20, 10],
+        packets: [2, 1],
+        started_ns: 5,
+        last_ns: 6,
+        local_port: 40000,
+        ..DatagramFlow::default()
+    };
+    flow.owner.cgroup = 7;
+    let totals = datagram_totals(&key, &flow);
+    assert_eq!(totals.socket, ConnectionId(99));
+    assert_eq!(totals.remote, "192.0.2.1:443".parse().unwrap());
+    let expected = Traffic {
+        received_bytes: 20,
+        sent_bytes: 10,
+        received_packets: 2,
+        sent_packets: 1,
+    };
+    assert_eq!(totals.total, expected);
+    let (local, owner) = datagram_socket(&flow);
+    assert_eq!((local.port(), owner.cgroup), (40000, 7));
+}

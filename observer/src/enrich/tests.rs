@@ -6,6 +6,7 @@ use crate::{
     model::{
         connection::{Closed, ClosedBy, ConnectFailure, Owner, Transfer},
         exchange::{HttpVersion, Outcome, Side},
+        lookup::{Answer, Lookup, LookupOutcome, Target, Transport},
         rpc::{Messages, Rpc, RpcEnd, RpcSystem},
         security::{Handshake, Opening},
     },
@@ -67,6 +68,7 @@ impl Bench {
     fn peer(&self, id: u64) -> String {
         match &self.enricher.link(ConnectionId(id)).unwrap().peer {
             Peer::Local(workload) => workload.service.to_string(),
+            Peer::Named { name, .. } => name.to_string(),
             Peer::Address(address) => address.to_string(),
         }
     }
@@ -168,6 +170,108 @@ fn exchange(id: u64, role: Role, head: &Arc<RequestHead>) -> Exchange {
         ended: at(3),
         hop: (7, 9),
     }
+}
+
+/// A lookup that a process named `command` made, and that led to `address`.
+fn lookup(command: &str, name: &str, address: &str) -> Lookup {
+    Lookup {
+        socket: ConnectionId(99),
+        owner: Owner {
+            command: command.into(),
+            ..Owner::default()
+        },
+        role: Role::Client,
+        transport: Transport::Udp,
+        local: "10.0.0.1:40000".parse().unwrap(),
+        remote: "10.96.0.10:53".parse().unwrap(),
+        name: name.into(),
+        kind: 1,
+        class: 1,
+        outcome: LookupOutcome::Answered,
+        code: Some(0),
+        sent: at(1),
+        ended: at(1),
+        retries: 0,
+        answers: [Answer {
+            name: name.into(),
+            ttl: 1,
+            target: Target::Address(address.parse().unwrap()),
+        }]
+        .into(),
+    }
+}
+
+#[test]
+fn lookups_name_peers() {
+    let mut bench = Bench::new(Config::default());
+    let learn = |bench: &mut Bench, lookup| bench.enricher.lookup(lookup, &mut bench.host, at(1));
+    let found = learn(&mut bench, lookup("curl", "db.shop", "192.0.2.5"));
+    assert_eq!(&*found.workload.service, "curl");
+    assert_eq!(found.peer, Peer::Address("10.96.0.10".parse().unwrap()));
+    let mut failed = lookup("curl", "other.shop", "192.0.2.6");
+    failed.code = Some(2);
+    learn(&mut bench, failed);
+    let mut served = lookup("dnsmasq", "other.shop", "192.0.2.6");
+    served.role = Role::Server;
+    learn(&mut bench, served);
+    let dialled = |id, remote| connection(id, Role::Client, "10.0.0.1:50000", remote, "curl");
+    bench.open(&dialled(1, "192.0.2.5:80"));
+    bench.open(&dialled(2, "192.0.2.6:80"));
+    assert_eq!(bench.peer(1), "db.shop");
+    assert_eq!(bench.peer(2), "192.0.2.6", "no answer to a client");
+
+    let resolver = learn(&mut bench, lookup("curl", "dns.cluster", "10.96.0.10"));
+    assert_eq!(resolver.peer.name(), Some("dns.cluster"));
+}
+
+#[test]
+fn servers_of_this_host_are_known_by_what_they_answered() {
+    let mut bench = Bench::new(Config::default());
+    let mut at_namespace = |role, local: &str, remote: &str, namespace, seconds| {
+        let command = if role == Role::Server {
+            "dnsmasq"
+        } else {
+            "dig"
+        };
+        let mut found = lookup(command, "db.shop", "192.0.2.5");
+        found.role = role;
+        found.socket = ConnectionId(100 + u64::from(role == Role::Server));
+        found.local = local.parse().unwrap();
+        found.remote = remote.parse().unwrap();
+        found.owner.network_namespace = namespace;
+        let now = at(seconds);
+        bench.enricher.expire(now);
+        let found = bench.enricher.lookup(found, &mut bench.host, now);
+        found.peer.service().map(ToOwned::to_owned)
+    };
+    let known = Some("dnsmasq".to_owned());
+    let (client, server) = ("127.0.0.1:4000", "127.0.0.1:53");
+    assert_eq!(at_namespace(Role::Client, client, server, 1, 1), None);
+    assert_eq!(at_namespace(Role::Server, server, client, 1, 1), None);
+    assert_eq!(at_namespace(Role::Client, client, server, 1, 1), known);
+    assert_eq!(at_namespace(Role::Client, client, server, 2, 1), None);
+    assert_eq!(at_namespace(Role::Client, client, server, 0, 1), None);
+    let server = "169.254.20.10:53";
+    at_namespace(Role::Server, server, "10.0.0.9:4000", 1, 1);
+    assert_eq!(at_namespace(Role::Client, client, server, 2, 1), known);
+    assert_eq!(at_namespace(Role::Client, client, server, 2, 100), None);
+}
+
+#[test]
+fn a_peer_of_this_host_is_no_name() {
+    let mut bench = Bench::new(Config::default());
+    let (mut client, mut server) = ends();
+    client.remote = "192.0.2.5:80".parse().unwrap();
+    server.local = client.remote;
+    let found = lookup("curl", "db.shop", "192.0.2.5");
+    bench.enricher.lookup(found, &mut bench.host, at(1));
+    bench.open(&client);
+    assert_eq!(bench.peer(1), "db.shop");
+    bench.open(&server);
+    assert_eq!(
+        (bench.peer(1), bench.peer(2)),
+        ("nginx".into(), "curl".into())
+    );
 }
 
 #[test]

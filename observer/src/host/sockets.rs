@@ -1,4 +1,4 @@
-//! Which process holds which TCP socket, from `/proc`: for sockets older than the observer.
+//! Which process holds which socket of TCP or UDP, from `/proc`: for sockets older than the observer.
 
 use std::{
     io,
@@ -30,6 +30,8 @@ pub(super) struct Sockets {
     limit: usize,
     established: HashMap<(SocketAddr, SocketAddr), Vec<Holder>, foldhash::fast::RandomState>,
     listening: HashMap<u16, Vec<Holder>, foldhash::fast::RandomState>,
+    /// Sockets of UDP by their local port.
+    datagrams: HashMap<u16, Vec<Holder>, foldhash::fast::RandomState>,
     entries: usize,
     scanned: Option<Monotonic>,
     pause: Duration,
@@ -39,12 +41,13 @@ pub(super) struct Sockets {
     pub(super) denied: u64,
 }
 
-/// One line of `/proc/net/tcp`.
+/// One line of `/proc/net/tcp` or `/proc/net/udp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Line {
     local: SocketAddr,
     remote: SocketAddr,
     listening: bool,
+    datagrams: bool,
     inode: u64,
 }
 
@@ -69,6 +72,7 @@ impl Sockets {
             limit,
             established: HashMap::default(),
             listening: HashMap::default(),
+            datagrams: HashMap::default(),
             entries: 0,
             scanned: None,
             pause: SCAN_INTERVAL,
@@ -92,20 +96,13 @@ impl Sockets {
     /// Holders of the listeners that a connection to `local` can come from: those of the exact
     /// address, else those of any address.
     pub(super) fn listeners(&self, local: SocketAddr) -> Vec<Holder> {
-        let all = self
-            .listening
-            .get(&local.port())
-            .map_or(&[][..], Vec::as_slice);
-        let exact: Vec<Holder> = all
-            .iter()
-            .filter(|holder| holder.local.ip() == local.ip())
-            .copied()
-            .collect();
-        if exact.is_empty() {
-            let any = |holder: &&Holder| holder.local.ip().is_unspecified();
-            return all.iter().filter(any).copied().collect();
-        }
-        exact
+        bound(&self.listening, local)
+    }
+
+    /// Holders of the sockets of UDP that datagrams to `local` can come to: those of the exact
+    /// address, else those of any address.
+    pub(super) fn datagrams(&self, local: SocketAddr) -> Vec<Holder> {
+        bound(&self.datagrams, local)
     }
 
     /// Ports that a process listens on.
@@ -138,6 +135,7 @@ impl Sockets {
     pub(super) fn scan(&mut self, proc_root: &Path) {
         self.established.clear();
         self.listening.clear();
+        self.datagrams.clear();
         self.entries = 0;
         let mut tables: HashMap<u64, HashMap<u64, Line>> = HashMap::new();
         for pid in process::processes(proc_root).unwrap_or_default() {
@@ -184,7 +182,12 @@ impl Sockets {
             return;
         }
         self.entries += 1;
-        if line.listening {
+        if line.datagrams {
+            self.datagrams
+                .entry(line.local.port())
+                .or_default()
+                .push(holder);
+        } else if line.listening {
             self.listening
                 .entry(line.local.port())
                 .or_default()
@@ -198,17 +201,46 @@ impl Sockets {
     }
 }
 
-/// TCP sockets of a process's network namespace, by inode.
+/// Those of the exact address, else those of any address.
+fn bound(
+    sockets: &HashMap<u16, Vec<Holder>, foldhash::fast::RandomState>,
+    local: SocketAddr,
+) -> Vec<Holder> {
+    let all = sockets.get(&local.port()).map_or(&[][..], Vec::as_slice);
+    let exact: Vec<Holder> = all
+        .iter()
+        .filter(|holder| holder.local.ip() == local.ip())
+        .copied()
+        .collect();
+    if exact.is_empty() {
+        let any = |holder: &&Holder| holder.local.ip().is_unspecified();
+        return all.iter().filter(any).copied().collect();
+    }
+    exact
+}
+
+/// Sockets of TCP and UDP of a process's network namespace, by inode.
 fn read_tables(folder: &Path) -> HashMap<u64, Line> {
-    ["net/tcp", "net/tcp6"]
-        .into_iter()
-        .filter_map(|name| process::read(&folder.join(name), MAX_TABLE).ok())
-        .flat_map(|contents| {
-            let text = String::from_utf8_lossy(&contents);
-            text.lines().skip(1).filter_map(line).collect::<Vec<_>>()
-        })
-        .map(|line| (line.inode, line))
-        .collect()
+    [
+        ("net/tcp", false),
+        ("net/tcp6", false),
+        ("net/udp", true),
+        ("net/udp6", true),
+    ]
+    .into_iter()
+    .filter_map(|(name, datagrams)| {
+        let contents = process::read(&folder.join(name), MAX_TABLE).ok()?;
+        Some((contents, datagrams))
+    })
+    .flat_map(|(contents, datagrams)| {
+        let text = String::from_utf8_lossy(&contents);
+        let lines = text.lines().skip(1).filter_map(line);
+        lines
+            .map(|line| Line { datagrams, ..line })
+            .collect::<Vec<_>>()
+    })
+    .map(|line| (line.inode, line))
+    .collect()
 }
 
 /// `proc_net_tcp` of the kernel's documentation: addresses as words in host order, in hex.
@@ -223,6 +255,7 @@ fn line(text: &str) -> Option<Line> {
         local,
         remote,
         listening,
+        datagrams: false,
         inode,
     })
 }
@@ -269,6 +302,7 @@ mod tests {
             local: "127.0.0.1:8080".parse().unwrap(),
             remote: "192.168.0.2:50000".parse().unwrap(),
             listening: false,
+            datagrams: false,
             inode: 4711,
         };
         if cfg!(target_endian = "little") {
@@ -299,6 +333,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, _) = listener.accept().unwrap();
+        let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let mut sockets = Sockets::new(100_000);
         assert!(sockets.refresh(Path::new("/proc"), Monotonic(1)));
         let this = std::process::id();
@@ -317,6 +352,11 @@ mod tests {
                 .iter()
                 .any(|holder| holder.pid == this)
         );
+        let holders = sockets.datagrams(datagrams.local_addr().unwrap());
+        assert!(
+            holders.iter().any(|holder| holder.pid == this),
+            "{holders:?}"
+        );
         assert!(sockets.ports_of(this).any(|port| port == address.port()));
         assert!(
             !sockets.refresh(Path::new("/proc"), Monotonic(2)),
@@ -333,6 +373,7 @@ mod tests {
                 local,
                 remote: local,
                 listening: true,
+                datagrams: false,
                 inode: 1,
             };
             sockets.add(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use super::{
     connection::{Closed, ConnectFailure, Connection, ConnectionId, Direction, Owner},
+    datagram::Traffic,
     time::Monotonic,
 };
 
@@ -34,6 +35,55 @@ pub struct Segment<'a> {
     pub at_frame: bool,
     /// HTTP/2: the kernel does not know where the frames of this direction start.
     pub unframed: bool,
+}
+
+/// Why a datagram was shipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DatagramPurpose {
+    /// One of its ports is that of DNS, and it starts like DNS. It is counted nowhere else.
+    Dns,
+    /// It starts like the first packet of a QUIC connection.
+    Quic,
+}
+
+/// One datagram of UDP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// When it passed the socket.
+    pub time: Monotonic,
+    /// The socket.
+    pub socket: ConnectionId,
+    /// Who made the socket.
+    pub owner: Owner,
+    /// Address of the socket.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// Which way.
+    pub direction: Direction,
+    /// Why it is here.
+    pub purpose: DatagramPurpose,
+    /// Payload of each datagram but the last where several passed as one packet; else 0.
+    pub segment: u16,
+    /// Bytes of payload; at least `bytes.len()`.
+    pub length: u32,
+    /// The captured bytes: the first ones.
+    pub bytes: &'a [u8],
+}
+
+/// What the kernel has counted between a socket and a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramTotals {
+    /// The socket.
+    pub socket: ConnectionId,
+    /// The other end.
+    pub remote: SocketAddr,
+    /// When the first datagram passed.
+    pub started: Monotonic,
+    /// When the last passed.
+    pub last: Monotonic,
+    /// All that passed.
+    pub total: Traffic,
 }
 
 /// One decoded kernel record.
@@ -102,7 +152,9 @@ pub enum Event<'a> {
         /// The bytes; the position is 0.
         segment: Segment<'a>,
     },
-    /// A process made a TCP socket.
+    /// A datagram of UDP.
+    Datagram(Datagram<'a>),
+    /// A process made a socket of TCP or UDP.
     Process {
         /// When.
         time: Monotonic,

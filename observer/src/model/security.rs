@@ -93,7 +93,8 @@ pub struct Proxied {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
     /// Protocol by its common name (`http/1`, `http/2`, `tls`, `dns`, `postgresql`, ...), the
-    /// innermost that was seen; `None` when it is none that is known.
+    /// innermost that was seen; `text` for lines of text of none that is
+    /// known, `None` for other bytes.
     pub protocol: Option<&'static str>,
     /// Its TLS handshake; `None` when it is in the clear.
     pub tls: Option<Arc<Handshake>>,

@@ -68,6 +68,13 @@ pub struct Workload {
 pub enum Peer {
     /// A process of this host.
     Local(Arc<Workload>),
+    /// An address outside this host that a lookup of DNS had led to.
+    Named {
+        /// The name that was asked for.
+        name: Arc<str>,
+        /// Its address.
+        address: std::net::IpAddr,
+    },
     /// An address outside this host, or one that nothing is known of.
     Address(std::net::IpAddr),
 }
@@ -75,11 +82,25 @@ pub enum Peer {
 // === impl Peer ===
 
 impl Peer {
-    /// Service name of the peer, if it has one.
+    /// Service name of the peer, if it is a process of this host.
     pub fn service(&self) -> Option<&str> {
         match self {
             Self::Local(workload) => Some(&workload.service),
+            Self::Named { .. } | Self::Address(_) => None,
+        }
+    }
+
+    /// Service name of the peer, or else the name that DNS gave it.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Local(workload) => Some(&workload.service),
+            Self::Named { name, .. } => Some(name),
             Self::Address(_) => None,
         }
+    }
+
+    /// Whether it is a process of this host.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local(_))
     }
 }

@@ -6,15 +6,18 @@ use crate::{
     aggregate::history::{Flow, FlowEvent},
     model::{
         call::{Call, Link, LinkEvent},
+        connection::Connection,
+        datagram::{Conversation, DatagramProtocol},
+        lookup::Resolution,
         rpc::RpcEnd,
         security::Security,
-        workload::Peer,
+        workload::{Peer, Workload},
     },
 };
 
 /// All conditions that a flow must meet. Each is a list of alternatives; an empty list is none.
 ///
-/// Method, path and status are of calls only: with one of them no connection matches.
+/// Method, path and status are of calls only: with one of them nothing else matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowFilter {
     /// Service whose socket it is; `*` stands for any characters.
@@ -23,7 +26,7 @@ pub struct FlowFilter {
     peer: Vec<String>,
     /// Port at either end, dialled or on the wire.
     port: Vec<u16>,
-    /// Calls, some of them, connections.
+    /// Calls, some of them, connections, lookups, datagrams.
     protocol: Vec<Protocol>,
     /// Method, in any case.
     method: Vec<String>,
@@ -57,6 +60,9 @@ enum Protocol {
     Grpc,
     /// Connections.
     Tcp,
+    Dns,
+    Quic,
+    Udp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,7 +129,14 @@ impl FlowFilter {
                     "http" => Protocol::Http,
                     "grpc" => Protocol::Grpc,
                     "tcp" => Protocol::Tcp,
-                    _ => return Err(invalid(part, "http (calls), grpc (remote procedure calls) or tcp (connections)")),
+                    "dns" => Protocol::Dns,
+                    "quic" => Protocol::Quic,
+                    "udp" => Protocol::Udp,
+                    _ => {
+                        let expected = "http (calls), grpc (remote procedure calls), tcp (connections), dns (lookups), \
+                                        quic or udp (datagrams)";
+                        return Err(invalid(part, expected));
+                    }
                 }),
                 "status" => self.status.push(parse_status(part).ok_or_else(|| {
                     invalid(
@@ -152,7 +165,43 @@ impl FlowFilter {
         match &flow.event {
             FlowEvent::Call(call) => self.call(call),
             FlowEvent::Link(event) => self.event(event),
+            FlowEvent::Lookup(Resolution {
+                lookup,
+                workload,
+                peer,
+            }) => {
+                self.security.is_empty()
+                    && self.is_other(Protocol::Dns, Some(lookup.duration()))
+                    && self.ends(&[lookup.local, lookup.remote], workload)
+                    && self.peer(lookup.remote, peer)
+            }
+            FlowEvent::Datagrams(Conversation {
+                datagrams,
+                workload,
+                peer,
+            }) => {
+                let protocol = match datagrams.protocol {
+                    DatagramProtocol::Dns => Protocol::Dns,
+                    DatagramProtocol::Quic => Protocol::Quic,
+                    DatagramProtocol::Other => Protocol::Udp,
+                };
+                self.security.is_empty()
+                    && self.is_other(protocol, Some(datagrams.duration()))
+                    && self.ends(&[datagrams.local, datagrams.remote], workload)
+                    && self.peer(datagrams.remote, peer)
+            }
         }
+    }
+
+    /// What is no call meets the conditions that are about all flows.
+    fn is_other(&self, own: Protocol, duration: Option<Duration>) -> bool {
+        let only_calls =
+            !(self.method.is_empty() && self.path.is_empty() && self.status.is_empty());
+        !only_calls
+            && any(&self.protocol, |protocol| *protocol == own)
+            && self
+                .min_duration
+                .is_none_or(|least| duration.is_some_and(|own| own >= least))
     }
 
     fn call(&self, call: &Call) -> bool {
@@ -162,7 +211,7 @@ impl FlowFilter {
         any(&self.protocol, |protocol| match protocol {
             Protocol::Http => true,
             Protocol::Grpc => rpc.is_some(),
-            Protocol::Tcp => false,
+            Protocol::Tcp | Protocol::Dns | Protocol::Quic | Protocol::Udp => false,
         }) && any(&self.status, |status| match status {
             Status::Range(lowest, highest) => exchange
                 .status
@@ -181,8 +230,6 @@ impl FlowFilter {
     }
 
     fn event(&self, event: &LinkEvent) -> bool {
-        let only_calls =
-            !(self.method.is_empty() && self.path.is_empty() && self.status.is_empty());
         let (link, end) = match event {
             LinkEvent::Opened(link) | LinkEvent::Recognised { link, .. } => (link, None),
             LinkEvent::Progress { .. } => return false,
@@ -197,43 +244,39 @@ impl FlowFilter {
                     .unwrap_or(link.connection.started),
             )
         });
-        !only_calls
-            && any(&self.protocol, |protocol| *protocol == Protocol::Tcp)
-            && self
-                .min_duration
-                .is_none_or(|least| duration.is_some_and(|own| own >= least))
-            && self.link(link)
+        self.is_other(Protocol::Tcp, duration) && self.link(link)
     }
 
     fn link(&self, link: &Link) -> bool {
-        let connection = &link.connection;
-        let port = |wanted: &u16| {
-            let is = |address: SocketAddr| address.port() == *wanted;
-            is(connection.local)
-                || is(connection.remote)
-                || connection
-                    .wire
-                    .is_some_and(|(local, remote)| is(local) || is(remote))
-        };
         let security = |wanted: &Secured| match wanted {
             Secured::Encrypted => link.security.is_encrypted(),
             Secured::Is(security) => link.security == *security,
         };
-        any(&self.port, port)
+        let Connection {
+            local,
+            remote,
+            wire,
+            ..
+        } = link.connection;
+        let (wire_local, wire_remote) = wire.unwrap_or((local, remote));
+        self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
+            && self.peer(remote, &link.peer)
             && any(&self.security, security)
-            && any(&self.service, |service| {
-                glob(service, &link.workload.service)
-            })
-            && (self.peer.is_empty() || self.peer(link))
     }
 
-    fn peer(&self, link: &Link) -> bool {
-        let address = link.connection.remote;
+    /// One of the ports, and the service.
+    fn ends(&self, addresses: &[SocketAddr], workload: &Workload) -> bool {
+        any(&self.port, |port| {
+            addresses.iter().any(|address| address.port() == *port)
+        }) && any(&self.service, |service| glob(service, &workload.service))
+    }
+
+    fn peer(&self, address: SocketAddr, peer: &Peer) -> bool {
+        if self.peer.is_empty() {
+            return true;
+        }
         let (ip, address) = (address.ip().to_string(), address.to_string());
-        let name = match &link.peer {
-            Peer::Local(workload) => Some(&*workload.service),
-            Peer::Address(_) => None,
-        };
+        let name = peer.name();
         let matches = |pattern: &String| {
             glob(pattern, &ip)
                 || glob(pattern, &address)
@@ -448,7 +491,6 @@ mod tests {
             "port=0",
             "port=http",
             "port=65536",
-            "protocol=quic",
             "security=ssl",
             "status=NOT_A_STATUS",
             "status=99",

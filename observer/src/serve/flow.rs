@@ -1,7 +1,8 @@
 //! Flows as JSON: the one place that documents and makes the lines of `/api/v1/flows`.
 //!
 //! Every line is one flat object with a `kind`: `call` ([`CallLine`]), `connection`
-//! ([`ConnectionLine`]), or `lost` ([`LostLine`]). All keys are always there, `null` where
+//! ([`ConnectionLine`]), `lookup` ([`LookupLine`]), `datagrams` ([`DatagramsLine`]), or `lost`
+//! ([`LostLine`]). All keys are always there, `null` where
 //! nothing is known; keys may be added. Times are RFC 3339, UTC, with nanoseconds; durations are
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
@@ -9,6 +10,7 @@
 mod opening;
 mod procedure;
 mod text;
+mod udp;
 
 use std::net::SocketAddr;
 
@@ -24,11 +26,13 @@ use crate::{
     aggregate::history::{Flow, FlowEvent},
     model::{
         call::{Call, Link, LinkEvent},
-        connection::{Role, Transfer},
+        connection::{ConnectionId, Owner, Role, Transfer},
         time::WallOffset,
-        workload::{Peer, Runtime},
+        workload::{Peer, Runtime, Workload},
     },
 };
+
+pub use udp::{AnswerLine, DatagramsLine, LookupLine};
 
 /// One HTTP request with its response.
 #[derive(Clone, Debug, Serialize)]
@@ -168,7 +172,8 @@ pub struct Who<'a> {
     pub service: &'a str,
     /// `service.namespace`; empty when not set.
     pub service_namespace: &'a str,
-    /// The other end: its service, or what was dialled, or the address that called.
+    /// The other end: its service, or the name that DNS gave it, or what was dialled, or the address
+    /// that called.
     pub peer: String,
     /// Service of the other end, if it is a process of this host.
     pub peer_service: Option<&'a str>,
@@ -223,6 +228,8 @@ pub fn render(out: &mut Vec<u8>, flow: &Flow, offset: WallOffset) {
                 line(out, &event);
             }
         }
+        FlowEvent::Lookup(resolution) => line(out, &udp::lookup(resolution, offset)),
+        FlowEvent::Datagrams(conversation) => line(out, &udp::datagrams(conversation, offset)),
     }
 }
 
@@ -358,27 +365,46 @@ impl ConnectionLine<'_> {
 }
 
 fn who(link: &Link, role: Role) -> Who<'_> {
-    let peer_service = link.peer.service();
-    let peer = match (&link.peer, role) {
+    who_of(&link.workload, &link.peer, link.connection.remote, role)
+}
+
+fn who_of<'a>(workload: &'a Workload, peer: &'a Peer, remote: SocketAddr, role: Role) -> Who<'a> {
+    let text = match (peer, role) {
         (Peer::Local(workload), _) => workload.service.to_string(),
-        (Peer::Address(_), Role::Client) => link.connection.remote.to_string(),
+        (Peer::Named { name, .. }, Role::Client) => format!("{name}:{}", remote.port()),
+        (Peer::Named { name, .. }, _) => name.to_string(),
+        (Peer::Address(_), Role::Client) => remote.to_string(),
         // A caller's port is one of thousands and tells nothing.
         (Peer::Address(address), _) => address.to_string(),
     };
     Who {
-        service: &link.workload.service,
-        service_namespace: &link.workload.namespace,
-        peer,
-        peer_service,
+        service: &workload.service,
+        service_namespace: &workload.namespace,
+        peer: text,
+        peer_service: peer.service(),
     }
 }
 
 fn place(link: &Link) -> Place<'_> {
-    let Link {
-        connection,
-        workload,
-        ..
-    } = link;
+    let connection = &link.connection;
+    Place {
+        wire_local: connection.wire.map(|(local, _)| local),
+        wire_remote: connection.wire.map(|(_, remote)| remote),
+        ..place_of(
+            (connection.local, connection.remote),
+            &connection.owner,
+            &link.workload,
+            connection.id,
+        )
+    }
+}
+
+fn place_of<'a>(
+    (local, remote): (SocketAddr, SocketAddr),
+    owner: &'a Owner,
+    workload: &'a Workload,
+    id: ConnectionId,
+) -> Place<'a> {
     let known = |left: u32, right: u32| if left > 0 { left } else { right };
     let (container, unit) = match &workload.runtime {
         Runtime::Container { id, .. } => (Some(&**id), None),
@@ -386,21 +412,21 @@ fn place(link: &Link) -> Place<'_> {
         Runtime::Host => (None, None),
     };
     let command: &str = match &*workload.command {
-        "" => &connection.owner.command,
+        "" => &owner.command,
         command => command,
     };
     Place {
-        local: connection.local,
-        remote: connection.remote,
-        wire_local: connection.wire.map(|(local, _)| local),
-        wire_remote: connection.wire.map(|(_, remote)| remote),
-        pid: known(connection.owner.pid, workload.pid),
+        local,
+        remote,
+        wire_local: None,
+        wire_remote: None,
+        pid: known(owner.pid, workload.pid),
         command,
         executable: &workload.executable,
         container,
         unit,
         cgroup: &workload.cgroup,
-        connection: connection.id.0,
+        connection: id.0,
     }
 }
 

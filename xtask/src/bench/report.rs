@@ -287,7 +287,7 @@ impl Outcome {
             ),
             row(
                 "server_calls_beyond",
-                "calls at the server beyond the client's count",
+                "server's calls beyond the client's",
                 "",
                 0,
                 count,
@@ -295,7 +295,7 @@ impl Outcome {
             ),
             row(
                 "client_calls_beyond",
-                "calls at the client beyond its count",
+                "client's calls beyond its own",
                 "",
                 0,
                 count,

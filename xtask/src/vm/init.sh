@@ -4,6 +4,7 @@
 
 CALLS=20
 AGENT=127.0.0.1:9920
+PROBES=5
 # Labels of the exchange in the metrics.
 LABELS='http_route="/hello" http_response_status_code="200"'
 
@@ -64,6 +65,12 @@ counted() {
         [ "$(flows)" -ge "$CALLS" ]
 }
 
+# Questions to nobody, and datagrams to ports where nobody is.
+asked() {
+    [ "$(metric observer_dns_lookups_total 'dns_question_type="A"' 'outcome="timeout"')" -ge 1 ] &&
+        [ "$(metric observer_udp_sent_packets_total 'network_protocol_name="udp"')" -ge "$PROBES" ]
+}
+
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc none /proc
@@ -106,6 +113,14 @@ while [ "$call" -lt "$CALLS" ]; do
 done
 
 [ -x /bin/observer ] || finish "passed $CALLS calls, without an observer"
+
+nslookup vm.test 127.0.0.1
+traceroute -n -m 1 -q "$PROBES" 127.0.0.1
+await 20 asked
+lookups=$(metric observer_dns_lookups_total 'dns_question_type="A"' 'outcome="timeout"')
+probes=$(metric observer_udp_sent_packets_total 'network_protocol_name="udp"')
+[ "$lookups" -ge 1 ] || fail "a question to nobody was not told"
+[ "$probes" = "$PROBES" ] || fail "$PROBES datagrams, but $probes in the metrics"
 
 # What the agent and its own endpoints exchange is observed too, so only /hello counts.
 await 20 counted

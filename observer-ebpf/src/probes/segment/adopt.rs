@@ -35,9 +35,9 @@ use crate::{
 const TCP_LISTEN: u32 = 10;
 const AF_INET: u32 = 2;
 /// Offset of the source address in an IPv4 header; the destination follows (RFC 791 section 3.1).
-const IPV4_ADDRESSES: u32 = 12;
+pub(in crate::probes) const IPV4_ADDRESSES: u32 = 12;
 /// Offset of the source address in an IPv6 header; the destination follows (RFC 8200 section 3).
-const IPV6_ADDRESSES: u32 = 8;
+pub(in crate::probes) const IPV6_ADDRESSES: u32 = 8;
 
 /// A segment of a socket that has no state: a listener, or a connection older than us. Returns 1
 /// when the socket has a state now.
@@ -328,7 +328,7 @@ fn is_rewritten(
 ///
 /// `sk` must be a full socket.
 #[inline(always)]
-unsafe fn addresses(sk: *mut bpf_sock) -> ([u32; 4], [u32; 4]) {
+pub(in crate::probes) unsafe fn addresses(sk: *mut bpf_sock) -> ([u32; 4], [u32; 4]) {
     // SAFETY: promised by the caller. Volatile: the compiler must not fold two reads into one at a
     // computed offset, which the verifier refuses.
     unsafe {

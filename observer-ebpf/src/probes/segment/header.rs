@@ -16,7 +16,7 @@ use observer_ebpf::{
     },
 };
 
-use crate::emit;
+use crate::{emit, probes::datagram};
 
 /// What a packet's headers say.
 pub(super) struct Packet {
@@ -72,7 +72,7 @@ impl Packet {
 
 /// Reads the headers.
 #[inline(always)]
-pub(super) fn parse(context: &SkBuffContext) -> Option<Packet> {
+pub(super) fn parse<const DIRECTION: usize>(context: &SkBuffContext) -> Option<Packet> {
     let skb = context.skb.skb;
     // SAFETY: every access is checked against `data_end` first, as the verifier demands.
     unsafe {
@@ -84,12 +84,16 @@ pub(super) fn parse(context: &SkBuffContext) -> Option<Packet> {
         }
         let first = *(data as *const u8);
         let tcp = if first == IPV4_WITHOUT_OPTIONS {
-            if *((data + 9) as *const u8) != PROTOCOL_TCP {
+            let protocol = *((data + 9) as *const u8);
+            if protocol != PROTOCOL_TCP {
+                datagram::pass::<DIRECTION>(context, protocol, first);
                 return None;
             }
             advance::<IPV4_MIN_HEADER>(data)
         } else if first >> 4 == 4 {
-            if *((data + 9) as *const u8) != PROTOCOL_TCP {
+            let protocol = *((data + 9) as *const u8);
+            if protocol != PROTOCOL_TCP {
+                datagram::pass::<DIRECTION>(context, protocol, first);
                 return None;
             }
             return parse_behind_options(context, first);
@@ -100,6 +104,7 @@ pub(super) fn parse(context: &SkBuffContext) -> Option<Packet> {
             }
             let next = *((data + 6) as *const u8);
             if next != PROTOCOL_TCP {
+                datagram::pass::<DIRECTION>(context, next, first);
                 // Extension headers in front of TCP are all but unseen on sockets' packets.
                 if next == 0 || next == 43 || next == 60 {
                     emit::count(counters::EXTENSION_HEADERS);
@@ -181,7 +186,7 @@ fn advance<const BY: usize>(mut pointer: usize) -> usize {
 
 /// The full socket of a packet.
 #[inline(always)]
-pub(super) fn full_socket(context: &SkBuffContext) -> Option<*mut bpf_sock> {
+pub(in crate::probes) fn full_socket(context: &SkBuffContext) -> Option<*mut bpf_sock> {
     // SAFETY: a context field, checked; the helper checks for a full socket.
     let sk = unsafe {
         let sk = (*context.skb.skb).__bindgen_anon_2.sk;

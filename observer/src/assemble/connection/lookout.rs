@@ -1,6 +1,6 @@
 //! What time and looks from outside do to a connection: waits that end, numbers, its end.
 
-use super::{Doubt, LIGHT, Tracked, held::held_requests};
+use super::{Doubt, LIGHT, Protocol, Tracked, held::held_requests};
 use crate::{
     assemble::{Config, Glance, Held, Shared, Sink, heads::Heads},
     model::{
@@ -136,6 +136,12 @@ impl Tracked {
         }
         self.confirm(out);
         self.tell_opening(out);
+        if let Protocol::Dns(_) = &self.protocol {
+            let id = self.connection.id;
+            shared
+                .lookups
+                .close(id, closed.at, |lookup| out.lookup(lookup));
+        }
         self.protocol
             .close(closed, &mut |exchange| out.exchange(exchange));
     }

@@ -3,6 +3,7 @@
 use super::recogniser::Recogniser;
 use crate::{
     assemble::{
+        dns::tcp::Frames,
         heads::Heads,
         http1::{Http1, Piece, Verdict},
         http2::Http2,
@@ -26,8 +27,19 @@ pub(super) enum Protocol {
     Http1(Box<Http1>),
     /// HTTP/2.
     Http2(Box<Http2>),
+    /// DNS.
+    Dns(Box<Dns>),
     /// Not decoded.
     Opaque,
+}
+
+/// Both directions of a connection that carries DNS.
+#[derive(Debug, Default)]
+pub(super) struct Dns {
+    pub(super) client: Frames,
+    pub(super) server: Frames,
+    /// Bytes of messages.
+    pub(super) understood: u64,
 }
 
 // === impl Protocol ===
@@ -38,7 +50,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.skippable(from_client),
             Self::Http2(http) => http.skippable(from_client),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => 0,
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => 0,
         }
     }
 
@@ -47,7 +59,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.set_hole(hole),
             Self::Http2(http) => http.set_hole(hole),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {}
         }
     }
 
@@ -62,7 +74,9 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.push(from_client, piece, heads, out),
             Self::Http2(http) => http.push(from_client, piece, heads, out),
-            Self::Opening(_) | Self::Fresh | Self::Unsynced | Self::Opaque => Verdict::Http,
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {
+                Verdict::Http
+            }
         }
     }
 
@@ -78,7 +92,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.skip(from_client, count, time, out),
             Self::Http2(http) => http.skip(from_client, count, time, heads, out),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {}
         }
     }
 
@@ -92,7 +106,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.end_of_stream(from_client, time, out),
             Self::Http2(http) => http.end_of_stream(from_client, time, out),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {}
         }
     }
 
@@ -101,7 +115,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.close(closed, out),
             Self::Http2(http) => http.close(closed, out),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {}
         }
     }
 
@@ -110,6 +124,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.understood(),
             Self::Http2(http) => http.understood(),
+            Self::Dns(dns) => dns.understood,
             Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => 0,
         }
     }
@@ -119,7 +134,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => Some(http.ordinal()),
             Self::Http2(http) => Some(http.ordinal()),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => None,
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => None,
         }
     }
 
@@ -128,6 +143,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.is_proven(),
             Self::Http2(http) => http.is_proven(),
+            Self::Dns(_) => true,
             Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => false,
         }
     }
@@ -137,7 +153,9 @@ impl Protocol {
         let (first, second) = match self {
             Self::Http1(http) => (Some(http.in_flight()), None),
             Self::Http2(http) => (None, Some(http.in_flight())),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => (None, None),
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {
+                (None, None)
+            }
         };
         let second = second.into_iter().flatten();
         first.into_iter().flatten().chain(second)
@@ -149,6 +167,7 @@ impl Protocol {
             Self::Http1(http) => http.weight(),
             Self::Http2(http) => http.weight(),
             Self::Opening(opening) => opening.weight(),
+            Self::Dns(dns) => dns.client.weight() + dns.server.weight(),
             Self::Fresh | Self::Unsynced | Self::Opaque => 0,
         }
     }
@@ -158,7 +177,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.shrink(),
             Self::Http2(http) => http.shrink(),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {}
         }
     }
 
@@ -167,7 +186,7 @@ impl Protocol {
         match self {
             Self::Http1(http) => http.quieten(),
             Self::Http2(http) => http.quieten(),
-            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Opaque => {}
+            Self::Fresh | Self::Unsynced | Self::Opening(_) | Self::Dns(_) | Self::Opaque => {}
         }
     }
 }

@@ -18,6 +18,10 @@ const MAX_KEPT: usize = 64 << 10;
 /// Protocols of which the client speaks first and in capital letters, and that are not HTTP/1.
 const CAPITALS: [&[u8]; 2] = [b"AMQP", b"SSH-"];
 
+/// Bytes that have to be text for a connection to count as in the clear, and fewest of them.
+const TEXT: usize = 64;
+const LEAST_TEXT: usize = 4;
+
 /// What the bytes so far show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -38,6 +42,8 @@ pub(super) enum Step {
 pub(super) struct Recogniser {
     stage: Stage,
     opening: Opening,
+    /// Its first bytes were text.
+    text: bool,
     /// [`Step::News`] of the handshake was told.
     told: bool,
     /// It was TLS, and went on as something else.
@@ -93,6 +99,13 @@ pub(super) fn first(from_client: bool, bytes: &[u8]) -> Step {
         [b'A'..=b'Z' | b'\r' | b'\n', ..] => Step::Http1,
         _ => Step::Opaque,
     }
+}
+
+/// Whether bytes are text, as far as there are any: printable ASCII and line ends.
+pub(super) fn is_text(bytes: &[u8]) -> bool {
+    let start = bytes.get(..TEXT).unwrap_or(bytes);
+    let printable = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n' | b'\t');
+    start.len() >= LEAST_TEXT && start.iter().all(printable)
 }
 
 /// As [`first`], for what may have a PROXY header in front: then more has to be looked at.
@@ -185,9 +198,10 @@ impl Recogniser {
         let next = match tls::starts(&client) {
             Some(true) => Stage::Tls(Box::default()),
             None if !client.is_empty() => return self.more(),
-            _ => Stage::Plain(Box::new(Plain::new())),
+            _ => Stage::Plain(Box::default()),
         };
         let kept = std::mem::take(kept);
+        self.text = kept.iter().all(|piece| is_text(&piece.bytes));
         self.stage = next;
         let mut news = false;
         for piece in &kept {
@@ -225,7 +239,12 @@ impl Recogniser {
                 self.opening.protocol = Some(name);
                 Step::Opaque
             }
-            starttls::Step::Unknown => Step::Opaque,
+            starttls::Step::Unknown => {
+                if self.text && self.opening.protocol.is_none() {
+                    self.opening.protocol = Some("text");
+                }
+                Step::Opaque
+            }
             starttls::Step::Upgraded { protocol, consumed } => {
                 self.opening.started_by = Some(protocol);
                 self.stage = Stage::Tls(Box::default());

@@ -1,6 +1,6 @@
 //! What a connection speaks: from its first bytes on, until it speaks something else.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use super::{
     Protocol, Tracked,
@@ -9,15 +9,20 @@ use super::{
 use crate::{
     assemble::{
         Instruction, Shared, Sink,
+        dns::{self, Channel},
         http1::{Http1, Piece, Verdict},
         http2::Http2,
     },
     model::{
-        connection::{Connection, ConnectionEvent},
+        connection::{Connection, ConnectionEvent, Direction, Role},
         event::Segment,
+        lookup::Transport,
         security::Opening,
     },
 };
+
+/// Where DNS servers listen (RFC 7766).
+const DNS_PORT: u16 = 53;
 
 // === impl Tracked ===
 
@@ -31,6 +36,15 @@ impl Tracked {
     ) {
         let from_client = !self.is_from_server(segment.direction);
         let at_start = segment.position == 0 && segment.length == segment.bytes.len() as u32;
+        if at_start && from_client && self.asks_port(DNS_PORT) && dns::tcp::starts(segment.bytes) {
+            self.recognised("dns", out);
+            self.protocol = Protocol::Dns(Box::default());
+            if let Some(slot) = self.slot {
+                // All of it is wanted, and what answers a question may leave with it.
+                out.instruct(slot, self.connection.id, Instruction::Http);
+            }
+            return;
+        }
         let step = match recogniser::first_of_all(from_client, segment.bytes) {
             _ if !at_start => Step::More,
             step => step,
@@ -43,17 +57,79 @@ impl Tracked {
         }
     }
 
+    /// Whether the connection was made to a port, as dialled or on the wire.
+    fn asks_port(&self, port: u16) -> bool {
+        let Connection {
+            role,
+            local,
+            remote,
+            wire,
+            ..
+        } = &self.connection;
+        let server = |local: &SocketAddr, remote: &SocketAddr| match role {
+            Role::Server => local.port(),
+            Role::Client | Role::Unknown => remote.port(),
+        };
+        server(local, remote) == port
+            || wire.is_some_and(|(local, remote)| server(&local, &remote) == port)
+    }
+
+    /// Takes bytes of DNS.
+    fn look_up(
+        &mut self,
+        from_client: bool,
+        piece: &Piece<'_>,
+        shared: &mut Shared,
+        out: &mut impl Sink,
+    ) {
+        let Protocol::Dns(dns) = &mut self.protocol else {
+            return;
+        };
+        let Connection {
+            id,
+            role,
+            local,
+            remote,
+            owner,
+            ..
+        } = &self.connection;
+        let channel = Channel {
+            socket: *id,
+            owner,
+            transport: Transport::Tcp,
+            local: *local,
+            remote: *remote,
+        };
+        let direction = if from_client == (*role == Role::Client) {
+            Direction::Egress
+        } else {
+            Direction::Ingress
+        };
+        dns.understood += piece.bytes.len() as u64;
+        let frames = if from_client {
+            &mut dns.client
+        } else {
+            &mut dns.server
+        };
+        frames.push(piece.bytes, |message| {
+            let ended = shared
+                .lookups
+                .push(&channel, direction, piece.time, message);
+            if let Some(lookup) = ended {
+                out.lookup(lookup);
+            }
+        });
+    }
+
     /// The connection speaks what its first bytes showed.
     pub(super) fn speaks(&mut self, step: Step, shared: &mut Shared, out: &mut impl Sink) {
         let Connection { id, role, .. } = self.connection;
         match step {
             Step::More | Step::News => {}
             Step::Http1 => {
-                self.recognised("http/1", out);
                 self.protocol = Protocol::Http1(Box::new(Http1::new(id, role, self.ordinal)));
             }
             Step::Http2 => {
-                self.recognised("http/2", out);
                 self.protocol = Protocol::Http2(Box::new(Http2::new(id, role, self.ordinal)));
             }
             Step::Opaque => {
@@ -66,11 +142,28 @@ impl Tracked {
 
     /// Tells what the connection speaks.
     pub(super) fn recognised(&mut self, protocol: &'static str, out: &mut impl Sink) {
+        self.named = true;
         let opening = Opening {
             protocol: Some(protocol),
             ..self.opening.as_deref().cloned().unwrap_or_default()
         };
         self.tell(opening, out);
+    }
+
+    /// Tells what the connection speaks, once that is sure: a request, or the preface, is whole.
+    fn name(&mut self, verdict: Verdict, piece: &Piece<'_>, out: &mut impl Sink) {
+        match &self.protocol {
+            Protocol::Http1(http) if http.ordinal() > 0 || http.is_proven() => {
+                self.recognised("http/1", out);
+            }
+            Protocol::Http1(_)
+                if verdict == Verdict::NotHttp && recogniser::is_text(piece.bytes) =>
+            {
+                self.recognised("text", out);
+            }
+            Protocol::Http2(http) if http.has_started() => self.recognised("http/2", out),
+            _ => {}
+        }
     }
 
     /// Tells what the first bytes showed so far.
@@ -113,9 +206,10 @@ impl Tracked {
             }
             let kept = opening.take();
             if let Some(proxied) = &opening.opening().proxied {
-                let mut opening = Opening::default();
-                opening.proxied = Some(Arc::clone(proxied));
-                self.opening = Some(Arc::new(opening));
+                self.opening = Some(Arc::new(Opening {
+                    proxied: Some(Arc::clone(proxied)),
+                    ..Opening::default()
+                }));
             }
             self.speaks(step, shared, out);
             let instruction = match step {
@@ -130,6 +224,10 @@ impl Tracked {
                 .iter()
                 .all(|kept| self.take(kept.from_client, kept.piece(), shared, out));
         }
+        if let Protocol::Dns(_) = &self.protocol {
+            self.look_up(from_client, &piece, shared, out);
+            return true;
+        }
         let new_request = from_client && self.has_doubted();
         let heads = &mut shared.heads;
         let verdict = self.with_protocol(out, |protocol, emit| {
@@ -139,6 +237,9 @@ impl Tracked {
             let (untracked, unpaired) = http.take_losses();
             shared.counters.pipeline_full += untracked;
             shared.counters.unpaired += unpaired;
+        }
+        if !self.named {
+            self.name(verdict, &piece, out);
         }
         if self.doubt.is_some() {
             self.settle(new_request, out);

@@ -128,6 +128,10 @@ impl Reader {
         }
     }
 
+    pub(super) fn is_in_preface(&self) -> bool {
+        matches!(self.at, At::Preface(_))
+    }
+
     pub(super) fn is_lost(&self) -> bool {
         self.at == At::Lost
     }

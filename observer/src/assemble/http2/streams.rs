@@ -242,7 +242,10 @@ impl Streams {
             }
         }
         if let Some(rpc) = &mut stream.rpc {
-            rpc.answered(fields.rpc, fields.rpc_status);
+            // What cannot be read is most likely what was asked for; other content has no prefixes,
+            // and ends the count.
+            let unseen = fields.unknown.then_some(rpc.format);
+            rpc.answered(fields.rpc.or(unseen), fields.rpc_status);
         }
         if stream.connects && matches!(stream.status, Some(200..300)) && !stream.told {
             stream.told = true;
@@ -332,6 +335,65 @@ impl Streams {
         match stream.exchange(id, self.whose, outcome, reset, ended) {
             Some(exchange) => (seen.out)(exchange),
             None => self.unpaired += 1,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Http2;
+    use super::*;
+    use crate::{
+        assemble::http1::Piece,
+        model::{
+            connection::{ConnectionId, Role},
+            rpc::RpcEnd,
+        },
+    };
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+        bytes.extend([kind, flags, 0, 0, 0, 1]);
+        bytes.extend(payload);
+        bytes
+    }
+
+    #[test]
+    fn a_response_whose_content_type_was_not_seen_has_messages() {
+        let request = b"\x83\x44\x06/a.B/C\x5f\x10application/grpc";
+        // Status 200, then an entry that was inserted before.
+        let head = b"\x88\xbe";
+        let trailers = b"\x40\x0bgrpc-status\x010";
+        let message = b"\0\0\0\0\x03abc";
+        for (content, count, at_least) in [(&message[..], 1, false), (b"<html>", 0, true)] {
+            let mut http = Http2::midway(ConnectionId(1), Role::Client, 0);
+            let mut heads = Heads::new(4);
+            let mut exchanges = Vec::new();
+            for (from_client, bytes) in [
+                (true, frame(1, 4, request)),
+                (true, frame(0, 1, message)),
+                (false, frame(1, 4, head)),
+                (false, frame(0, 0, content)),
+                (false, frame(1, 5, trailers)),
+            ] {
+                http.resume(from_client);
+                let piece = Piece {
+                    bytes: &bytes,
+                    time: Monotonic(1),
+                    hop: (0, 0),
+                };
+                http.push(from_client, piece, &mut heads, &mut |exchange| {
+                    exchanges.push(exchange);
+                });
+            }
+            let [exchange] = &exchanges[..] else {
+                panic!("{exchanges:?}");
+            };
+            let rpc = exchange.rpc.as_ref().unwrap();
+            assert_eq!(rpc.end, RpcEnd::Status(0));
+            assert_eq!((rpc.requests.count, rpc.requests.at_least), (1, false));
+            let responses = (rpc.responses.count, rpc.responses.at_least);
+            assert_eq!(responses, (count, at_least));
         }
     }
 }

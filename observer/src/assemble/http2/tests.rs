@@ -398,6 +398,36 @@ fn missing_bytes_lose_what_they_may_have_ended() {
 }
 
 #[test]
+fn what_may_have_been_answered_unread_is_lost() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a")].concat());
+    drop(script.make(false, &peers.ok(1, b"1")));
+    let middle = script.make(false, b"in the middle of a frame");
+    script.lossy_step(&middle, 1);
+    script.c([peers.get(3, "/b"), peers.get(5, "/c")].concat());
+    // Nobody reads the response to the first.
+    script.s(b"also in the middle of one").s(peers.ok(5, b"12"));
+    script.c(peers.get(7, "/d")).close(ClosedBy::Local, false);
+    // The last came after the server's bytes could be read again.
+    script.expect(&[
+        "GET /a - 0/- lost",
+        "GET /c 200 0/2 complete",
+        "GET /b - 0/- lost",
+        "GET /d - 0/- client_aborted",
+    ]);
+
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    script.c([opening(), peers.get(1, "/a")].concat());
+    drop(script.make(false, b"1"));
+    let middle = script.make(false, b"in the middle of a frame");
+    script.lossy_step(&middle, 1);
+    script.c(peers.get(3, "/b")).close(ClosedBy::Local, false);
+    script.expect(&["GET /a - 0/- lost", "GET /b - 0/- lost"]);
+}
+
+#[test]
 fn too_many_streams_are_counted() {
     let mut peers = Peers::new();
     let mut script = Script::client();

@@ -2,6 +2,8 @@
 
 use std::{sync::mpsc, thread};
 
+use serde_json::json;
+
 use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
@@ -98,6 +100,44 @@ fn printed(options: &Options) -> String {
     let mut out = Vec::new();
     print(options, Style::plain(), &mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn lookups_and_datagrams() {
+    let time = "2023-11-14T22:13:20.000000000Z";
+    let line = |mut flow: Value| {
+        flow["time"] = time.into();
+        flow["service"] = "web".into();
+        flow["duration_seconds"] = 0.002.into();
+        Columns::default().line(Style::plain(), &cells(&flow, false))
+    };
+    let found = line(json!({
+        "kind": "lookup", "side": "client", "peer": "10.96.0.10:53", "name": "db.shop", "type": "A",
+        "outcome": "answered", "code": "NOERROR", "error": null,
+        "answers": [{"type": "CNAME", "value": "db-0.shop"}, {"type": "A", "value": "192.0.2.5"}],
+    }));
+    assert_eq!(
+        found.trim_end(),
+        "22:13:20.000  client  web  ->  10.96.0.10:53  NOERROR  2.00ms  DNS  A db.shop  192.0.2.5"
+    );
+    let lost = line(json!({
+        "kind": "lookup", "side": "server", "peer": "10.0.0.9", "name": "db.shop", "type": "A",
+        "outcome": "timeout", "code": null, "error": "timeout", "answers": [],
+    }));
+    assert_eq!(
+        lost.trim_end(),
+        "22:13:20.000  server  web  <-  10.0.0.9  timeout  2.00ms  DNS  A db.shop"
+    );
+    let quic = line(json!({
+        "kind": "datagrams", "side": "unknown", "protocol": "quic", "peer": "192.0.2.1:443",
+        "server_name": "shop.example", "sent_bytes": 1000, "sent_packets": 3,
+        "received_bytes": 0, "received_packets": 0,
+    }));
+    assert_eq!(
+        quic.trim_end(),
+        "22:13:20.000  unknown  web  --  192.0.2.1:443  idle  2.00ms  QUIC  \
+         shop.example  0.98KiB in 3 sent, 0B in 0 received"
+    );
 }
 
 #[test]

@@ -1,0 +1,55 @@
+//! How full the tables of this stage are, and what did not fit.
+
+use super::{Config, Enricher, datagrams::MAX_SOCKETS};
+use crate::telemetry::health::{Loss, Table};
+
+impl Enricher {
+    /// How full the tables are.
+    pub fn tables(&self) -> Vec<Table> {
+        let table = |name, entries: usize, limit: usize| Table {
+            name,
+            entries: entries as u64,
+            limit: limit as u64,
+        };
+        let Config {
+            max_connections,
+            max_services,
+            max_routes,
+            ..
+        } = self.config;
+        let routes = (self.routes.services() + 1).saturating_mul(max_routes);
+        vec![
+            table(
+                "enrich_connections",
+                self.connections.len(),
+                max_connections,
+            ),
+            table("enrich_services", self.routes.services(), max_services),
+            table("enrich_routes", self.routes.len(), routes),
+            table("enrich_sockets", self.sockets.len(), MAX_SOCKETS),
+            table("enrich_servers", self.servers.len(), MAX_SOCKETS),
+            table("enrich_names", self.names.len(), self.names.limit()),
+        ]
+    }
+
+    /// What could not be known or remembered.
+    pub fn losses(&self) -> Vec<Loss> {
+        let loss = |reason, count| Loss {
+            stage: "enrich",
+            reason,
+            count,
+        };
+        vec![
+            loss(
+                "exchange_of_unknown_connection",
+                self.losses.exchanges_unknown,
+            ),
+            loss("event_of_unknown_connection", self.losses.events_unknown),
+            loss("connections_full", self.losses.connections_full),
+            loss("connections_idle", self.losses.connections_idle),
+            loss("routes_full", self.routes.overflowed),
+            loss("services_full", self.routes.shared),
+            loss("names_full", self.names.evicted()),
+        ]
+    }
+}
