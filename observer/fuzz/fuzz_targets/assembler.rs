@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use libfuzzer_sys::fuzz_target;
 use observer::{
-    assemble::{Assembler, Config, Instruction, Sink},
+    assemble::{Assembler, Config, Glance, Held, Instruction, Sink, http2::MAX_STREAMS},
     model::{
         connection::{
             Closed, ClosedBy, Connection, ConnectionEvent, ConnectionId, Direction, Owner, Role,
@@ -33,9 +33,13 @@ impl Sink for Seen {
 
     fn exchange(&mut self, exchange: Exchange) {
         assert_ne!(exchange.role, Role::Unknown);
-        assert_eq!(exchange.status.is_some(), exchange.received.is_some());
+        assert!(exchange.status.is_none() || exchange.received.is_some());
         if exchange.outcome == Outcome::Complete {
-            assert!(exchange.status.is_some());
+            assert!(exchange.received.is_some());
+        }
+        if exchange.stream.is_none() {
+            // Only of HTTP/2 a status may be unknown.
+            assert_eq!(exchange.status.is_some(), exchange.received.is_some());
         }
         assert!(self.told.insert((exchange.connection, exchange.ordinal)));
     }
@@ -85,6 +89,37 @@ fn connection(id: ConnectionId, kind: u8) -> Connection {
     }
 }
 
+/// First bytes of connections, and of what they are upgraded to.
+const OPENINGS: [&[u8]; 12] = [
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"\0\0\x06\x04\0\0\0\0\0\0\x03\0\0\0\x64",
+    b"PROXY TCP4 192.0.2.1 192.0.2.2 4000 80\r\n",
+    b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc0\0\x02\x02\x0f\xa0\0\x50",
+    b"\x16\x03\x01\0\x30\x01\0\0\x2c\x03\x0301234567890123456789012345678901\0\0\x02\x13\x01\x01\0\0\x01\0",
+    b"\x15\x03\x03\0\x02\x02\x28",
+    b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n",
+    b"220 mail.test ESMTP\r\n",
+    b"STARTTLS\r\n",
+    b"\0\0\x08\x04\xd2\x16\x2f",
+    b"\0\0\x04\x01\x05\0\0\0\x01\x82\x84\x86\xbe",
+];
+
+/// Bits of an operation.
+const AT_FRAME: u8 = 0x10;
+const UNFRAMED: u8 = 0x20;
+
+/// A frame of HTTP/2: its type, flags and stream, and its payload, of which it may announce more.
+fn frame(script: &mut Script<'_>) -> Vec<u8> {
+    let (kind, flags, stream) = (script.byte(), script.byte(), script.byte());
+    let more = if kind & 0x80 == 0 { 0 } else { script.byte() };
+    let payload = script.bytes();
+    let mut frame = (payload.len() as u32 + u32::from(more)).to_be_bytes()[1..].to_vec();
+    frame.extend([kind & 0xf, flags, 0, 0, 0, stream]);
+    frame.extend(payload);
+    frame
+}
+
 fn segment<'a>(
     script: &mut Script<'a>,
     own: &mut [u64; 2],
@@ -92,6 +127,16 @@ fn segment<'a>(
     now: u64,
 ) -> Segment<'a> {
     let bytes = script.bytes();
+    around(bytes, script, own, (egress, flags), now)
+}
+
+fn around<'a>(
+    bytes: &'a [u8],
+    script: &mut Script<'_>,
+    own: &mut [u64; 2],
+    (egress, flags): (bool, u8),
+    now: u64,
+) -> Segment<'a> {
     let jump = if flags & 2 != 0 {
         script.byte() as i8
     } else {
@@ -201,9 +246,47 @@ fuzz_target!(|data: &[u8]| {
                 };
                 assembler.push(event, &mut seen);
             }
+            9 | 10 => {
+                let made = if operation & 15 == 9 {
+                    let start = usize::from(script.byte()) % OPENINGS.len();
+                    [OPENINGS[start], script.bytes()].concat()
+                } else {
+                    frame(&mut script)
+                };
+                let mut segment = around(&made, &mut script, own, (egress, flags), now);
+                segment.at_frame = operation & AT_FRAME != 0;
+                segment.unframed = operation & UNFRAMED != 0;
+                let event = Event::Segment {
+                    id,
+                    slot: Some(1),
+                    lost: 0,
+                    segment,
+                };
+                assembler.push(event, &mut seen);
+            }
+            11 => {
+                let head = script.bytes().to_vec();
+                let glance = Glance {
+                    transfer: Transfer {
+                        sent_bytes: own[1] + head.len() as u64,
+                        received_bytes: own[0] + head.len() as u64,
+                        ..Transfer::default()
+                    },
+                    held: Some(Held {
+                        since: Monotonic(now),
+                        length: head.len() as u32,
+                        head,
+                    }),
+                };
+                let look = |_, looked| (looked == id).then(|| glance.clone());
+                let in_flight = assembler.glance(Monotonic(now), look, &mut seen);
+                assert!(in_flight.len() <= 3 * MAX_STREAMS);
+            }
             other => {
                 let lost = u16::from(other == 15);
-                let segment = segment(&mut script, own, (egress, flags), now);
+                let mut segment = segment(&mut script, own, (egress, flags), now);
+                segment.at_frame = operation & AT_FRAME != 0;
+                segment.unframed = operation & UNFRAMED != 0;
                 assembler.push(
                     Event::Segment {
                         id,
@@ -220,5 +303,5 @@ fuzz_target!(|data: &[u8]| {
         }
     }
     assembler.drain(&mut seen);
-    assert!(assembler.in_flight().count() <= 3 * 4096);
+    assert!(assembler.in_flight().count() <= 3 * MAX_STREAMS);
 });
