@@ -187,6 +187,10 @@ impl Tracked {
         shared: &mut Shared,
         out: &mut impl Sink,
     ) -> Delivery {
+        if segment.reset && segment.length == 0 && !segment.fin {
+            // Behind a FIN its number is one more than that of the next byte, as if one was missing.
+            return Delivery::Done;
+        }
         let from_client = !self.is_from_server(segment.direction);
         let stream = match segment.direction {
             Direction::Ingress => &mut self.ingress,
