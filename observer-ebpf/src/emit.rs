@@ -313,8 +313,10 @@ pub fn send_window(
     match part.captured {
         0 => send_sized::<0>(context, socket, cookie, part, offset),
         1..=256 => send_sized::<256>(context, socket, cookie, part, offset),
-        257..=1024 => send_sized::<1024>(context, socket, cookie, part, offset),
-        1025..=4096 => send_sized::<4096>(context, socket, cookie, part, offset),
+        257..=512 => send_sized::<512>(context, socket, cookie, part, offset),
+        513..=1024 => send_sized::<1024>(context, socket, cookie, part, offset),
+        1025..=2048 => send_sized::<2048>(context, socket, cookie, part, offset),
+        2049..=4096 => send_sized::<4096>(context, socket, cookie, part, offset),
         4097..=8192 => send_sized::<8192>(context, socket, cookie, part, offset),
         _ => send_sized::<16384>(context, socket, cookie, part, offset),
     }

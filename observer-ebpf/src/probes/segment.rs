@@ -136,7 +136,12 @@ fn segment<const DIRECTION: usize>(
         Some(socket) => socket,
         None => {
             let ingress = u32::from(DIRECTION == INGRESS);
-            if observer_adopt(context.skb.skb, place, numbers, rest, ingress) == 0 {
+            let adopted = observer_adopt(context.skb.skb, place, ingress);
+            if DIRECTION == INGRESS && adopted == adopt::LISTENER {
+                // Not from there: the stack of all functions together is bounded.
+                adopt::listener_segment(context, &packet);
+            }
+            if adopted != 1 {
                 return None;
             }
             emit::socket(sk, 0)?

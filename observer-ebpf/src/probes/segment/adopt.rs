@@ -39,35 +39,28 @@ pub(in crate::probes) const IPV4_ADDRESSES: u32 = 12;
 /// Offset of the source address in an IPv6 header; the destination follows (RFC 8200 section 3).
 pub(in crate::probes) const IPV6_ADDRESSES: u32 = 8;
 
+/// What [`observer_adopt`] returns for a segment that came in for a listener.
+pub(super) const LISTENER: u64 = 2;
+
 /// A segment of a socket that has no state: a listener, or a connection older than us. Returns 1
-/// when the socket has a state now.
+/// when the socket has a state now, [`LISTENER`] when it is for [`listener_segment`].
 ///
 /// A global function (5.6), as every function here that has a name of its own in the object: it is
 /// verified once, for any caller, and not once more for every path that leads to it. So it takes
 /// nothing but the context and numbers, and finds everything else by itself.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn observer_adopt(
-    skb: *mut __sk_buff,
-    place: u64,
-    numbers: u64,
-    rest: u64,
-    ingress: u32,
-) -> u64 {
+pub extern "C" fn observer_adopt(skb: *mut __sk_buff, place: u64, ingress: u32) -> u64 {
     let context = SkBuffContext::new(skb);
-    let packet = Packet::unpack(place, numbers, rest);
     let Some(sk) = full_socket(&context) else {
         return 0;
     };
-    if packet.length == 0 {
+    if place >> 32 == 0 {
         return 0;
     }
     // SAFETY: a full socket.
     if unsafe { (*sk).state } == TCP_LISTEN {
-        if ingress != 0 {
-            listener_segment(&context, &packet);
-        }
-        return 0;
+        return if ingress != 0 { LISTENER } else { 0 };
     }
     let Some(socket) = emit::socket(sk, emit::CREATE) else {
         emit::count(counters::STORAGE_FULL);
@@ -137,7 +130,7 @@ fn send_place(socket: &mut Socket, now: u64) {
 /// The segment that completes a handshake is filtered against the listener: ship it under the
 /// listener's cookie, with what identifies the connection that comes out of it.
 #[inline(always)]
-fn listener_segment(context: &SkBuffContext, packet: &Packet) {
+pub(super) fn listener_segment(context: &SkBuffContext, packet: &Packet) {
     if ignored(packet.destination) || ignored(packet.source) {
         return;
     }

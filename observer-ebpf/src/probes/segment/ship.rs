@@ -9,11 +9,9 @@ use observer_ebpf::{
 use super::{EGRESS, INGRESS, header::full_socket};
 use crate::emit;
 
-/// Bytes of one window of a segment that is shipped whole.
+/// Bytes of one window of a segment that is shipped whole, in sixteen at most: 256 KiB. Loopback sends
+/// two segments of 64 KiB at once, BIG TCP (5.19) up to 185 KiB by default.
 const WINDOW: u32 = 16384;
-/// Windows a segment is shipped in at most: 256 KiB. Loopback sends two segments of 64 KiB at once,
-/// BIG TCP (5.19) up to 185 KiB by default.
-const WINDOWS: u32 = 16;
 /// What a connection may ship beyond one window a segment for one exchange, or before user space
 /// gives a verdict.
 pub(super) const SHIP_BUDGET: u64 = 64 << 20;
@@ -67,18 +65,123 @@ pub extern "C" fn observer_ship(
     numbers: u64,
     what: u64,
 ) -> u64 {
+    let flags = what as u8;
+    let total = (place >> 32) as u32;
+    let mut captured = (what >> 32) as u32;
+    let mut whole = what & What::WHOLE != 0;
+    if total > WINDOW && whole && flags & flag::LISTENER == 0 && spend(skb, total).is_none() {
+        // User space has had its chance to say where this body ends.
+        emit::count(counters::BUDGET_SPENT);
+        captured = WINDOW;
+        whole = false;
+    }
+    if !whole {
+        let place = (place & 0xffff_ffff) | u64::from(captured) << 32;
+        let what = (what & 0xffff_ffff) | u64::from(total) << 32;
+        return observer_window(skb, position, place, numbers, what);
+    }
+    let mut windows = Windows {
+        skb,
+        position,
+        place,
+        numbers,
+        what,
+    };
+    // No loop: without CAP_PERFMON one with a constant bound is followed beyond it.
+    let _ = windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(false)
+        || windows.next(true);
+    0
+}
+
+/// What is left to ship of a segment that leaves whole.
+struct Windows {
+    skb: *mut __sk_buff,
+    position: u64,
+    place: u64,
+    numbers: u64,
+    what: u64,
+}
+
+impl Windows {
+    /// Sends the next window; whether it was the last. What is left after the sixteenth leaves with
+    /// it, uncaptured.
+    #[inline(always)]
+    fn next(&mut self, sixteenth: bool) -> bool {
+        let left = self.place >> 32;
+        let window = u64::from(WINDOW);
+        let captured = if left > window { window } else { left };
+        let length = if sixteenth { left } else { captured };
+        let mut flags = self.what & 0xff;
+        if length != left {
+            flags &= !u64::from(flag::FIN | flag::RESET);
+        }
+        observer_window(
+            self.skb,
+            self.position,
+            (self.place & 0xffff_ffff) | captured << 32,
+            self.numbers,
+            flags | self.what & What::EGRESS | length << 32,
+        );
+        self.what &= !u64::from(flag::FRAME);
+        self.position += if flags & u64::from(flag::LISTENER) != 0 {
+            length << 32
+        } else {
+            length
+        };
+        self.place = ((self.place & 0xffff_ffff) + length) | (left - length) << 32;
+        let sequence = (self.numbers as u32).wrapping_add(length as u32);
+        self.numbers = (self.numbers >> 32) << 32 | u64::from(sequence);
+        length == left
+    }
+}
+
+/// Counts `bytes` beyond one window; `None` when the budget is spent.
+#[inline(always)]
+fn spend(skb: *mut __sk_buff, bytes: u32) -> Option<()> {
+    let sk = full_socket(&SkBuffContext::new(skb))?;
+    let socket = emit::socket(sk, 0)?;
+    socket.shipped += u64::from(bytes);
+    (socket.shipped <= SHIP_BUDGET).then_some(())
+}
+
+/// Sends one window: `place` has its offset and how many bytes are captured, `what` how many bytes it
+/// stands for in the high half. For a listener, `position` has the ports in the low half and the
+/// position in the high one.
+///
+/// A function of its own, so that what makes a record is verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn observer_window(
+    skb: *mut __sk_buff,
+    position: u64,
+    place: u64,
+    numbers: u64,
+    what: u64,
+) -> u64 {
     let context = SkBuffContext::new(skb);
     let flags = what as u8;
     let egress = what & What::EGRESS != 0;
-    let last = flags & (flag::FIN | flag::RESET);
-    let total = (place >> 32) as u32;
     let mut part = SegmentPart {
         time_ns: 0,
         position,
         sequence: numbers as u32,
         acknowledgement: (numbers >> 32) as u32,
-        length: total,
-        captured: (what >> 32) as u32,
+        length: (what >> 32) as u32,
+        captured: (place >> 32) as u32,
         direction: if egress {
             direction::EGRESS
         } else {
@@ -88,79 +191,31 @@ pub extern "C" fn observer_ship(
         reserved: 0,
         ports: 0,
     };
-    let mut socket = None;
-    let mut cookie = 0;
     if flags & flag::LISTENER != 0 {
-        cookie = emit::cookie(&context);
         // SAFETY: a plain helper.
         part.time_ns = unsafe { bpf_ktime_get_ns() };
-        part.position = 0;
+        part.position = position >> 32;
         part.ports = position as u32;
-    } else {
-        let Some(sk) = full_socket(&context) else {
-            return 0;
-        };
-        let Some(found) = emit::socket(sk, 0) else {
-            return 0;
-        };
-        // Both are read, then one is chosen: a pointer that moves by a variable is refused without
-        // CAP_PERFMON.
-        // SAFETY: fields of the map value.
-        let (came_in, went_out) = unsafe {
-            (
-                (&raw const found.seen_ns[INGRESS]).read_volatile(),
-                (&raw const found.seen_ns[EGRESS]).read_volatile(),
-            )
-        };
-        part.time_ns = if egress { went_out } else { came_in };
-        socket = Some(found);
+        let cookie = emit::cookie(&context);
+        emit::send_window(&context, None, cookie, &part, place as u32);
+        return 0;
     }
-    let mut whole = what & What::WHOLE != 0;
-    if total > WINDOW
-        && whole
-        && let Some(socket) = socket.as_deref_mut()
-    {
-        socket.shipped += u64::from(total);
-        if socket.shipped > SHIP_BUDGET {
-            // User space has had its chance to say where this body ends.
-            emit::count(counters::BUDGET_SPENT);
-            part.captured = WINDOW;
-            whole = false;
-        }
-    }
-    let offset = place as u32;
-    let mut done = 0;
-    let mut index = 0;
-    while index < WINDOWS {
-        index += 1;
-        let mut length = total - done;
-        if whole {
-            if length > WINDOW && index < WINDOWS {
-                length = WINDOW;
-            }
-            part.captured = if length > WINDOW { WINDOW } else { length };
-            part.length = length;
-            part.flags = flags & !(flag::FIN | flag::RESET);
-            if done != 0 {
-                part.flags &= !flag::FRAME;
-            }
-            if done + length == total {
-                part.flags |= last;
-            }
-        }
-        emit::send_window(
-            &context,
-            socket.as_deref_mut(),
-            cookie,
-            &part,
-            offset + done,
-        );
-        part.position += u64::from(length);
-        part.sequence = part.sequence.wrapping_add(length);
-        done += length;
-        if done >= total {
-            break;
-        }
-    }
+    let Some(sk) = full_socket(&context) else {
+        return 0;
+    };
+    let Some(socket) = emit::socket(sk, 0) else {
+        return 0;
+    };
+    // Both are read, then one is chosen: a pointer that moves by a variable is refused without
+    // CAP_PERFMON.
+    // SAFETY: fields of the map value.
+    let (came_in, went_out) = unsafe {
+        (
+            (&raw const socket.seen_ns[INGRESS]).read_volatile(),
+            (&raw const socket.seen_ns[EGRESS]).read_volatile(),
+        )
+    };
+    part.time_ns = if egress { went_out } else { came_in };
+    emit::send_window(&context, Some(socket), 0, &part, place as u32);
     0
 }
