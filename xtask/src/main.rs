@@ -40,7 +40,7 @@ enum Command {
     Lint(lint::Options),
     /// Check the rules of this repository
     Tidy(tidy::Options),
-    /// Measure what observing costs: with nginx and wrk, observed and not, in turn
+    /// Measure what observing costs: real servers and clients, observed and not, in turn
     Bench(bench::Options),
     /// Run the daemon on a matrix of kernels under QEMU
     Vm(vm::Options),

@@ -17,7 +17,7 @@ pub use piece::Piece;
 
 use super::{grpc::Calling, heads::Heads};
 use crate::model::{
-    connection::{Closed, ClosedBy, ConnectionId, Role},
+    connection::{Closed, ConnectionId, Role},
     exchange::{Exchange, InFlight, Outcome, RequestHead, Side},
     time::Monotonic,
 };
@@ -293,30 +293,18 @@ impl Http1 {
         }
         self.server = Half::Ignored;
         // A server that sees its client leave leaves as well: it is not the one who gave up.
-        let outcome = if client_first {
-            Outcome::ClientAborted
-        } else {
-            Outcome::ServerAborted
-        };
-        self.abandon(outcome, time, out);
+        self.abandon(Outcome::aborted_by(Some(client_first)), time, out);
     }
 
     /// The connection ended.
     pub fn close(&mut self, closed: &Closed, out: &mut dyn FnMut(Exchange)) {
-        let client = match (closed.by, self.role) {
-            (ClosedBy::Local, role) => Some(role == Role::Client),
-            (ClosedBy::Remote, role) => Some(role == Role::Server),
-            (ClosedBy::Timeout, _) => None,
-            (ClosedBy::Unknown, _) => self.client_first,
-        };
+        let client = closed.by.is_client(self.role, self.client_first);
         let outcome = match client {
-            Some(true) => Outcome::ClientAborted,
             // The FIN would have ended this body. It was sent, and is lost to us.
             Some(false) if !closed.reset && matches!(self.server, Half::Body(Body::UntilClose)) => {
                 Outcome::Lost
             }
-            Some(false) => Outcome::ServerAborted,
-            None => Outcome::Aborted,
+            client => Outcome::aborted_by(client),
         };
         self.abandon(outcome, closed.at, out);
     }

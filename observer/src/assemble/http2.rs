@@ -26,7 +26,7 @@ use super::{
     http1::{Piece, Upgraded, Verdict},
 };
 use crate::model::{
-    connection::{Closed, ClosedBy, ConnectionId, Role},
+    connection::{Closed, ConnectionId, Role},
     exchange::{Exchange, InFlight, Outcome},
     time::Monotonic,
 };
@@ -283,28 +283,15 @@ impl Http2 {
             // A half-closed client still waits for its responses.
             return;
         }
-        let outcome = if client_first {
-            Outcome::ClientAborted
-        } else {
-            Outcome::ServerAborted
-        };
-        self.abandon(outcome, time, out);
+        self.abandon(Outcome::aborted_by(Some(client_first)), time, out);
     }
 
     /// The connection ended.
     pub fn close(&mut self, closed: &Closed, out: &mut dyn FnMut(Exchange)) {
-        let client = match (closed.by, self.streams.whose.role) {
-            (ClosedBy::Local, role) => Some(role == Role::Client),
-            (ClosedBy::Remote, role) => Some(role == Role::Server),
-            (ClosedBy::Timeout, _) => None,
-            (ClosedBy::Unknown, _) => self.streams.client_first,
-        };
-        let outcome = match client {
-            Some(true) => Outcome::ClientAborted,
-            Some(false) => Outcome::ServerAborted,
-            None => Outcome::Aborted,
-        };
-        self.abandon(outcome, closed.at, out);
+        let client = closed
+            .by
+            .is_client(self.streams.whose.role, self.streams.client_first);
+        self.abandon(Outcome::aborted_by(client), closed.at, out);
     }
 
     /// Bytes of a direction are missing. Nothing is read of it before [`Http2::resume`].

@@ -76,23 +76,7 @@ pub(super) fn classify(link: &mut Link) {
     let Some(opening) = &link.opening else {
         return;
     };
-    let Connection {
-        role,
-        local,
-        remote,
-        wire,
-        ..
-    } = &link.connection;
-    let ends = [Some((*local, *remote)), *wire];
-    let ports: Vec<u16> = ends
-        .iter()
-        .flatten()
-        .filter_map(|(local, remote)| match role {
-            Role::Client => Some(remote.port()),
-            Role::Server => Some(local.port()),
-            Role::Unknown => None,
-        })
-        .collect();
+    let ports: Vec<u16> = link.connection.server_ports().collect();
     let (security, signs) = mesh::classify(opening, &ports);
     link.security = security;
     link.mesh = signs.map(Arc::new);

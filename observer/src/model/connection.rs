@@ -207,9 +207,37 @@ impl Direction {
     }
 }
 
+// === impl Connection ===
+
+impl Connection {
+    /// Ports that the connection was made to: as dialled, and on the wire where that is another
+    /// truth. None while it is not known which end is the server's.
+    pub fn server_ports(&self) -> impl Iterator<Item = u16> {
+        let ends = [Some((self.local, self.remote)), self.wire];
+        ends.into_iter()
+            .flatten()
+            .filter_map(|(local, remote)| match self.role {
+                Role::Client => Some(remote.port()),
+                Role::Server => Some(local.port()),
+                Role::Unknown => None,
+            })
+    }
+}
+
 // === impl ClosedBy ===
 
 impl ClosedBy {
+    /// Whether it was the client, for a socket of `role`; where nobody was seen, `otherwise`. `None`
+    /// when it is not known, or it was nobody.
+    pub fn is_client(self, role: Role, otherwise: Option<bool>) -> Option<bool> {
+        match self {
+            Self::Local => Some(role == Role::Client),
+            Self::Remote => Some(role == Role::Server),
+            Self::Timeout => None,
+            Self::Unknown => otherwise,
+        }
+    }
+
     /// Name in flows, JSON and labels.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -141,6 +141,16 @@ impl HttpVersion {
 // === impl Outcome ===
 
 impl Outcome {
+    /// Of what was under way when a connection ended, by whether its client ended it; `None` when
+    /// that is not known.
+    pub const fn aborted_by(client: Option<bool>) -> Self {
+        match client {
+            Some(true) => Self::ClientAborted,
+            Some(false) => Self::ServerAborted,
+            None => Self::Aborted,
+        }
+    }
+
     /// Name in flows, JSON and labels.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -185,14 +185,7 @@ fn plan_frames<const DIRECTION: usize>(
         if was_held || !may_hold || part.length > REQUEST_CAPTURE as u32 {
             return Plan::WHOLE;
         }
-        let captured = load_request(context, held, part, offset);
-        if captured != part.length {
-            return Plan::WHOLE;
-        }
-        part.captured = captured;
-        held.record.first = *part;
-        socket.shipped = 0;
-        return Plan::HOLD;
+        return hold_back(context, socket, held, part, offset);
     }
     if was_held && part.length <= RESPONSE_CAPTURE as u32 {
         let captured = load_response(context, held, part, offset);
@@ -244,15 +237,7 @@ fn plan<const DIRECTION: usize>(
     }
     if request && !large && !was_held {
         // The usual request: small, and nothing is waiting.
-        let captured = load_request(context, held, part, offset);
-        if captured != part.length {
-            return Plan::WHOLE;
-        }
-        part.captured = captured;
-        held.record.first = *part;
-        // A new request: what its response ships counts anew.
-        socket.shipped = 0;
-        return Plan::HOLD;
+        return hold_back(context, socket, held, part, offset);
     }
     if !request && (was_held || held.response_length == 0 && held.request_length != 0) {
         let captured = load_response(context, held, part, offset);
@@ -306,6 +291,26 @@ const HOLDABLE: u32 = 1 << 0 | 1 << 1 | 1 << 8 | 1 << 9;
 const OPENING_BUDGET: u64 = 96 << 10;
 /// What each segment counts beside its bytes.
 const OPENING_SEGMENT: u64 = 1024;
+
+/// Holds a request back, if all of it can be loaded.
+#[inline(always)]
+fn hold_back(
+    context: &SkBuffContext,
+    socket: &mut Socket,
+    held: &mut Hold,
+    part: &mut SegmentPart,
+    offset: u32,
+) -> Plan {
+    let captured = load_request(context, held, part, offset);
+    if captured != part.length {
+        return Plan::WHOLE;
+    }
+    part.captured = captured;
+    held.record.first = *part;
+    // A new request: what its response ships counts anew.
+    socket.shipped = 0;
+    Plan::HOLD
+}
 
 /// Smaller segments are shipped rather than proven to be body: that is cheaper. At least as much
 /// as the hold can take of a request.

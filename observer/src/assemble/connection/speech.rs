@@ -1,6 +1,6 @@
 //! What a connection speaks: from its first bytes on, until it speaks something else.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::sync::Arc;
 
 use super::{
     Protocol, Tracked,
@@ -36,7 +36,8 @@ impl Tracked {
     ) {
         let from_client = !self.is_from_server(segment.direction);
         let at_start = segment.position == 0 && segment.length == segment.bytes.len() as u32;
-        if at_start && from_client && self.asks_port(DNS_PORT) && dns::tcp::starts(segment.bytes) {
+        let of_dns = self.connection.server_ports().any(|port| port == DNS_PORT);
+        if of_dns && at_start && from_client && dns::tcp::starts(segment.bytes) {
             self.recognised("dns", out);
             self.protocol = Protocol::Dns(Box::default());
             if let Some(slot) = self.slot {
@@ -55,23 +56,6 @@ impl Tracked {
                 self.protocol = Protocol::Opening(Box::default());
             }
         }
-    }
-
-    /// Whether the connection was made to a port, as dialled or on the wire.
-    fn asks_port(&self, port: u16) -> bool {
-        let Connection {
-            role,
-            local,
-            remote,
-            wire,
-            ..
-        } = &self.connection;
-        let server = |local: &SocketAddr, remote: &SocketAddr| match role {
-            Role::Server => local.port(),
-            Role::Client | Role::Unknown => remote.port(),
-        };
-        server(local, remote) == port
-            || wire.is_some_and(|(local, remote)| server(&local, &remote) == port)
     }
 
     /// Takes bytes of DNS.

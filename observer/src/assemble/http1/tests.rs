@@ -1,7 +1,7 @@
 //! Messages of one connection (RFC 9110, RFC 9112): framing, pairing, and ends.
 
 use super::{super::script::Script, *};
-use crate::model::exchange::HttpVersion;
+use crate::model::{connection::ClosedBy, exchange::HttpVersion};
 
 const GET: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";

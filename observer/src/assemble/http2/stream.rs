@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    assemble::grpc::{Calling, Format},
+    assemble::grpc::{Calling, Format, Walker},
     model::{
         connection::{ConnectionId, Role},
         exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
@@ -98,37 +98,29 @@ impl Stream {
 
     /// Content passed.
     pub(super) fn content(&mut self, from_client: bool, bytes: &[u8], time: Monotonic) {
-        if let Some(side) = self.side(from_client) {
-            side.body_bytes += bytes.len() as u64;
-            side.last = side.last.max(time);
-        }
-        if let Some(rpc) = &mut self.rpc {
-            let walker = if from_client {
-                Some(&mut rpc.requests)
-            } else {
-                rpc.responses.as_mut()
-            };
-            if let Some(walker) = walker {
-                walker.push(bytes, time);
-            }
+        if let Some(messages) = self.count(from_client, bytes.len() as u64, time) {
+            messages.push(bytes, time);
         }
     }
 
     /// Content passed that was not captured.
     pub(super) fn skipped(&mut self, from_client: bool, count: u64, time: Monotonic) {
-        if let Some(side) = self.side(from_client) {
-            side.body_bytes += count;
-            side.last = side.last.max(time);
+        if let Some(messages) = self.count(from_client, count, time) {
+            messages.skip(count, time);
         }
-        if let Some(rpc) = &mut self.rpc {
-            let walker = if from_client {
-                Some(&mut rpc.requests)
-            } else {
-                rpc.responses.as_mut()
-            };
-            if let Some(walker) = walker {
-                walker.skip(count, time);
-            }
+    }
+
+    /// Counts content; returns what walks over the messages in it, if it has any.
+    fn count(&mut self, from_client: bool, bytes: u64, time: Monotonic) -> Option<&mut Walker> {
+        self.touch(from_client, time);
+        if let Some(side) = self.side(from_client) {
+            side.body_bytes += bytes;
+        }
+        let rpc = self.rpc.as_mut()?;
+        if from_client {
+            Some(&mut rpc.requests)
+        } else {
+            rpc.responses.as_mut()
         }
     }
 
