@@ -234,6 +234,23 @@ fn a_stream_that_ends_without_a_head_is_no_response() {
 }
 
 #[test]
+fn trailers_of_a_stream_that_is_over_begin_nothing() {
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    let block = peers.request("POST", "/a", &[]);
+    script.c([opening(), frame(HEADERS, END_HEADERS, 1, &block)].concat());
+    script.s(frame(RESET, 0, 1, &2_u32.to_be_bytes()));
+    let trailers = encode(&mut peers.client, &[("checksum", "1")]);
+    script.c(frame(HEADERS, END_HEADERS | END_STREAM, 1, &trailers));
+    assert_eq!(script.in_flight(), 0);
+    // What they put into the table counts all the same.
+    let block = peers.request("GET", "/b", &[("checksum", "1")]);
+    script.c(frame(HEADERS, END_HEADERS | END_STREAM, 3, &block));
+    script.s(peers.ok(3, b"1")).close(ClosedBy::Local, false);
+    script.expect(&["POST /a - 0/- server_aborted", "GET /b 200 0/1 complete"]);
+}
+
+#[test]
 fn pushes_are_exchanges_of_their_own() {
     let mut peers = Peers::new();
     let mut script = Script::client();
