@@ -16,6 +16,7 @@ pub mod app;
 pub mod assemble;
 pub mod capture;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod decode;
 pub mod enrich;

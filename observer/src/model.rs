@@ -5,6 +5,7 @@ pub mod connection;
 pub mod datagram;
 pub mod event;
 pub mod exchange;
+pub mod kubernetes;
 pub mod lookup;
 pub mod rpc;
 pub mod security;

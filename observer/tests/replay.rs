@@ -145,9 +145,8 @@ impl Sink for Rest {
 
 fn ends(link: &Link) -> String {
     let peer = match &link.peer {
-        Peer::Local(workload) => workload.service.to_string(),
-        Peer::Named { name, .. } => name.to_string(),
         Peer::Address(address) => address.to_string(),
+        named => named.name().unwrap_or_default().to_owned(),
     };
     format!(
         "{} {} of {peer}",

@@ -29,6 +29,7 @@ pub(crate) fn workload(service: &str) -> Arc<Workload> {
         pid: 4_242,
         command: service.into(),
         executable: format!("/usr/bin/{service}").into(),
+        container: None,
     })
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn link_with(id: u64, service: &str, role: Role, peer: Peer) -> Arc<L
         },
         workload: workload(service),
         peer,
+        dialled: None,
         security: Security::Unknown,
         opening: None,
         mesh: None,

@@ -65,6 +65,7 @@ pub(super) fn placeholder(exchange: &Exchange, unknown: &Arc<Workload>) -> Link 
         connection,
         workload: unknown.clone(),
         peer: Peer::Address(NOWHERE.ip()),
+        dialled: None,
         security: Security::Unknown,
         opening: None,
         mesh: None,

@@ -67,9 +67,8 @@ impl Bench {
 
     fn peer(&self, id: u64) -> String {
         match &self.enricher.link(ConnectionId(id)).unwrap().peer {
-            Peer::Local(workload) => workload.service.to_string(),
-            Peer::Named { name, .. } => name.to_string(),
             Peer::Address(address) => address.to_string(),
+            named => named.name().unwrap_or_default().to_owned(),
         }
     }
 

@@ -65,6 +65,7 @@ pub(super) fn identify(facts: &Facts, rules: &[ServiceRule], ports: &[u16]) -> W
         pid: facts.pid,
         command: facts.command.clone(),
         executable: facts.executable.clone(),
+        container: None,
     }
 }
 

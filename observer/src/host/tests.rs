@@ -210,6 +210,7 @@ fn a_process_with_everything() {
         pid: 10,
         command: "nginx".into(),
         executable: "/usr/sbin/nginx".into(),
+        container: None,
     };
     assert_eq!(*found, expected);
     let again = host.workload(&server(80, owner(10, "nginx", cgroup)), at(5));

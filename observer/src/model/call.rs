@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     connection::{ClosedBy, ConnectFailure, Connection, Transfer},
     exchange::Exchange,
+    kubernetes::Service,
     security::{MeshSigns, Opening, Security},
     time::Monotonic,
     workload::{Peer, Workload},
@@ -19,6 +20,8 @@ pub struct Link {
     pub workload: Arc<Workload>,
     /// Who is at the other end.
     pub peer: Peer,
+    /// The Service of Kubernetes that the client dialled, where that is known.
+    pub dialled: Option<Arc<Service>>,
     /// Whether it is encrypted, and by whom.
     pub security: Security,
     /// What its first bytes showed; `None` while, or if, they were not seen.

@@ -1,6 +1,8 @@
 //! Who: the service behind a socket.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
+
+use super::kubernetes::{Container, Network, Node, Pod};
 
 /// What runs a process, as its cgroup tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,6 +31,8 @@ pub enum NameSource {
     Configuration,
     /// `OTEL_SERVICE_NAME` or `OTEL_RESOURCE_ATTRIBUTES` of the process.
     Environment,
+    /// The pod: its annotations, labels, or controllers.
+    Kubernetes,
     /// The systemd unit.
     Unit,
     /// The program: executable, or the script that an interpreter runs.
@@ -61,6 +65,8 @@ pub struct Workload {
     pub command: Box<str>,
     /// Executable path; empty when unknown.
     pub executable: Box<str>,
+    /// The container of a pod that it is; `None` outside of clusters, and while it is not known.
+    pub container: Option<Container>,
 }
 
 /// The other end of a connection.
@@ -68,34 +74,71 @@ pub struct Workload {
 pub enum Peer {
     /// A process of this host.
     Local(Arc<Workload>),
+    /// A pod of another node.
+    Pod(Arc<Pod>),
+    /// A node, or a pod on the network of a node.
+    Node(Arc<Node>),
+    /// An address of a network that the configuration names.
+    Network(Network),
     /// An address outside this host that a lookup of DNS had led to.
     Named {
         /// The name that was asked for.
         name: Arc<str>,
         /// Its address.
-        address: std::net::IpAddr,
+        address: IpAddr,
     },
     /// An address outside this host, or one that nothing is known of.
-    Address(std::net::IpAddr),
+    Address(IpAddr),
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// Its pod.
+    pub fn pod(&self) -> Option<&Arc<Pod>> {
+        self.container.as_ref().map(|container| &container.pod)
+    }
 }
 
 // === impl Peer ===
 
 impl Peer {
-    /// Service name of the peer, if it is a process of this host.
+    /// Service name of the peer, if it is a process of this host or a pod.
     pub fn service(&self) -> Option<&str> {
         match self {
             Self::Local(workload) => Some(&workload.service),
-            Self::Named { .. } | Self::Address(_) => None,
+            Self::Pod(pod) => Some(&pod.service.name),
+            Self::Node(_) | Self::Network(_) | Self::Named { .. } | Self::Address(_) => None,
         }
     }
 
-    /// Service name of the peer, or else the name that DNS gave it.
+    /// Service namespace of the peer, where it has a service name.
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Local(workload) => Some(&workload.namespace),
+            Self::Pod(pod) => Some(&pod.service.namespace),
+            Self::Node(_) | Self::Network(_) | Self::Named { .. } | Self::Address(_) => None,
+        }
+    }
+
+    /// Service name of the peer, or else the name of the node or network, or that DNS gave it.
     pub fn name(&self) -> Option<&str> {
         match self {
             Self::Local(workload) => Some(&workload.service),
+            Self::Pod(pod) => Some(&pod.service.name),
+            Self::Node(node) => Some(&node.name),
+            Self::Network(network) => Some(&network.name),
             Self::Named { name, .. } => Some(name),
             Self::Address(_) => None,
+        }
+    }
+
+    /// Its pod, wherever that runs.
+    pub fn pod(&self) -> Option<&Arc<Pod>> {
+        match self {
+            Self::Local(workload) => workload.pod(),
+            Self::Pod(pod) => Some(pod),
+            Self::Node(_) | Self::Network(_) | Self::Named { .. } | Self::Address(_) => None,
         }
     }
 

@@ -371,11 +371,14 @@ fn who(link: &Link, role: Role) -> Who<'_> {
 fn who_of<'a>(workload: &'a Workload, peer: &'a Peer, remote: SocketAddr, role: Role) -> Who<'a> {
     let text = match (peer, role) {
         (Peer::Local(workload), _) => workload.service.to_string(),
-        (Peer::Named { name, .. }, Role::Client) => format!("{name}:{}", remote.port()),
-        (Peer::Named { name, .. }, _) => name.to_string(),
+        (Peer::Pod(pod), _) => pod.service.name.to_string(),
         (Peer::Address(_), Role::Client) => remote.to_string(),
         // A caller's port is one of thousands and tells nothing.
         (Peer::Address(address), _) => address.to_string(),
+        (named, role) => match (named.name().unwrap_or_default(), role) {
+            (name, Role::Client) => format!("{name}:{}", remote.port()),
+            (name, _) => name.to_owned(),
+        },
     };
     Who {
         service: &workload.service,

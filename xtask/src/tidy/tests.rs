@@ -11,11 +11,15 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("telemetry", &["model"]),
     ("host", &["model", "config", "telemetry"]),
+    ("cluster", &["model", "config", "telemetry"]),
     ("mesh", &["model", "config", "telemetry"]),
     ("capture", &["model", "config", "telemetry"]),
     ("decode", &["model", "config", "telemetry"]),
     ("assemble", &["model", "config", "telemetry"]),
-    ("enrich", &["model", "config", "telemetry", "host", "mesh"]),
+    (
+        "enrich",
+        &["model", "config", "telemetry", "host", "cluster", "mesh"],
+    ),
     ("aggregate", &["model", "config", "telemetry"]),
     ("serve", &["model", "config", "telemetry", "aggregate"]),
     // The command line prints what it is told; of capture it knows whether there is an object.
