@@ -8,6 +8,7 @@
 mod change;
 mod file;
 mod glob;
+mod kubernetes;
 mod quantity;
 mod settings;
 
@@ -19,6 +20,7 @@ use std::{
 };
 
 pub use glob::Glob;
+pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
 pub use quantity::{parse_bytes, parse_duration};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
@@ -36,6 +38,8 @@ pub struct Config {
     pub capture: Capture,
     /// What is not observed.
     pub ignore: Ignore,
+    /// Pods that alone are observed; all, where nothing is chosen.
+    pub only: Pods,
     /// Names of services; the first rule that matches wins.
     pub services: Vec<ServiceRule>,
     /// Route templates.
@@ -48,6 +52,10 @@ pub struct Config {
     pub dns: Dns,
     /// Datagrams.
     pub udp: Udp,
+    /// The cluster that this host is a node of.
+    pub kubernetes: Kubernetes,
+    /// Networks outside of the cluster that get a name; the longest prefix wins.
+    pub networks: Vec<NamedNetwork>,
     /// Own log.
     pub log: Log,
 }
@@ -77,6 +85,8 @@ pub struct Ignore {
     pub cgroups: Vec<Glob>,
     /// Services whose name matches.
     pub services: Vec<Glob>,
+    /// Pods.
+    pub pods: Pods,
 }
 
 /// Gives processes a service name.
@@ -119,6 +129,8 @@ pub struct Metrics {
     pub series_budget: u32,
     /// A series that did not change for so long is forgotten.
     pub idle_expiry: Duration,
+    /// Series of each pod instead of each workload.
+    pub pods: bool,
 }
 
 /// Live flows.
@@ -271,6 +283,7 @@ impl Default for Metrics {
         Self {
             series_budget: 2_000,
             idle_expiry: Duration::from_secs(900),
+            pods: false,
         }
     }
 }

@@ -443,6 +443,7 @@ impl Ignored {
             ports: _,
             cgroups,
             services,
+            pods: _,
         } = &self.rules;
         if cgroups.is_empty() && services.is_empty() {
             return false;

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::config::{Config, ConfigError, Flags};
+use crate::config::{Config, ConfigError, Flags, Pods};
 
 /// Reads and checks `file` and writes a summary to `out`. Flags and environment play no part.
 pub fn check(file: &Path, out: &mut dyn io::Write) -> anyhow::Result<()> {
@@ -23,6 +23,12 @@ fn count(number: impl TryInto<u64>, noun: &str) -> String {
     format!("{number} {noun}{ending}")
 }
 
+/// What chooses pods.
+fn pods(pods: &Pods) -> String {
+    let patterns = pods.namespaces.len() + pods.workloads.len() + pods.labels.len();
+    count(patterns, "pod pattern")
+}
+
 /// What a configuration comes to, one line a setting.
 fn summary(config: &Config) -> String {
     let Config {
@@ -30,12 +36,15 @@ fn summary(config: &Config) -> String {
         cgroup,
         capture,
         ignore,
+        only,
         services,
         routes,
         metrics,
         flows,
         dns,
         udp,
+        kubernetes,
+        networks,
         log,
     } = config;
     let cgroup = cgroup
@@ -57,19 +66,29 @@ fn summary(config: &Config) -> String {
         (
             "ignore",
             format!(
-                "{}, {}, {}",
+                "{}, {}, {}, {}",
                 count(ignore.ports.len(), "port"),
                 count(ignore.cgroups.len(), "cgroup"),
-                count(ignore.services.len(), "service")
+                count(ignore.services.len(), "service"),
+                pods(&ignore.pods)
             ),
+        ),
+        (
+            "only",
+            match only.is_empty() {
+                true => "all pods".to_owned(),
+                false => pods(only),
+            },
         ),
         ("services", count(services.len(), "rule")),
         ("routes", count(routes.patterns.len(), "pattern")),
         (
             "metrics",
             format!(
-                "{} series a family, forgotten when idle for {:?}",
-                metrics.series_budget, metrics.idle_expiry
+                "{} series a family, of each {}, forgotten when idle for {:?}",
+                metrics.series_budget,
+                if metrics.pods { "pod" } else { "workload" },
+                metrics.idle_expiry
             ),
         ),
         (
@@ -92,11 +111,24 @@ fn summary(config: &Config) -> String {
                 udp.idle
             ),
         ),
+        (
+            "kubernetes",
+            format!(
+                "{}, {}, calls wait {:?} for pods",
+                kubernetes.enabled.as_str(),
+                match kubernetes.hub.as_str() {
+                    "" => "no hub",
+                    hub => hub,
+                },
+                kubernetes.hold
+            ),
+        ),
+        ("networks", count(networks.len(), "name")),
         ("log", log.level.as_str().to_owned()),
     ];
     lines
         .iter()
-        .map(|(key, value)| format!("  {key:<9} {value}\n"))
+        .map(|(key, value)| format!("  {key:<10} {value}\n"))
         .collect()
 }
 
@@ -131,6 +163,9 @@ mod tests {
         std::fs::write(file.path(), "lisen: nowhere\n").unwrap();
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
-        assert!(error.ends_with("dns, udp, log"), "the place once: {error}");
+        assert!(
+            error.ends_with("udp, kubernetes, networks, log"),
+            "the place once: {error}"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Which settings a running agent takes over, and which need a restart.
 
-use super::{Capture, Config, Dns, Flows, Ignore, Listen, Log, Metrics, Routes, ServiceRule, Udp};
+use super::{
+    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
+    Routes, ServiceRule, Udp,
+};
 
 /// Keys that differ and need a restart.
 pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
@@ -10,14 +13,18 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         cgroup,
         capture,
         ignore,
+        only,
         services,
         routes,
         metrics,
         flows,
         dns,
         udp,
+        kubernetes,
+        networks,
         log,
     } = old;
+    let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
     let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
     let _: &Dns = dns;
     let Udp { max_flows, idle: _ } = udp;
@@ -41,11 +48,21 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("flows.history", *history != new.flows.history),
         ("udp.max_flows", *max_flows != new.udp.max_flows),
+        ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
     .filter_map(|(key, differs)| differs.then_some(key))
     .collect()
+}
+
+/// Whether anything differs but what can change at once.
+fn is_other_cluster(old: &Kubernetes, new: &Kubernetes) -> bool {
+    let same = Kubernetes {
+        hold: new.hold,
+        ..old.clone()
+    };
+    same != *new
 }
 
 /// `new`, but `old` in what needs a restart.
@@ -55,12 +72,15 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         cgroup: _,
         capture: _,
         ignore,
+        only,
         services,
         routes,
         metrics,
         flows,
         dns,
         udp,
+        kubernetes,
+        networks,
         log: _,
     } = new;
     Config {
@@ -68,6 +88,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         cgroup: old.cgroup.clone(),
         capture: old.capture,
         ignore,
+        only,
         services,
         routes,
         metrics,
@@ -80,6 +101,11 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             max_flows: old.udp.max_flows,
             idle: udp.idle,
         },
+        kubernetes: Kubernetes {
+            hold: kubernetes.hold,
+            ..old.kubernetes.clone()
+        },
+        networks,
         log: old.log,
     }
 }

@@ -3,7 +3,10 @@
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::{Config, ConfigError, ServiceMatch, ServiceRule, settings};
+use super::{
+    Config, ConfigError, NamedNetwork, ServiceMatch, ServiceRule, kubernetes,
+    settings::{self, Setting},
+};
 
 /// Text of a scalar and where it is; numbers too, each setting reads its own text.
 type Value = Spanned<String>;
@@ -16,12 +19,15 @@ struct File {
     cgroup: Option<Value>,
     capture: CaptureSection,
     ignore: IgnoreSection,
+    only: OnlySection,
     services: Vec<Spanned<ServiceEntry>>,
     routes: RoutesSection,
     metrics: MetricsSection,
     flows: FlowsSection,
     dns: DnsSection,
     udp: UdpSection,
+    kubernetes: KubernetesSection,
+    networks: Vec<NetworkEntry>,
     log: LogSection,
 }
 
@@ -38,6 +44,40 @@ struct IgnoreSection {
     ports: Vec<Value>,
     cgroups: Vec<Value>,
     services: Vec<Value>,
+    namespaces: Vec<Value>,
+    workloads: Vec<Value>,
+    pod_labels: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct OnlySection {
+    namespaces: Vec<Value>,
+    workloads: Vec<Value>,
+    pod_labels: Vec<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct KubernetesSection {
+    enabled: Option<Value>,
+    node: Option<Value>,
+    cluster: Option<Value>,
+    kubeconfig: Option<Value>,
+    context: Option<Value>,
+    hub: Option<Value>,
+    hub_ca: Option<Value>,
+    hub_token: Option<Value>,
+    labels: Vec<Value>,
+    annotations: Vec<Value>,
+    hold: Option<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkEntry {
+    name: Value,
+    ranges: Vec<Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -70,6 +110,7 @@ struct RoutesSection {
 struct MetricsSection {
     series_budget: Option<Value>,
     idle_expiry: Option<Value>,
+    pods: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -114,12 +155,15 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         cgroup,
         capture,
         ignore,
+        only,
         services,
         routes,
         metrics,
         flows,
         dns,
         udp,
+        kubernetes,
+        networks,
         log,
     } = file;
     let single = [
@@ -129,12 +173,22 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::MAX_CONNECTIONS, capture.max_connections),
         (settings::SERIES_BUDGET, metrics.series_budget),
         (settings::IDLE_EXPIRY, metrics.idle_expiry),
+        (settings::METRICS_PODS, metrics.pods),
         (settings::HISTORY, flows.history),
         (settings::SAMPLING, flows.sampling),
         (settings::DNS_TIMEOUT, dns.timeout),
         (settings::DNS_NAMES, dns.names),
         (settings::UDP_MAX_FLOWS, udp.max_flows),
         (settings::UDP_IDLE, udp.idle),
+        (settings::KUBERNETES_ENABLED, kubernetes.enabled),
+        (settings::KUBERNETES_NODE, kubernetes.node),
+        (settings::KUBERNETES_CLUSTER, kubernetes.cluster),
+        (settings::KUBERNETES_KUBECONFIG, kubernetes.kubeconfig),
+        (settings::KUBERNETES_CONTEXT, kubernetes.context),
+        (settings::KUBERNETES_HUB, kubernetes.hub),
+        (settings::KUBERNETES_HUB_CA, kubernetes.hub_ca),
+        (settings::KUBERNETES_HUB_TOKEN, kubernetes.hub_token),
+        (settings::KUBERNETES_HOLD, kubernetes.hold),
         (settings::LOG_LEVEL, log.level),
     ];
     for (setting, value) in single {
@@ -146,6 +200,9 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         ports,
         cgroups,
         services: ignored,
+        namespaces,
+        workloads,
+        pod_labels,
     } = ignore;
     let key = settings::IGNORE_PORTS.key;
     for value in &ports {
@@ -162,12 +219,64 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         &ignored,
         settings::glob,
     )?;
+    let lists = [
+        (settings::KUBERNETES_LABELS, &kubernetes.labels),
+        (settings::KUBERNETES_ANNOTATIONS, &kubernetes.annotations),
+        (settings::IGNORE_NAMESPACES, &namespaces),
+        (settings::IGNORE_WORKLOADS, &workloads),
+        (settings::IGNORE_POD_LABELS, &pod_labels),
+        (settings::ONLY_NAMESPACES, &only.namespaces),
+        (settings::ONLY_WORKLOADS, &only.workloads),
+        (settings::ONLY_POD_LABELS, &only.pod_labels),
+    ];
+    for (setting, values) in lists {
+        each(config, name, setting, values)?;
+    }
+    config.networks = networks
+        .iter()
+        .map(|entry| network(name, entry))
+        .collect::<Result<_, _>>()?;
     config.routes.patterns = list(name, "routes.patterns", &routes.patterns, settings::route)?;
     config.services = services
         .into_iter()
         .map(|entry| service(name, entry))
         .collect::<Result<_, _>>()?;
     Ok(())
+}
+
+/// Sets a list, each of its values checked where it is written.
+fn each(
+    config: &mut Config,
+    name: &str,
+    setting: Setting,
+    values: &[Value],
+) -> Result<(), ConfigError> {
+    for value in values {
+        if value.value.contains(',') {
+            return Err(ConfigError {
+                place: place(name, value),
+                key: setting.key.to_owned(),
+                problem: format!(
+                    "{:?} has a comma in it: write one value a line",
+                    value.value
+                ),
+            });
+        }
+        setting.apply(&mut Config::default(), &value.value, || place(name, value))?;
+    }
+    if let Some(first) = values.first() {
+        let all: Vec<&str> = values.iter().map(|value| value.value.as_str()).collect();
+        setting.apply(config, &all.join(","), || place(name, first))?;
+    }
+    Ok(())
+}
+
+/// A named network with all its ranges checked.
+fn network(file: &str, entry: &NetworkEntry) -> Result<NamedNetwork, ConfigError> {
+    Ok(NamedNetwork {
+        name: check(file, "networks.name", &entry.name, not_empty)?,
+        ranges: list(file, "networks.ranges", &entry.ranges, kubernetes::range)?,
+    })
 }
 
 /// A rule with all its patterns checked.

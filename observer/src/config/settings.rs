@@ -1,5 +1,7 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
+mod kubernetes;
+
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
@@ -7,6 +9,8 @@ use clap::ValueEnum;
 use super::{
     Config, ConfigError, Flags, Glob, LogLevel, MAX_IGNORED_PORTS, parse_bytes, parse_duration,
 };
+
+pub(super) use kubernetes::*;
 
 /// A setting that is one value, or a list of values with commas between.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,10 @@ pub(super) const IGNORE_SERVICES: Setting = Setting {
 pub(super) const SERIES_BUDGET: Setting = Setting {
     key: "metrics.series_budget",
     set: series_budget,
+};
+pub(super) const METRICS_PODS: Setting = Setting {
+    key: "metrics.pods",
+    set: metrics_pods,
 };
 pub(super) const IDLE_EXPIRY: Setting = Setting {
     key: "metrics.idle_expiry",
@@ -93,12 +101,30 @@ pub(super) const ALL: &[Setting] = &[
     IGNORE_SERVICES,
     SERIES_BUDGET,
     IDLE_EXPIRY,
+    METRICS_PODS,
     HISTORY,
     SAMPLING,
     DNS_TIMEOUT,
     DNS_NAMES,
     UDP_MAX_FLOWS,
     UDP_IDLE,
+    KUBERNETES_ENABLED,
+    KUBERNETES_NODE,
+    KUBERNETES_CLUSTER,
+    KUBERNETES_KUBECONFIG,
+    KUBERNETES_CONTEXT,
+    KUBERNETES_HUB,
+    KUBERNETES_HUB_CA,
+    KUBERNETES_HUB_TOKEN,
+    KUBERNETES_LABELS,
+    KUBERNETES_ANNOTATIONS,
+    KUBERNETES_HOLD,
+    IGNORE_NAMESPACES,
+    IGNORE_WORKLOADS,
+    IGNORE_POD_LABELS,
+    ONLY_NAMESPACES,
+    ONLY_WORKLOADS,
+    ONLY_POD_LABELS,
     LOG_LEVEL,
 ];
 
@@ -274,6 +300,20 @@ fn idle_expiry(config: &mut Config, text: &str) -> Result<(), String> {
     }
     config.metrics.idle_expiry = expiry;
     Ok(())
+}
+
+fn metrics_pods(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.pods = truth(text)?;
+    Ok(())
+}
+
+/// A yes or no.
+fn truth(text: &str) -> Result<bool, String> {
+    match text.trim() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(format!("{text:?} is neither `true` nor `false`")),
+    }
 }
 
 fn history(config: &mut Config, text: &str) -> Result<(), String> {

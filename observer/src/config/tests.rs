@@ -52,6 +52,8 @@ fn the_examples_of_the_reference_file_are_valid_too() {
     assert!(!config.ignore.services.is_empty());
     assert!(!config.routes.patterns.is_empty());
     assert!(config.services.len() >= 2);
+    assert!(!config.ignore.pods.is_empty() && !config.only.is_empty());
+    assert!(!config.networks.is_empty() && !config.kubernetes.hub.is_empty());
 }
 
 #[test]
@@ -71,15 +73,21 @@ fn a_whole_file() {
         "listen: \"[::1]:80\"\n\
          cgroup: /sys/fs/cgroup/system.slice\n\
          capture: {ring_bytes: 1MiB, max_connections: 10}\n\
-         ignore:\n  ports: [22, 9920, 22]\n  cgroups: [/a/*]\n  services: [sshd]\n\
+         ignore:\n  ports: [22, 9920, 22]\n  cgroups: [/a/*]\n  services: [sshd]\n  \
+         namespaces: [kube-*]\n  workloads: [shop/Job/*]\n  pod_labels: [app=x*]\n\
+         only: {namespaces: [shop], workloads: [], pod_labels: [tier]}\n\
          services:\n\
          - match: {executable: /usr/bin/python3*, arguments: '*shop.py*', port: 8080}\n  \
            name: shop\n  namespace: store\n\
          routes: {patterns: ['/users/{id}']}\n\
-         metrics: {series_budget: 5, idle_expiry: 1m}\n\
+         metrics: {series_budget: 5, idle_expiry: 1m, pods: true}\n\
          flows: {history: 0, sampling: 0.25}\n\
          dns: {timeout: 2s, names: 0}\n\
          udp: {max_flows: 200, idle: 1m}\n\
+         kubernetes:\n  enabled: on\n  node: n1\n  cluster: eu\n  kubeconfig: /k\n  \
+         context: c\n  hub: http://hub:9921\n  hub_ca: /ca\n  hub_token: /token\n  \
+         labels: [app.kubernetes.io/*]\n  annotations: [team]\n  hold: 1s\n\
+         networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
          log: {level: debug}\n",
     );
     assert_eq!(
@@ -97,6 +105,22 @@ fn a_whole_file() {
                 ports: vec![22, 9920],
                 cgroups: vec![Glob::new("/a/*")],
                 services: vec![Glob::new("sshd")],
+                pods: Pods {
+                    namespaces: vec![Glob::new("kube-*")],
+                    workloads: vec![Glob::new("shop/Job/*")],
+                    labels: vec![LabelPattern {
+                        name: "app".to_owned(),
+                        value: Glob::new("x*")
+                    }],
+                },
+            },
+            only: Pods {
+                namespaces: vec![Glob::new("shop")],
+                workloads: Vec::new(),
+                labels: vec![LabelPattern {
+                    name: "tier".to_owned(),
+                    value: Glob::new("*")
+                }],
             },
             services: vec![ServiceRule {
                 matches: ServiceMatch {
@@ -113,7 +137,8 @@ fn a_whole_file() {
             },
             metrics: Metrics {
                 series_budget: 5,
-                idle_expiry: Duration::from_secs(60)
+                idle_expiry: Duration::from_secs(60),
+                pods: true,
             },
             flows: Flows {
                 history: 0,
@@ -127,6 +152,26 @@ fn a_whole_file() {
                 max_flows: 200,
                 idle: Duration::from_secs(60)
             },
+            kubernetes: Kubernetes {
+                enabled: Switch::On,
+                node: "n1".to_owned(),
+                cluster: "eu".to_owned(),
+                kubeconfig: Some("/k".into()),
+                context: "c".to_owned(),
+                hub: "http://hub:9921".to_owned(),
+                hub_ca: Some("/ca".into()),
+                hub_token: Some("/token".into()),
+                labels: vec![Glob::new("app.kubernetes.io/*")],
+                annotations: vec![Glob::new("team")],
+                hold: Duration::from_secs(1),
+            },
+            networks: vec![NamedNetwork {
+                name: "office".to_owned(),
+                ranges: vec![
+                    ("192.0.2.0".parse().unwrap(), 24),
+                    ("2001:db8::".parse().unwrap(), 32)
+                ],
+            }],
             log: Log {
                 level: LogLevel::Debug
             },
