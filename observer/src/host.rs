@@ -305,6 +305,7 @@ impl Host {
             cgroup: (&*cgroup).into(),
             runtime: placement.runtime,
             unit_service: placement.unit_service,
+            pod_uid: placement.pod_uid,
         };
         Some(Process::new(stat, facts, cgroups, inode, now))
     }
@@ -345,6 +346,7 @@ impl Host {
             cgroup: (&*cgroup).into(),
             runtime: placement.runtime,
             unit_service: placement.unit_service,
+            pod_uid: placement.pod_uid,
             ..Facts::default()
         }
     }

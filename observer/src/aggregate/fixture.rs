@@ -29,6 +29,7 @@ pub(crate) fn workload(service: &str) -> Arc<Workload> {
         pid: 4_242,
         command: service.into(),
         executable: format!("/usr/bin/{service}").into(),
+        pod_uid: "".into(),
         container: None,
     })
 }
@@ -212,6 +213,7 @@ pub(crate) fn resolution(role: Role, outcome: LookupOutcome, code: Option<u16>) 
         },
         workload: workload("web"),
         peer: Peer::Address("10.96.0.10".parse().unwrap()),
+        dialled: None,
     }
 }
 
@@ -253,5 +255,6 @@ pub(crate) fn conversation(remote: &str, local: &str, quic: Option<Role>) -> Con
             name: "cdn.example".into(),
             address: remote.ip(),
         },
+        dialled: None,
     }
 }

@@ -60,6 +60,7 @@ impl LookupKey {
             lookup,
             workload,
             peer,
+            ..
         } = resolution;
         let client = lookup.role == Role::Client;
         let (service, namespace) = names(workload);
@@ -102,6 +103,7 @@ impl DatagramKey {
             datagrams,
             workload,
             peer,
+            ..
         } = conversation;
         let (local, remote) = (datagrams.local, datagrams.remote);
         // Of the two ends the one with the lower port is a place, and the other is anybody: a label

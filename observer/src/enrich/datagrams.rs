@@ -46,6 +46,7 @@ impl Enricher {
             lookup,
             workload,
             peer,
+            dialled: None,
         }
     }
 
@@ -70,6 +71,7 @@ impl Enricher {
             datagrams,
             workload,
             peer,
+            dialled: None,
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Facts {
     pub(super) runtime: Runtime,
     /// The systemd unit as a service name.
     pub(super) unit_service: Option<Box<str>>,
+    /// Uid of the pod, as the cgroup tells it; empty without.
+    pub(super) pod_uid: Box<str>,
 }
 
 /// The service that a process is, strongest source first; see [`NameSource`].
@@ -65,6 +67,7 @@ pub(super) fn identify(facts: &Facts, rules: &[ServiceRule], ports: &[u16]) -> W
         pid: facts.pid,
         command: facts.command.clone(),
         executable: facts.executable.clone(),
+        pod_uid: facts.pod_uid.clone(),
         container: None,
     }
 }
@@ -90,6 +93,7 @@ mod tests {
                 name: "web.service".into(),
             },
             unit_service: Some("web".into()),
+            pod_uid: "".into(),
         }
     }
 

@@ -13,6 +13,8 @@ pub(super) struct Placement {
     pub(super) runtime: Runtime,
     /// Service name by the systemd unit, without suffix, where the unit stands for one service.
     pub(super) unit_service: Option<Box<str>>,
+    /// Uid of the pod as kubelet writes it into the path, with dashes; empty without.
+    pub(super) pod_uid: Box<str>,
 }
 
 /// Engines by the prefix that they put before the container id.
@@ -74,7 +76,40 @@ pub(super) fn placement(path: &str) -> Placement {
     Placement {
         runtime,
         unit_service,
+        pod_uid: components
+            .iter()
+            .rev()
+            .find_map(|component| pod_uid(component))
+            .unwrap_or_default(),
     }
+}
+
+/// The uid in the name of a pod's directory: `podUID` of the cgroupfs driver, `kubepods-podUID.slice`
+/// and `kubepods-burstable-podUID.slice` of the systemd driver, with prefixes where kubelet itself
+/// is in a slice. That of a static pod is a hash of 32 digits.
+fn pod_uid(component: &str) -> Option<Box<str>> {
+    // A systemd-style path that was given to a cgroupfs runtime: `SLICE:PREFIX:ID`.
+    let component = component.split(':').next().unwrap_or(component);
+    let uid = match component.strip_suffix(".slice") {
+        Some(slice) => {
+            let (before, uid) = slice.rsplit_once("-pod")?;
+            before.contains("kubepods").then_some(uid)?
+        }
+        None => component.strip_prefix("pod")?,
+    };
+    let uid = uid.replace('_', "-");
+    let shape = |dashes: &[usize]| {
+        uid.bytes().enumerate().all(|(index, byte)| match byte {
+            b'-' => dashes.contains(&index),
+            _ => byte.is_ascii_hexdigit() && !dashes.contains(&index),
+        })
+    };
+    let fits = match uid.len() {
+        36 => shape(&[8, 13, 18, 23]),
+        32 => shape(&[]),
+        _ => false,
+    };
+    fits.then(|| uid.into())
 }
 
 /// Chooses among the paths of one process in several hierarchies: version 2 first, but on hybrid
@@ -85,6 +120,9 @@ pub(super) fn placement_of_all<'a>(paths: impl IntoIterator<Item = &'a str>) -> 
         let candidate = placement(path);
         match (&best.runtime, &candidate.runtime) {
             (_, Runtime::Container { .. }) => return candidate,
+            (Runtime::Host | Runtime::Unit { .. }, _) if !candidate.pod_uid.is_empty() => {
+                best = candidate;
+            }
             (Runtime::Host, Runtime::Unit { .. }) => best = candidate,
             _ => {}
         }

@@ -210,6 +210,7 @@ fn a_process_with_everything() {
         pid: 10,
         command: "nginx".into(),
         executable: "/usr/sbin/nginx".into(),
+        pod_uid: "".into(),
         container: None,
     };
     assert_eq!(*found, expected);

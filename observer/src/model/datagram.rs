@@ -4,6 +4,7 @@ use std::{borrow::Cow, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{
     connection::{ConnectionId, Owner, Role},
+    kubernetes::Service,
     security::Handshake,
     time::Monotonic,
     workload::{Peer, Workload},
@@ -81,6 +82,8 @@ pub struct Conversation {
     pub workload: Arc<Workload>,
     /// Who is at the other end.
     pub peer: Peer,
+    /// The Service of Kubernetes that was dialled, where that is known.
+    pub dialled: Option<Arc<Service>>,
 }
 
 /// Versions 1 and 2 (RFC 9000, RFC 9369).

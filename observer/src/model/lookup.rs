@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     connection::{ConnectionId, Owner, Role},
+    kubernetes::Service,
     time::Monotonic,
     workload::{Peer, Workload},
 };
@@ -102,6 +103,8 @@ pub struct Resolution {
     pub workload: Arc<Workload>,
     /// Who is at the other end.
     pub peer: Peer,
+    /// The Service of Kubernetes that was dialled, where that is known.
+    pub dialled: Option<Arc<Service>>,
 }
 
 /// Most answers that are kept of a response.

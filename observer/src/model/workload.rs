@@ -65,6 +65,9 @@ pub struct Workload {
     pub command: Box<str>,
     /// Executable path; empty when unknown.
     pub executable: Box<str>,
+    /// `k8s.pod.uid` as its cgroup tells it, the hash of its manifest for a static pod; empty when it
+    /// is in no pod.
+    pub pod_uid: Box<str>,
     /// The container of a pod that it is; `None` outside of clusters, and while it is not known.
     pub container: Option<Container>,
 }

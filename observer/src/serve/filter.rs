@@ -169,6 +169,7 @@ impl FlowFilter {
                 lookup,
                 workload,
                 peer,
+                ..
             }) => {
                 self.security.is_empty()
                     && self.is_other(Protocol::Dns, Some(lookup.duration()))
@@ -179,6 +180,7 @@ impl FlowFilter {
                 datagrams,
                 workload,
                 peer,
+                ..
             }) => {
                 let protocol = match datagrams.protocol {
                     DatagramProtocol::Dns => Protocol::Dns,

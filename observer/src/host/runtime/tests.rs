@@ -247,3 +247,45 @@ fn hybrid_hosts_name_the_container_in_another_hierarchy() {
     assert_eq!(placement_of_all(unit_first).runtime, unit("a.service"));
     assert_eq!(placement_of_all([]).runtime, Runtime::Host);
 }
+
+#[test]
+fn pods_by_their_directory() {
+    const UID: &str = "5d3f9e0c-1b7a-4a4e-9b0e-0f1e2d3c4b5a";
+    const HASH: &str = "0f1e2d3c4b5a69788796a5b4c3d2e1f0";
+    for (path, expected) in [
+        ("/kubepods/besteffort/podUID/ID", UID),
+        ("/kubepods/podUID/ID", UID),
+        ("/kubepods/burstable/podHASH/ID", HASH),
+        (
+            "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-podSLICED.slice/crio-ID.scope",
+            UID,
+        ),
+        (
+            "/kubepods.slice/kubepods-podHASH.slice/cri-containerd-ID.scope",
+            HASH,
+        ),
+        (
+            "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-podSLICED.slice/cri-containerd-ID.scope",
+            UID,
+        ),
+        (
+            "/system.slice/containerd.service/kubepods-burstable-podSLICED.slice:cri-containerd:ID",
+            UID,
+        ),
+        ("/docker/ID/kubelet/kubepods/podUID/ID", UID),
+        // The pause container's own processes, or kubelet's, directly in the pod.
+        ("/kubepods/podUID", UID),
+        ("/kubepods/pod1b2c/ID", ""),
+        ("/kubepods/podUIDx/ID", ""),
+        ("/system.slice/my-podSLICED.slice", ""),
+        ("/machine.slice/libpod-ID.scope", ""),
+        ("/podman/podcast", ""),
+    ] {
+        let path = path
+            .replace("SLICED", &UID.replace('-', "_"))
+            .replace("podUID", &format!("pod{UID}"))
+            .replace("HASH", HASH)
+            .replace("ID", ID);
+        assert_eq!(&*placement(&path).pod_uid, expected, "{path}");
+    }
+}

@@ -108,6 +108,7 @@ pub(super) fn lookup(resolution: &Resolution, offset: WallOffset) -> LookupLine<
         lookup,
         workload,
         peer,
+        ..
     } = resolution;
     LookupLine {
         kind: "lookup",
@@ -140,6 +141,7 @@ pub(super) fn datagrams(conversation: &Conversation, offset: WallOffset) -> Data
         datagrams,
         workload,
         peer,
+        ..
     } = conversation;
     let quic = datagrams.quic.as_deref();
     let handshake = quic.and_then(|quic| quic.handshake.as_deref());
