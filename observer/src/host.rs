@@ -14,6 +14,8 @@ mod program;
 mod rule;
 mod runtime;
 mod sockets;
+mod translated;
+pub mod translation;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -34,6 +36,7 @@ use identity::{Facts, identify};
 use process::{Sight, Stat};
 use processes::{Process, Processes};
 use sockets::{Holder, Sockets};
+use translated::Translator;
 
 /// Where to look and how much to remember.
 #[derive(Clone, Debug)]
@@ -52,6 +55,8 @@ pub struct Config {
     pub max_sockets: usize,
     /// How long an exited process is remembered.
     pub retention: Duration,
+    /// Ask the kernel how it translates the addresses of connections.
+    pub translations: bool,
 }
 
 /// Who is behind a socket.
@@ -63,6 +68,7 @@ pub struct Host {
     processes: Processes,
     cgroups: Cgroups,
     sockets: Sockets,
+    translator: Translator,
     losses: Losses,
 }
 
@@ -97,6 +103,7 @@ impl Default for Config {
             max_cgroups: 20_000,
             max_sockets: 131_072,
             retention: Duration::from_secs(600),
+            translations: true,
         }
     }
 }
@@ -111,6 +118,7 @@ impl Host {
             processes: Processes::new(config.max_processes, config.retention),
             cgroups: Cgroups::new(config.cgroup_root.clone(), config.max_cgroups),
             sockets: Sockets::new(config.max_sockets),
+            translator: Translator::new(config.translations),
             losses: Losses::default(),
             config,
         };
@@ -176,9 +184,10 @@ impl Host {
         self.index_ports();
     }
 
-    /// Forgets processes that exited long ago. Meant to be called about once a second.
+    /// Forgets processes that exited long ago, and what the kernel refused. Meant to be called about once a second.
     pub fn expire(&mut self, now: Monotonic) {
         self.processes.expire(&self.config.proc_root, now);
+        self.translator.expire(now);
     }
 
     /// How full the tables are.
@@ -214,6 +223,8 @@ impl Host {
             loss("processes_full", self.processes.overflow),
             loss("cgroups_full", self.cgroups.overflow),
             loss("sockets_full", self.sockets.overflow),
+            loss("translation_failed", self.translator.failed),
+            loss("translation_refused", self.translator.refused),
         ]
     }
 

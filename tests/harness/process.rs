@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::wait;
 
@@ -67,6 +67,29 @@ pub fn check(command: &mut Command) -> Result<String> {
         output.status
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs `work` on a thread of its own that is not root, and so has no capabilities.
+pub fn without_rights<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    /// Of `nobody`, on any system.
+    const NOBODY: libc::uid_t = 65534;
+    const UNCHANGED: libc::uid_t = libc::uid_t::MAX;
+    let joined = thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // SAFETY: takes plain integers; the system call itself, other than the function of the
+            // C library, changes this thread only.
+            let changed =
+                unsafe { libc::syscall(libc::SYS_setresuid, UNCHANGED, NOBODY, UNCHANGED) };
+            ensure!(
+                changed == 0,
+                "become nobody: {}",
+                std::io::Error::last_os_error()
+            );
+            work()
+        });
+        thread.join()
+    });
+    joined.map_err(|_| anyhow!("a thread without rights died"))?
 }
 
 fn drain<T: Read + Send + 'static>(pipe: Option<T>) -> thread::JoinHandle<Vec<u8>> {
