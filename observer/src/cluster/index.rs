@@ -149,12 +149,6 @@ impl Index {
             Change::Begin(kind) | Change::Remove(kind, _) | Change::Complete(kind) => *kind,
             Change::Set(object) => object.kind(),
         };
-        let mut telling = Telling {
-            source,
-            list: 0,
-            now,
-            offset,
-        };
         let changed = match change {
             Change::Begin(_) => {
                 self.lists.begin(source, kind);
@@ -164,18 +158,18 @@ impl Index {
                 false
             }
             Change::Complete(_) => {
-                telling.list = self.lists.hear(source, kind, now);
+                let telling = self.lists.hear(source, kind, now, offset);
                 let was_known = self.lists.is_known(kind);
                 let since = self.lists.complete(source, kind, now);
                 let swept = since.is_some_and(|since| self.complete(kind, &telling, since));
                 swept || !was_known
             }
             Change::Set(object) => {
-                telling.list = self.lists.hear(source, kind, now);
+                let telling = self.lists.hear(source, kind, now, offset);
                 self.set(object, &telling)
             }
             Change::Remove(_, uid) => {
-                telling.list = self.lists.hear(source, kind, now);
+                let telling = self.lists.hear(source, kind, now, offset);
                 match kind {
                     Kind::Pod => self.pods.remove(&uid, &telling, &mut self.nodes),
                     Kind::Service => self.services.remove(&uid, &telling),

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use crate::model::time::{Monotonic, WallOffset};
 
+use super::sources::Telling;
+
 /// The claim of a pod to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
@@ -145,21 +147,31 @@ where
 // === impl Claim ===
 
 impl Claim {
-    /// The claim of a pod that was told to have an address `now`. `started` is the API's; `without`
-    /// is when the pod was last told without the address. Before `floor` nothing is known any more.
+    /// The claim of a pod that is told to have an address. `started` is the API's; `without` is when
+    /// the pod was last told without the address. Before `floor` nothing is known any more.
     pub(super) fn new(
         pod: u32,
         started: u64,
         without: Option<Monotonic>,
         floor: Monotonic,
-        now: Monotonic,
-        offset: WallOffset,
+        telling: &Telling,
     ) -> Self {
-        let (begun, earliest) = match mapped(started, offset) {
-            Some(started) if started <= now => (started, before(started, SKEW)),
+        let now = telling.now;
+        let (begun, earliest) = match mapped(started, telling.offset) {
+            Some(started) if started <= now => {
+                // It has its address some time after its start, and until then another may have
+                // had it. That none is known says that there was none, but not of the time when
+                // its source was blind: only of a pod that is older it is taken for granted.
+                let begun = if started.plus(LONG) < telling.blind {
+                    started
+                } else {
+                    started.max(telling.blind)
+                };
+                (begun, before(started, SKEW))
+            }
             // Its clock is ahead, and nobody knows by how much.
             Some(_) => (now, before(now, REACH)),
-            None => (before(now, LAG), before(now, REACH)),
+            None => (before(now, LAG).max(telling.blind), before(now, REACH)),
         };
         let reach = before(now, REACH).max(floor);
         let without = without.map_or(Monotonic(0), |without| before(without, LAG));

@@ -11,6 +11,8 @@ pub(super) struct Telling {
     pub(super) source: Source,
     /// The list of objects that it belongs to.
     pub(super) list: u32,
+    /// What was and ended before this, the source may never have told.
+    pub(super) blind: Monotonic,
     /// When it arrived.
     pub(super) now: Monotonic,
     pub(super) offset: WallOffset,
@@ -31,7 +33,8 @@ struct List {
     /// When the source was last heard before the list that is under way.
     since: Option<Monotonic>,
     heard: Monotonic,
-    complete: bool,
+    /// When the last list was complete.
+    complete: Option<Monotonic>,
 }
 
 pub(super) const SOURCES: usize = 2;
@@ -88,13 +91,28 @@ impl Lists {
         &mut self.0[number(source)][kind_number(kind)]
     }
 
-    /// The number of the list that a change belongs to.
-    pub(super) fn hear(&mut self, source: Source, kind: Kind, now: Monotonic) -> u32 {
+    /// A change comes in.
+    pub(super) fn hear(
+        &mut self,
+        source: Source,
+        kind: Kind,
+        now: Monotonic,
+        offset: WallOffset,
+    ) -> Telling {
         let list = self.list(source, kind);
-        if list.since.is_none() {
+        let blind = if list.since.is_some() {
+            now
+        } else {
             list.heard = now;
+            list.complete.unwrap_or_default()
+        };
+        Telling {
+            source,
+            list: list.number,
+            blind,
+            now,
+            offset,
         }
-        list.number
     }
 
     pub(super) fn begin(&mut self, source: Source, kind: Kind) {
@@ -112,13 +130,13 @@ impl Lists {
         now: Monotonic,
     ) -> Option<Monotonic> {
         let list = self.list(source, kind);
-        list.complete = true;
+        list.complete = Some(now);
         list.heard = now;
         list.since.take()
     }
 
     pub(super) fn is_complete(&self, source: Source, kind: Kind) -> bool {
-        self.0[number(source)][kind_number(kind)].complete
+        self.0[number(source)][kind_number(kind)].complete.is_some()
     }
 
     /// Whether some source told all objects of a kind.

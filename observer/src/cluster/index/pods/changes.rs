@@ -137,14 +137,7 @@ impl Pods {
                 claim.dropped = NEVER;
                 continue;
             }
-            let claim = Claim::new(
-                slot,
-                object.started,
-                without,
-                self.floor,
-                telling.now,
-                telling.offset,
-            );
+            let claim = Claim::new(slot, object.started, without, self.floor, telling);
             self.claims.insert(*address, claim);
             claimed.push(*address);
         }
