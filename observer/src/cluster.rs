@@ -3,6 +3,8 @@
 //! Whoever watches, be it this process or the hub, tells [`object::Change`]s; an index takes them
 //! and answers. Nothing here is asked over the network while a call is enriched.
 
+pub mod index;
+pub mod networks;
 pub mod object;
 
 use std::sync::Arc;

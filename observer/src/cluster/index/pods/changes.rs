@@ -1,0 +1,238 @@
+//! What each part of a pod's object changes.
+
+use std::{net::IpAddr, sync::Arc};
+
+use crate::{
+    cluster::{
+        networks::is_claimable,
+        object::{PodObject, Source},
+    },
+    model::kubernetes::Pod,
+};
+
+use super::{
+    super::{
+        claims::{Claim, NEVER},
+        containers,
+        nodes::Nodes,
+        sources::{Telling, number},
+        uid::Uid,
+    },
+    Place, Pods,
+};
+
+/// More addresses of one pod are not kept.
+const MAX_ADDRESSES: usize = 16;
+
+// === impl Pods ===
+
+impl Pods {
+    pub(super) fn set_alias(&mut self, slot: u32, alias: &str) -> bool {
+        let Some(record) = self.records.get_mut(slot) else {
+            return false;
+        };
+        let alias = Uid::new(alias);
+        if alias == Uid::Text("".into()) || record.alias.as_ref() == Some(&alias) {
+            return false;
+        }
+        if let Some(old) = record.alias.replace(alias.clone()) {
+            self.by_alias.remove(&old, |other| *other == slot);
+        }
+        self.by_alias.insert(alias, slot);
+        true
+    }
+
+    pub(super) fn set_containers(&mut self, slot: u32, object: &PodObject, source: Source) -> bool {
+        let Some(record) = self.records.get_mut(slot) else {
+            return false;
+        };
+        let containers = self
+            .shared
+            .containers(&object.containers, &mut self.malformed);
+        let place = &mut record.containers[number(source)];
+        if *place == containers {
+            return false;
+        }
+        let old = std::mem::replace(place, containers);
+        for (id, index) in containers::ids(&old) {
+            let is = Place {
+                slot,
+                index,
+                source,
+            };
+            self.by_container.remove(&id, |place| *place == is);
+        }
+        for (id, index) in containers::ids(place) {
+            let place = Place {
+                slot,
+                index,
+                source,
+            };
+            self.by_container.insert(id, place);
+        }
+        true
+    }
+
+    pub(super) fn set_addresses(
+        &mut self,
+        slot: u32,
+        object: &PodObject,
+        telling: &Telling,
+    ) -> bool {
+        let Some(record) = self.records.get_mut(slot) else {
+            return false;
+        };
+        record.host_network = object.host_network;
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        if !object.host_network {
+            addresses.extend(
+                object
+                    .addresses
+                    .iter()
+                    .map(IpAddr::to_canonical)
+                    .filter(|address| is_claimable(*address))
+                    .take(MAX_ADDRESSES),
+            );
+            addresses.sort_unstable();
+            addresses.dedup();
+        }
+        // The node's own word counts, and nobody's silence.
+        let mine = record.addresses_by == telling.source;
+        let is_news = if addresses.is_empty() {
+            mine
+        } else {
+            mine || telling.source == Source::Node || record.addresses.is_empty()
+        };
+        if !is_news {
+            return false;
+        }
+        let unaddressed = record.unaddressed;
+        if addresses.is_empty() {
+            record.unaddressed = Some(telling.now);
+        }
+        record.addresses_by = telling.source;
+        if *record.addresses == *addresses {
+            return false;
+        }
+        let old = std::mem::replace(&mut record.addresses, addresses.into());
+        let record = &*record;
+        // With other addresses it did not have this one.
+        let without = if old.is_empty() {
+            unaddressed
+        } else {
+            Some(telling.now)
+        };
+        let mut claimed = record.claimed.clone();
+        for address in old.iter().filter(|old| !record.addresses.contains(*old)) {
+            let is = |claim: &Claim| claim.pod == slot;
+            if let Some(claim) = self.claims.find_mut(address, is) {
+                claim.dropped = telling.now;
+                self.dropped.push_back((telling.now, slot, *address));
+            }
+        }
+        for address in record.addresses.iter().filter(|new| !old.contains(*new)) {
+            let is = |claim: &Claim| claim.pod == slot;
+            if let Some(claim) = self.claims.find_mut(address, is) {
+                // Had, lost and had again: in between there is doubt if another claims it.
+                claim.dropped = NEVER;
+                continue;
+            }
+            let claim = Claim::new(slot, object.started, without, self.floor, telling);
+            self.claims.insert(*address, claim);
+            claimed.push(*address);
+        }
+        // A pod whose addresses never rest.
+        while claimed.len() > 2 * MAX_ADDRESSES {
+            let Some(at) = claimed
+                .iter()
+                .position(|address| !record.addresses.contains(address))
+            else {
+                break;
+            };
+            let address = claimed.remove(at);
+            self.claims.remove(&address, |claim| claim.pod == slot);
+            self.floor = self.floor.max(telling.now);
+        }
+        if let Some(record) = self.records.get_mut(slot) {
+            record.claimed = claimed;
+        }
+        true
+    }
+
+    pub(super) fn set_end(&mut self, slot: u32, object: &PodObject, telling: &Telling) -> bool {
+        let Some(record) = self.records.get_mut(slot) else {
+            return false;
+        };
+        // A source that is behind does not know the end yet; it does not unsay it.
+        if object.ended == 0 && record.told.has(Source::Node) && telling.source != Source::Node {
+            let before = record.life;
+            record
+                .life
+                .tell_terminating(object.terminating, telling.now);
+            return before != record.life;
+        }
+        let before = record.life;
+        record.life.tell(
+            object.terminating,
+            object.ended,
+            telling.now,
+            telling.offset,
+        );
+        before != record.life
+    }
+
+    pub(super) fn set_identity(
+        &mut self,
+        slot: u32,
+        object: PodObject,
+        is_new: bool,
+        telling: &Telling,
+        nodes: &mut Nodes,
+    ) -> bool {
+        let Some(record) = self.records.get_mut(slot) else {
+            return false;
+        };
+        let (new, old) = (object.owners.len(), record.pod.owners.len());
+        let wins = is_new
+            || record.identity == telling.source
+            || new > old
+            || (new == old && telling.source == Source::Node);
+        if !wins {
+            return false;
+        }
+        record.identity = telling.source;
+        let node = match &record.pod.node {
+            Some(node) if node.name == object.node => Some(node.clone()),
+            old => {
+                if let Some(old) = old {
+                    nodes.detach(&old.name, slot);
+                }
+                (!object.node.is_empty()).then(|| nodes.attach(&object.node, slot))
+            }
+        };
+        let pod = Pod {
+            uid: object.uid,
+            namespace: object.namespace,
+            name: object.name,
+            node,
+            owners: object.owners.into(),
+            service: object.service,
+            labels: object.labels.into(),
+            annotations: object.annotations.into(),
+        };
+        if *record.pod == pod {
+            return false;
+        }
+        record.pod = Arc::new(pod);
+        true
+    }
+
+    /// Tells containers again what they take over from their pod.
+    pub(super) fn merge(&mut self, slot: u32) {
+        if let Some(record) = self.records.get_mut(slot) {
+            for containers in &mut record.containers {
+                self.shared.merge(containers, &record.pod.service);
+            }
+        }
+    }
+}
