@@ -7,10 +7,17 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use observer::host::translation::Translations;
+use observer::{
+    host::{Config, Host, translation::Translations},
+    model::{
+        connection::{Connection, ConnectionId, Owner, Role},
+        time::Monotonic,
+    },
+};
 use observer_tests::{
     cgroup::Cgroup,
     namespace::{self, Namespace},
+    node::{Backend, Cluster, Layout, PodSpec, Service},
     place::Place,
     process,
     requirement::{Need, lacking},
@@ -264,5 +271,122 @@ fn many_questions_have_each_their_own_answer() -> Result<()> {
             start.elapsed() / (2 * CONNECTIONS as u32)
         );
         Ok(())
+    })
+}
+
+/// A connection as one of its sockets sees it.
+fn seen_by(role: Role, local: SocketAddr, remote: SocketAddr) -> Connection {
+    Connection {
+        id: ConnectionId(1),
+        role,
+        local,
+        remote,
+        wire: None,
+        owner: Owner::default(),
+        started: Monotonic::default(),
+        established: None,
+        sequences: None,
+        pre_existing: false,
+    }
+}
+
+/// How often the host lost `reason`.
+fn lost(host: &Host, reason: &str) -> u64 {
+    let losses = host.losses();
+    let found = losses.iter().find(|loss| loss.reason == reason);
+    found.map_or(0, |loss| loss.count)
+}
+
+#[test]
+fn the_host_of_a_pod_tells_which_pod_answered_and_which_called() -> Result<()> {
+    if cannot_run()? {
+        return Ok(());
+    }
+    let cluster = Cluster::create("told", &[Layout::Containerd, Layout::Containerd])?;
+    let client = cluster.node(1).pod(PodSpec::new("default", "client"))?;
+    let dialled: SocketAddr = "10.96.0.10:80".parse()?;
+    // On the client's node, and on the other.
+    for number in [1, 2] {
+        let server = cluster
+            .node(number)
+            .pod(PodSpec::new("default", "server"))?;
+        cluster.serve(&[Service {
+            addresses: vec![dialled.ip()],
+            port: dialled.port(),
+            node_port: Some(30080),
+            local_only: false,
+            backends: vec![Backend {
+                pod: &server,
+                port: 8080,
+            }],
+        }])?;
+        let listener = server.container("app")?.listen(server.at(8080))?;
+        let stream = client.container("app")?.connect(dialled)?;
+        let (accepted, seen) = listener.accept()?;
+        let near = stream.local_addr()?;
+        let (ours, theirs) = (
+            seen_by(Role::Client, near, dialled),
+            seen_by(Role::Server, accepted.local_addr()?, seen),
+        );
+        cluster.node(1).namespace().within(|| {
+            let mut host = Host::new(Config::default());
+            let answerer = host.answerer(&ours);
+            ensure!(answerer == Some(server.at(8080)), "{answerer:?}");
+            // The server's socket is of this host only if it is on this node; the table has both.
+            let caller = host.caller(&theirs);
+            ensure!(caller == Some((near, dialled)), "{caller:?}");
+            // What is of the other role is not asked.
+            ensure!(host.caller(&ours).is_none() && host.answerer(&theirs).is_none());
+            ensure!(lost(&host, "translation_failed") == 0);
+            let mut unwanted = Host::new(Config {
+                translations: false,
+                ..Config::default()
+            });
+            ensure!(unwanted.answerer(&ours).is_none());
+            Ok(())
+        })?;
+        // The other node has seen only what was translated already.
+        cluster.node(2).namespace().within(|| {
+            let mut host = Host::new(Config::default());
+            ensure!(host.answerer(&ours).is_none() && host.caller(&theirs).is_none());
+            ensure!(lost(&host, "translation_failed") == 0);
+            Ok(())
+        })?;
+        // Behind a port of a node is somebody from outside, masqueraded.
+        let node_port = SocketAddr::new(cluster.node(number).addresses()[0], 30080);
+        let stream = cluster.outside().connect(node_port)?;
+        let (accepted, seen) = listener.accept()?;
+        let connection = seen_by(Role::Server, accepted.local_addr()?, seen);
+        cluster.node(number).namespace().within(|| {
+            let caller = Host::new(Config::default()).caller(&connection);
+            let real = stream.local_addr()?;
+            ensure!(caller == Some((real, node_port)), "{caller:?} for {seen}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_host_without_rights_asks_once() -> Result<()> {
+    if cannot_run()? {
+        return Ok(());
+    }
+    let node = Namespace::create("refused")?;
+    let connection = seen_by(
+        Role::Client,
+        "10.79.1.2:4000".parse()?,
+        "10.96.0.10:80".parse()?,
+    );
+    node.within(|| {
+        process::without_rights(|| {
+            let mut host = Host::new(Config::default());
+            for _ in 0..100 {
+                ensure!(host.answerer(&connection).is_none());
+            }
+            ensure!(lost(&host, "translation_failed") == 1);
+            ensure!(lost(&host, "translation_refused") == 99);
+            Ok(())
+        })
     })
 }

@@ -19,6 +19,7 @@ pub mod http;
 pub mod link;
 pub mod metrics;
 pub mod namespace;
+pub mod node;
 pub mod peers;
 pub mod place;
 pub mod process;

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{self, ErrorKind},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     os::fd::AsRawFd,
     process::Command,
     sync::atomic::{AtomicU32, Ordering},
@@ -43,18 +43,22 @@ pub fn join(left: (&Namespace, &[&str]), right: (&Namespace, &[&str])) -> Result
         let address = address
             .split_once('/')
             .map_or(*address, |(address, _)| address);
-        let target = SocketAddr::new(address.parse().context("read an address")?, DISCARD);
-        // The kernel brings a link into use with a delay.
-        wait::until("a link to carry packets", wait::PATIENCE, || {
-            let patience = Duration::from_millis(200);
-            let tried = left
-                .0
-                .within(|| Ok(TcpStream::connect_timeout(&target, patience)))?;
-            let error = tried.err().map(|error| error.kind());
-            Ok(matches!(error, None | Some(ErrorKind::ConnectionRefused)).then_some(()))
-        })?;
+        await_path(left.0, address.parse().context("read an address")?)?;
     }
     Ok((near, far))
+}
+
+/// Waits until packets from `namespace` reach `address`, where nothing may listen: the kernel
+/// brings a link into use with a delay.
+pub fn await_path(namespace: &Namespace, address: IpAddr) -> Result<()> {
+    let target = SocketAddr::new(address, DISCARD);
+    wait::until("a link to carry packets", wait::PATIENCE, || {
+        let patience = Duration::from_millis(200);
+        let tried = namespace.within(|| Ok(TcpStream::connect_timeout(&target, patience)))?;
+        let error = tried.err().map(|error| error.kind());
+        Ok(matches!(error, None | Some(ErrorKind::ConnectionRefused)).then_some(()))
+    })
+    .with_context(|| format!("reach {address}"))
 }
 
 // === impl Namespace ===
@@ -87,6 +91,11 @@ impl Namespace {
         }
         self.run("ip", &["link", "set", device, "up"])?;
         Ok(())
+    }
+
+    /// Its name for ip-netns(8).
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Runs a command in it that has to succeed, and returns what it printed.

@@ -74,13 +74,25 @@ impl Server {
 
     /// As [`Self::nginx`], with `parameters` of its directive `listen`, and further `directives`.
     pub fn nginx_with(place: &Place<'_>, parameters: &str, directives: &str) -> Result<Self> {
+        let port = place.free_port()?;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Self::nginx_at(place, address, parameters, directives)
+    }
+
+    /// As [`Self::nginx_with`], on `address`.
+    pub fn nginx_at(
+        place: &Place<'_>,
+        address: SocketAddr,
+        parameters: &str,
+        directives: &str,
+    ) -> Result<Self> {
         let mut command = place.command("nginx")?;
-        Self::start(place, &mut command, |command, folder, port| {
+        Self::begin(place, address, &mut command, |command, folder, _| {
             write_files(&folder.join("www"))?;
             let text = NGINX_CONFIGURATION
                 .replace("@DIRECTIVES@", directives)
                 .replace("@FOLDER@", &folder.display().to_string())
-                .replace("@LISTEN@", &format!("127.0.0.1:{port} {parameters}"));
+                .replace("@LISTEN@", &format!("{address} {parameters}"));
             let configuration = folder.join("nginx.conf");
             fs::write(&configuration, text)?;
             command
