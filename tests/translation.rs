@@ -7,13 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use observer::{
-    host::{Config, Host, translation::Translations},
-    model::{
-        connection::{Connection, ConnectionId, Owner, Role},
-        time::Monotonic,
-    },
-};
+use observer::host::{Config, Host, translation::Translations};
 use observer_tests::{
     cgroup::Cgroup,
     namespace::{self, Namespace},
@@ -274,22 +268,6 @@ fn many_questions_have_each_their_own_answer() -> Result<()> {
     })
 }
 
-/// A connection as one of its sockets sees it.
-fn seen_by(role: Role, local: SocketAddr, remote: SocketAddr) -> Connection {
-    Connection {
-        id: ConnectionId(1),
-        role,
-        local,
-        remote,
-        wire: None,
-        owner: Owner::default(),
-        started: Monotonic::default(),
-        established: None,
-        sequences: None,
-        pre_existing: false,
-    }
-}
-
 /// How often the host lost `reason`.
 fn lost(host: &Host, reason: &str) -> u64 {
     let losses = host.losses();
@@ -324,31 +302,29 @@ fn the_host_of_a_pod_tells_which_pod_answered_and_which_called() -> Result<()> {
         let stream = client.container("app")?.connect(dialled)?;
         let (accepted, seen) = listener.accept()?;
         let near = stream.local_addr()?;
-        let (ours, theirs) = (
-            seen_by(Role::Client, near, dialled),
-            seen_by(Role::Server, accepted.local_addr()?, seen),
-        );
+        let far = accepted.local_addr()?;
         cluster.node(1).namespace().within(|| {
             let mut host = Host::new(Config::default());
-            let answerer = host.answerer(&ours);
+            let answerer = host.answerer(TCP, near, dialled);
             ensure!(answerer == Some(server.at(8080)), "{answerer:?}");
             // The server's socket is of this host only if it is on this node; the table has both.
-            let caller = host.caller(&theirs);
+            let caller = host.caller(TCP, far, seen);
             ensure!(caller == Some((near, dialled)), "{caller:?}");
-            // What is of the other role is not asked.
-            ensure!(host.caller(&ours).is_none() && host.answerer(&theirs).is_none());
             ensure!(lost(&host, "translation_failed") == 0);
             let mut unwanted = Host::new(Config {
                 translations: false,
                 ..Config::default()
             });
-            ensure!(unwanted.answerer(&ours).is_none());
+            ensure!(unwanted.answerer(TCP, near, dialled).is_none());
             Ok(())
         })?;
         // The other node has seen only what was translated already.
         cluster.node(2).namespace().within(|| {
             let mut host = Host::new(Config::default());
-            ensure!(host.answerer(&ours).is_none() && host.caller(&theirs).is_none());
+            ensure!(
+                host.answerer(TCP, near, dialled).is_none()
+                    && host.caller(TCP, far, seen).is_none()
+            );
             ensure!(lost(&host, "translation_failed") == 0);
             Ok(())
         })?;
@@ -356,9 +332,9 @@ fn the_host_of_a_pod_tells_which_pod_answered_and_which_called() -> Result<()> {
         let node_port = SocketAddr::new(cluster.node(number).addresses()[0], 30080);
         let stream = cluster.outside().connect(node_port)?;
         let (accepted, seen) = listener.accept()?;
-        let connection = seen_by(Role::Server, accepted.local_addr()?, seen);
+        let far = accepted.local_addr()?;
         cluster.node(number).namespace().within(|| {
-            let caller = Host::new(Config::default()).caller(&connection);
+            let caller = Host::new(Config::default()).caller(TCP, far, seen);
             let real = stream.local_addr()?;
             ensure!(caller == Some((real, node_port)), "{caller:?} for {seen}");
             Ok(())
@@ -373,16 +349,12 @@ fn a_host_without_rights_asks_once() -> Result<()> {
         return Ok(());
     }
     let node = Namespace::create("refused")?;
-    let connection = seen_by(
-        Role::Client,
-        "10.79.1.2:4000".parse()?,
-        "10.96.0.10:80".parse()?,
-    );
+    let (near, dialled) = ("10.79.1.2:4000".parse()?, "10.96.0.10:80".parse()?);
     node.within(|| {
         process::without_rights(|| {
             let mut host = Host::new(Config::default());
             for _ in 0..100 {
-                ensure!(host.answerer(&connection).is_none());
+                ensure!(host.answerer(TCP, near, dialled).is_none());
             }
             ensure!(lost(&host, "translation_failed") == 1);
             ensure!(lost(&host, "translation_refused") == 99);

@@ -1,5 +1,6 @@
 //! The only wiring: builds the stages, connects them, drains them.
 
+mod ignored;
 mod pipeline;
 mod settings;
 
@@ -47,7 +48,7 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, ConfigError>) -> 
     announce(&cgroup.observed, capture.attachments(), address);
 
     let (orders, received) = mpsc::channel();
-    let stages = Stages::new(&config, &cgroup, capture, answers, hub.clone());
+    let stages = Stages::new(&config, &cgroup, capture, None, answers, hub.clone());
     let failed = Arc::new(AtomicBool::new(false));
     let pipeline = {
         let failed = Arc::clone(&failed);

@@ -11,6 +11,9 @@ use std::sync::Arc;
 
 use crate::model::kubernetes::{Node, Pod};
 
+/// What happens in a cluster, in batches, by who tells it.
+pub type Changes = tokio::sync::mpsc::Receiver<(object::Source, Vec<object::Change>)>;
+
 /// What a remote address is, at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sight {

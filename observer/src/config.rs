@@ -38,7 +38,7 @@ pub struct Config {
     pub capture: Capture,
     /// What is not observed.
     pub ignore: Ignore,
-    /// Pods that alone are observed; all, where nothing is chosen.
+    /// Pods that alone are observed; everything, where nothing is chosen.
     pub only: Pods,
     /// Names of services; the first rule that matches wins.
     pub services: Vec<ServiceRule>,

@@ -3,38 +3,43 @@
 //! A connection is resolved once, when it opens; an exchange then costs two look-ups and two
 //! reference counts, and allocates nothing.
 
+mod connections;
 mod datagrams;
 mod failure;
 mod health;
+mod identify;
 mod names;
 mod peers;
+mod pods;
 mod routes;
 mod segment;
+mod settle;
 mod state;
 mod template;
+mod waiting;
 
-use std::{collections::VecDeque, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
-use crate::{
-    host::Host,
-    model::{
-        call::{Call, Link, LinkEvent},
-        connection::{Connection, ConnectionEvent, ConnectionId, Role},
-        exchange::{Exchange, RequestHead},
-        security::Security,
-        time::Monotonic,
-        workload::{NameSource, Peer, Workload},
-    },
+use crate::model::{
+    call::{Call, Link},
+    connection::{ConnectionId, Role},
+    exchange::{Exchange, RequestHead},
+    time::Monotonic,
+    workload::Workload,
 };
 
+pub use identify::Config as ClusterConfig;
 pub use template::{RoutePattern, RoutePatternError};
+pub use waiting::Told;
 
+use identify::Cluster;
 use names::Names;
 use peers::Peers;
 use routes::{Limits, Path, Routes, SHARED};
 use state::State;
+use waiting::Waiting;
 
 /// How routes are named and how much is remembered.
 #[derive(Clone, Debug)]
@@ -58,6 +63,8 @@ pub struct Config {
     pub connection_idle: Duration,
     /// Most addresses whose names are remembered.
     pub max_names: usize,
+    /// The cluster that this host is a node of, if it is one.
+    pub cluster: Option<ClusterConfig>,
 }
 
 /// Gives exchanges and connections their identities.
@@ -74,6 +81,15 @@ pub struct Enricher {
     /// Servers of UDP on this host, by where they are, and when they were last heard of.
     servers: HashMap<datagrams::Place, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
     routes: Routes,
+    cluster: Option<Cluster>,
+    waiting: Waiting,
+    /// Connections that were told, and of which more may become known.
+    unsure: VecDeque<ConnectionId>,
+    /// Revision of the index when what waits was last looked at.
+    revision: u64,
+    /// When the unsure were last looked at, and at which revision.
+    asked: Monotonic,
+    asked_revision: u64,
     unknown: Arc<Workload>,
     swept: Option<Monotonic>,
     losses: Losses,
@@ -105,6 +121,7 @@ impl Default for Config {
             linger: Duration::from_millis(200),
             connection_idle: Duration::from_secs(6 * 3600),
             max_names: 16_384,
+            cluster: None,
         }
     }
 }
@@ -134,6 +151,12 @@ impl Enricher {
             names: Names::new(config.max_names),
             sockets: HashMap::default(),
             servers: HashMap::default(),
+            cluster: config.cluster.clone().map(Cluster::new),
+            waiting: Waiting::default(),
+            unsure: VecDeque::new(),
+            revision: 0,
+            asked: Monotonic::default(),
+            asked_revision: 0,
             unknown: Arc::new(Workload {
                 service,
                 ..Workload::default()
@@ -149,88 +172,17 @@ impl Enricher {
         self.routes
             .reconfigure(config.routes.clone(), config.limits());
         self.names.set_limit(config.max_names);
+        if let (Some(cluster), Some(config)) = (&mut self.cluster, &config.cluster) {
+            cluster.reconfigure(config.clone());
+        }
         self.config = config;
     }
 
-    /// Takes a change of a connection. `None` when it is not of interest to later stages, or of a
-    /// connection that is not known.
-    pub fn connection(
-        &mut self,
-        event: ConnectionEvent,
-        host: &mut Host,
-        now: Monotonic,
-    ) -> Option<LinkEvent> {
-        match event {
-            ConnectionEvent::Opened(connection) => {
-                Some(LinkEvent::Opened(self.open(connection, host, now)))
-            }
-            ConnectionEvent::Progress { id, transfer } => {
-                let Some(state) = self.connections.get_mut(&id) else {
-                    self.losses.events_unknown += 1;
-                    return None;
-                };
-                state.active = now;
-                Some(LinkEvent::Progress {
-                    link: state.link.clone(),
-                    transfer,
-                })
-            }
-            ConnectionEvent::Placed { id, cgroup, wire } => {
-                self.place(id, cgroup, wire, host, now);
-                None
-            }
-            ConnectionEvent::Recognised { id, opening } => {
-                let Some(state) = self.connections.get_mut(&id) else {
-                    self.losses.events_unknown += 1;
-                    return None;
-                };
-                state.active = now;
-                let mut link = Link::clone(&state.link);
-                link.opening = Some(opening);
-                state::classify(&mut link);
-                state.link = Arc::new(link);
-                Some(LinkEvent::Recognised {
-                    link: state.link.clone(),
-                    at: now,
-                })
-            }
-            ConnectionEvent::Closed { connection, closed } => {
-                let link = self.close(connection, host, now);
-                let (at, by) = (closed.at, closed.by);
-                Some(LinkEvent::Closed {
-                    link,
-                    at,
-                    by,
-                    reset: closed.reset,
-                    transfer: closed.transfer,
-                })
-            }
-            ConnectionEvent::Failed {
-                connection,
-                at,
-                failure,
-            } => {
-                self.forget(connection.id);
-                let workload = host.workload(&connection, now);
-                let peer = self.name(&connection, &workload, now);
-                let link = Arc::new(Link {
-                    connection,
-                    workload,
-                    peer,
-                    dialled: None,
-                    security: Security::Unknown,
-                    opening: None,
-                    mesh: None,
-                });
-                Some(LinkEvent::Failed { link, at, failure })
-            }
-        }
-    }
-
-    /// Takes an exchange.
-    pub fn exchange(&mut self, exchange: Exchange) -> Call {
-        let Some(state) = self.connections.get_mut(&exchange.connection) else {
-            return self.exchange_of_unknown(exchange);
+    /// Takes an exchange. `None` when it waits to be told by [`Self::settle`].
+    pub fn exchange(&mut self, exchange: Exchange, now: Monotonic) -> Option<Call> {
+        let id = exchange.connection;
+        let Some(state) = self.connections.get_mut(&id) else {
+            return Some(self.exchange_of_unknown(exchange));
         };
         self.losses.exchanges_unknown += u64::from(state.placeholder);
         state.active = state.active.max(exchange.sent.first);
@@ -240,12 +192,19 @@ impl Enricher {
             state.link = Arc::new(link);
         }
         let route = state.route(&mut self.routes, &exchange.request, exchange.rpc.is_some());
-        call(state.link.clone(), route, exchange)
+        let waits = state.waits;
+        let call = call(state.link.clone(), route, exchange);
+        if waits {
+            self.wait(id, Told::Call(call), now);
+            return None;
+        }
+        Some(call)
     }
 
-    /// What is known of a connection.
+    /// What is known of a connection; nothing while it waits to be told.
     pub fn link(&self, id: ConnectionId) -> Option<&Arc<Link>> {
-        self.connections.get(&id).map(|state| &state.link)
+        let state = self.connections.get(&id).filter(|state| !state.waits)?;
+        Some(&state.link)
     }
 
     /// The route of a path that belongs to no connection. All such paths share one budget.
@@ -286,172 +245,12 @@ impl Enricher {
                 self.forget(id);
             }
             self.expire_sockets(now);
+            if let Some(cluster) = &mut self.cluster {
+                cluster.expire(now);
+            }
         }
         self.routes.expire(now);
         self.names.expire(now);
-    }
-
-    fn open(&mut self, connection: Connection, host: &mut Host, now: Monotonic) -> Arc<Link> {
-        let id = connection.id;
-        // Told again: the other end stays.
-        let before = self.forget(id).filter(|before| !before.placeholder);
-        let workload = host.workload(&connection, now);
-        let peer = match before {
-            Some(State { link, .. }) if link.peer.is_local() => link.peer.clone(),
-            _ => self.meet(&connection, &workload, now),
-        };
-        let service = self.routes.acquire(&workload);
-        let link = Arc::new(Link {
-            connection,
-            workload,
-            peer,
-            dialled: None,
-            security: Security::Unknown,
-            opening: None,
-            mesh: None,
-        });
-        self.remember(State {
-            link: link.clone(),
-            service,
-            recent: None,
-            active: now,
-            placeholder: false,
-            closed: false,
-        });
-        link
-    }
-
-    /// Finds the other end of a connection and tells it of this one.
-    fn meet(&mut self, connection: &Connection, workload: &Arc<Workload>, now: Monotonic) -> Peer {
-        let connections = &self.connections;
-        let look = |id: ConnectionId| {
-            let state = connections.get(&id)?;
-            let alone = !state.placeholder && !state.link.peer.is_local();
-            alone.then_some(&state.link.connection)
-        };
-        let other = self.peers.find(connection, look);
-        let Some(state) = other.and_then(|id| self.connections.get_mut(&id)) else {
-            return self.name(connection, workload, now);
-        };
-        let theirs = state.link.workload.clone();
-        let peer = Peer::Local(workload.clone());
-        state.link = Arc::new(Link {
-            peer,
-            ..Link::clone(&state.link)
-        });
-        Peer::Local(theirs)
-    }
-
-    /// Takes what the first packets of a connection told: it may name a workload that was unknown,
-    /// and lead to the other end.
-    fn place(
-        &mut self,
-        id: ConnectionId,
-        cgroup: u64,
-        wire: Option<(SocketAddr, SocketAddr)>,
-        host: &mut Host,
-        now: Monotonic,
-    ) {
-        let Some(state) = self.connections.get(&id).filter(|state| !state.placeholder) else {
-            self.losses.events_unknown += 1;
-            return;
-        };
-        let mut link = Link::clone(&state.link);
-        self.peers.remove(&link.connection);
-        link.connection.wire = wire.or(link.connection.wire);
-        if link.connection.owner.cgroup == 0 {
-            link.connection.owner.cgroup = cgroup;
-            if link.workload.source == NameSource::Unknown {
-                link.workload = host.workload(&link.connection, now);
-            }
-        }
-        state::classify(&mut link);
-        self.peers.insert(&link.connection);
-        if !link.peer.is_local() {
-            link.peer = self.meet(&link.connection, &link.workload, now);
-        }
-        if let Some(state) = self.connections.get_mut(&id) {
-            state.link = Arc::new(link);
-        }
-    }
-
-    fn close(&mut self, connection: Connection, host: &mut Host, now: Monotonic) -> Arc<Link> {
-        let id = connection.id;
-        let known = self.connections.get(&id).filter(|state| !state.placeholder);
-        let link = match known.map(|state| state.link.clone()) {
-            Some(link) if link.connection == connection => link,
-            Some(link) => {
-                self.peers.remove(&link.connection);
-                let mut updated = Link::clone(&link);
-                updated.connection = state::newest(&link.connection, connection);
-                if link.workload.source == NameSource::Unknown
-                    && updated.connection.owner != link.connection.owner
-                {
-                    updated.workload = host.workload(&updated.connection, now);
-                }
-                self.peers.insert(&updated.connection);
-                Arc::new(updated)
-            }
-            None => {
-                // The first that is heard of it.
-                self.losses.events_unknown += 1;
-                self.open(connection, host, now)
-            }
-        };
-        if let Some(state) = self.connections.get_mut(&id) {
-            state.link = link.clone();
-            state.active = now;
-            if !state.closed {
-                state.closed = true;
-                self.closed.push_back((now, id));
-            }
-        }
-        link
-    }
-
-    /// Remembers the connection of an exchange whose opening was not seen.
-    #[cold]
-    fn exchange_of_unknown(&mut self, exchange: Exchange) -> Call {
-        self.losses.exchanges_unknown += 1;
-        let link = Arc::new(state::placeholder(&exchange, &self.unknown));
-        let service = self.routes.acquire(&link.workload);
-        let head = &exchange.request;
-        let path = Path::of(head, exchange.rpc.is_some());
-        let route = self.routes.route(service, path);
-        self.remember(State {
-            link: link.clone(),
-            service,
-            recent: None,
-            active: exchange.sent.first,
-            placeholder: true,
-            closed: false,
-        });
-        call(link, route, exchange)
-    }
-
-    /// Adds a connection; when there is no room, the one that closed first makes some.
-    fn remember(&mut self, state: State) {
-        while self.connections.len() >= self.config.max_connections {
-            let Some((_, id)) = self.closed.pop_front() else {
-                self.losses.connections_full += 1;
-                self.routes.release(state.service);
-                return;
-            };
-            if self.connections.get(&id).is_some_and(|state| state.closed) {
-                self.forget(id);
-            }
-        }
-        if !state.placeholder {
-            self.peers.insert(&state.link.connection);
-        }
-        self.connections.insert(state.link.connection.id, state);
-    }
-
-    fn forget(&mut self, id: ConnectionId) -> Option<State> {
-        let state = self.connections.remove(&id)?;
-        self.peers.remove(&state.link.connection);
-        self.routes.release(state.service);
-        Some(state)
     }
 }
 

@@ -83,7 +83,7 @@ impl Sink for Rest {
 
     fn exchange(&mut self, exchange: Exchange) {
         let ended = exchange.ended;
-        let call = self.enricher.exchange(exchange);
+        let call = self.enricher.exchange(exchange, self.now).unwrap();
         self.aggregator.call(&call, ended);
         let exchange = &call.exchange;
         let received = exchange.received.unwrap_or_default();
@@ -114,7 +114,10 @@ impl Sink for Rest {
     }
 
     fn lookup(&mut self, lookup: Lookup) {
-        let resolution = self.enricher.lookup(lookup, &mut self.host, self.now);
+        let resolution = self
+            .enricher
+            .lookup(lookup, &mut self.host, self.now)
+            .unwrap();
         self.aggregator.lookup(&resolution, self.now);
         let lookup = resolution.lookup;
         writeln!(
@@ -132,7 +135,10 @@ impl Sink for Rest {
     }
 
     fn datagrams(&mut self, datagrams: Datagrams) {
-        let conversation = self.enricher.datagrams(datagrams, &mut self.host, self.now);
+        let conversation = self
+            .enricher
+            .datagrams(datagrams, &mut self.host, self.now)
+            .unwrap();
         self.aggregator.datagrams(&conversation, self.now);
     }
 

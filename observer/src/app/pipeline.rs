@@ -2,26 +2,24 @@
 
 use std::{sync::Arc, sync::mpsc, time::Duration};
 
-use hashbrown::HashMap;
-
-use super::{Cgroup, settings};
+use super::{Cgroup, ignored::Ignored, settings};
 use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler, Glance, Held, Instruction, Sink},
     capture::{self, Capture},
-    config::{Config, Ignore},
+    cluster,
+    config::Config,
     decode::{self, DecodeError, decode},
-    enrich::Enricher,
+    enrich::{Enricher, Told},
     host::Host,
     model::{
-        call::{Link, LinkEvent},
+        call::{Call, Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId, Transfer},
-        datagram::Datagrams,
+        datagram::{Conversation, Datagrams},
         event::Event,
         exchange::Exchange,
-        lookup::Lookup,
+        lookup::{Lookup, Resolution},
         time::{Monotonic, WallOffset},
-        workload::Workload,
     },
     serve::{self, Query, Recent},
     telemetry::{
@@ -46,6 +44,8 @@ pub(super) struct Stages {
     unread: u64,
     assembler: Assembler,
     rest: Rest,
+    /// What happens in the cluster, where this host is in one.
+    cluster: Option<cluster::Changes>,
     hub: serve::Hub,
     capture_config: capture::Config,
     start_unix_seconds: f64,
@@ -59,15 +59,11 @@ struct Rest {
     ignored: Ignored,
     aggregator: Aggregator,
     answers: serve::Pipeline,
+    /// Room for what waited.
+    told: Vec<Told>,
     /// For the kernel, carried out when a batch is done.
     instructions: Vec<(u32, ConnectionId, Instruction)>,
     now: Monotonic,
-}
-
-/// Which workloads are not observed, remembered for each.
-struct Ignored {
-    rules: Ignore,
-    known: HashMap<usize, (Arc<Workload>, bool), foldhash::fast::RandomState>,
 }
 
 /// How long the pipeline sleeps when nothing asks for attention. Records and questions wait for
@@ -82,6 +78,8 @@ const SHORT_NAP: Duration = Duration::from_millis(4);
 const BUSY: usize = 256;
 /// Records between two looks at questions and timers.
 const BATCH: usize = 4096;
+/// Batches of changes of the cluster that are taken in one go: the rest waits its turn.
+const CHANGES: usize = 16;
 /// Between two looks at what waits too long.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at live connections.
@@ -90,8 +88,6 @@ const GLANCE: Duration = Duration::from_millis(1000);
 const QUIET: Duration = Duration::from_secs(2);
 /// Nanoseconds that wall-clock time must have moved against the kernel's clock to be followed.
 const WORTH_CORRECTING: u64 = 1_000_000;
-/// Workloads whose verdict is remembered.
-const MAX_REMEMBERED: usize = 4096;
 
 // === impl Stages ===
 
@@ -100,6 +96,7 @@ impl Stages {
         config: &Config,
         cgroup: &Cgroup,
         capture: Capture,
+        cluster_changes: Option<cluster::Changes>,
         answers: serve::Pipeline,
         hub: serve::Hub,
     ) -> Self {
@@ -111,12 +108,14 @@ impl Stages {
             rest: Rest {
                 host: Host::new(settings::host(config, &cgroup.root)),
                 enricher: Enricher::new(settings::enrich(config)),
-                ignored: Ignored::new(config.ignore.clone()),
+                ignored: Ignored::new(config),
                 aggregator: Aggregator::new(settings::aggregate(config)),
                 answers,
+                told: Vec::new(),
                 instructions: Vec::new(),
                 now: capture::now(),
             },
+            cluster: cluster_changes,
             hub,
             capture_config: settings::capture(config, &cgroup.observed),
             start_unix_seconds: process::start_unix_seconds(),
@@ -143,6 +142,8 @@ impl Stages {
                 self.glance(now);
             }
             self.instruct();
+            self.learn(now);
+            self.rest.settle(false);
             self.rest.answers.tick();
             while let Some(query) = self.rest.answers.query() {
                 self.answer(query, now);
@@ -164,6 +165,7 @@ impl Stages {
         while self.drain() > 0 {}
         self.datagrams(capture::now());
         self.assembler.drain(&mut self.rest);
+        self.rest.settle(true);
         tracing::info!(records = self.capture.records(), "drained and detached");
     }
 
@@ -189,6 +191,25 @@ impl Stages {
                 }
             }
         })
+    }
+
+    /// Takes what happened in the cluster.
+    fn learn(&mut self, now: Monotonic) {
+        let Some(changes) = &mut self.cluster else {
+            return;
+        };
+        let Some(index) = self.rest.enricher.index() else {
+            return;
+        };
+        for _ in 0..CHANGES {
+            let Ok((source, batch)) = changes.try_recv() else {
+                break;
+            };
+            for change in batch {
+                index.apply(source, change, now, self.offset);
+            }
+        }
+        index.expire(now);
     }
 
     /// Looks at every live connection.
@@ -295,7 +316,7 @@ impl Stages {
         let assemble::Config { dns, datagrams, .. } = settings::assemble(config);
         self.assembler.reconfigure(dns, datagrams);
         aggregator.reconfigure(settings::aggregate(config));
-        *ignored = Ignored::new(config.ignore.clone());
+        *ignored = Ignored::new(config);
     }
 
     fn health(&mut self) -> Health {
@@ -368,48 +389,85 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
 
 // === impl Rest ===
 
-impl Sink for Rest {
-    fn connection(&mut self, event: ConnectionEvent) {
-        let Some(event) = self.enricher.connection(event, &mut self.host, self.now) else {
-            return;
-        };
-        let link = link_of(&event);
-        if self.ignored.is(&link.workload) {
+impl Rest {
+    /// Tells what waited for pods to become known; `all`: also what is not.
+    fn settle(&mut self, all: bool) {
+        let mut told = std::mem::take(&mut self.told);
+        self.enricher
+            .settle(&mut self.host, self.now, all, &mut told);
+        for told in told.drain(..) {
+            match told {
+                Told::Link(event) => self.link(&event),
+                Told::Call(call) => self.call(&call),
+                Told::Lookup(resolution) => self.resolution(&resolution),
+                Told::Datagrams(conversation) => self.conversation(&conversation),
+            }
+        }
+        self.told = told;
+    }
+
+    fn link(&mut self, event: &LinkEvent) {
+        if self.ignored.is(&link_of(event).workload) {
             return;
         }
-        if let Some(flow) = self.aggregator.link(&event, self.now) {
+        if let Some(flow) = self.aggregator.link(event, self.now) {
             self.answers.publish(flow);
         }
     }
 
-    fn exchange(&mut self, exchange: Exchange) {
-        let ended = exchange.ended;
-        let call = self.enricher.exchange(exchange);
+    fn call(&mut self, call: &Call) {
         if self.ignored.is(&call.link.workload) {
             return;
         }
-        if let Some(flow) = self.aggregator.call(&call, ended) {
+        if let Some(flow) = self.aggregator.call(call, call.exchange.ended) {
             self.answers.publish(flow);
+        }
+    }
+
+    fn resolution(&mut self, resolution: &Resolution) {
+        if self.ignored.is(&resolution.workload) {
+            return;
+        }
+        if let Some(flow) = self.aggregator.lookup(resolution, self.now) {
+            self.answers.publish(flow);
+        }
+    }
+
+    fn conversation(&mut self, conversation: &Conversation) {
+        if self.ignored.is(&conversation.workload) {
+            return;
+        }
+        if let Some(flow) = self.aggregator.datagrams(conversation, self.now) {
+            self.answers.publish(flow);
+        }
+    }
+}
+
+impl Sink for Rest {
+    fn connection(&mut self, event: ConnectionEvent) {
+        let event = self.enricher.connection(event, &mut self.host, self.now);
+        if let Some(event) = event {
+            self.link(&event);
+        }
+    }
+
+    fn exchange(&mut self, exchange: Exchange) {
+        if let Some(call) = self.enricher.exchange(exchange, self.now) {
+            self.call(&call);
         }
     }
 
     fn lookup(&mut self, lookup: Lookup) {
         let resolution = self.enricher.lookup(lookup, &mut self.host, self.now);
-        if self.ignored.is(&resolution.workload) {
-            return;
-        }
-        if let Some(flow) = self.aggregator.lookup(&resolution, self.now) {
-            self.answers.publish(flow);
+        if let Some(resolution) = resolution {
+            self.resolution(&resolution);
         }
     }
 
     fn datagrams(&mut self, datagrams: Datagrams) {
         let conversation = self.enricher.datagrams(datagrams, &mut self.host, self.now);
-        if self.ignored.is(&conversation.workload) {
-            return;
-        }
-        if let Some(flow) = self.aggregator.datagrams(&conversation, self.now) {
-            self.answers.publish(flow);
+        if let Some(conversation) = conversation {
+            self.conversation(&conversation);
         }
     }
 
@@ -425,40 +483,5 @@ fn link_of(event: &LinkEvent) -> &Arc<Link> {
         | LinkEvent::Progress { link, .. }
         | LinkEvent::Closed { link, .. }
         | LinkEvent::Failed { link, .. } => link,
-    }
-}
-
-// === impl Ignored ===
-
-impl Ignored {
-    fn new(rules: Ignore) -> Self {
-        Self {
-            rules,
-            known: HashMap::default(),
-        }
-    }
-
-    fn is(&mut self, workload: &Arc<Workload>) -> bool {
-        let Ignore {
-            ports: _,
-            cgroups,
-            services,
-            pods: _,
-        } = &self.rules;
-        if cgroups.is_empty() && services.is_empty() {
-            return false;
-        }
-        // The workload is kept with the verdict, so its address cannot become another's.
-        let address = Arc::as_ptr(workload) as usize;
-        if let Some((_, verdict)) = self.known.get(&address) {
-            return *verdict;
-        }
-        let verdict = cgroups.iter().any(|glob| glob.matches(&workload.cgroup))
-            || services.iter().any(|glob| glob.matches(&workload.service));
-        if self.known.len() >= MAX_REMEMBERED {
-            self.known.clear();
-        }
-        self.known.insert(address, (Arc::clone(workload), verdict));
-        verdict
     }
 }

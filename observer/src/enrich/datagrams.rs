@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use super::{Enricher, names::Asker};
+use super::{Enricher, Told, names::Asker};
 use crate::{
     host::Host,
     model::{
@@ -23,8 +23,15 @@ pub(super) const MAX_SOCKETS: usize = 4096;
 const SOCKET_IDLE: Duration = Duration::from_secs(60);
 
 impl Enricher {
-    /// Takes a lookup, and remembers what it tells of addresses.
-    pub fn lookup(&mut self, lookup: Lookup, host: &mut Host, now: Monotonic) -> Resolution {
+    /// Takes a lookup, and remembers what it tells of addresses. `None` when it waits to be told by
+    /// [`Enricher::settle`].
+    pub fn lookup(
+        &mut self,
+        lookup: Lookup,
+        host: &mut Host,
+        now: Monotonic,
+    ) -> Option<Resolution> {
+        let socket = lookup.socket;
         let workload = self.workload(lookup.socket, lookup.local, &lookup.owner, host, now);
         let asker = Asker {
             workload: &workload,
@@ -42,21 +49,26 @@ impl Enricher {
             self.serves(lookup.local, asker, now);
         }
         let peer = self.datagram_peer(lookup.remote, asker, now);
-        Resolution {
+        let resolution = Resolution {
             lookup,
             workload,
             peer,
             dialled: None,
+        };
+        match self.tell(socket, Told::Lookup(resolution), host, now)? {
+            Told::Lookup(resolution) => Some(resolution),
+            _ => None,
         }
     }
 
-    /// Takes what passed between a socket and a peer.
+    /// Takes what passed between a socket and a peer. `None` when it waits to be told by
+    /// [`Enricher::settle`].
     pub fn datagrams(
         &mut self,
         datagrams: Datagrams,
         host: &mut Host,
         now: Monotonic,
-    ) -> Conversation {
+    ) -> Option<Conversation> {
         let (socket, local) = (datagrams.socket, datagrams.local);
         let workload = self.workload(socket, local, &datagrams.owner, host, now);
         let asker = Asker {
@@ -67,11 +79,15 @@ impl Enricher {
             self.serves(datagrams.local, asker, now);
         }
         let peer = self.datagram_peer(datagrams.remote, asker, now);
-        Conversation {
+        let conversation = Conversation {
             datagrams,
             workload,
             peer,
             dialled: None,
+        };
+        match self.tell(socket, Told::Datagrams(conversation), host, now)? {
+            Told::Datagrams(conversation) => Some(conversation),
+            _ => None,
         }
     }
 

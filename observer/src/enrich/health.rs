@@ -1,6 +1,6 @@
 //! How full the tables of this stage are, and what did not fit.
 
-use super::{Config, Enricher, datagrams::MAX_SOCKETS};
+use super::{Config, Enricher, datagrams::MAX_SOCKETS, pods::Pods, waiting::Waiting};
 use crate::telemetry::health::{Loss, Table};
 
 impl Enricher {
@@ -18,7 +18,7 @@ impl Enricher {
             ..
         } = self.config;
         let routes = (self.routes.services() + 1).saturating_mul(max_routes);
-        vec![
+        let mut tables = vec![
             table(
                 "enrich_connections",
                 self.connections.len(),
@@ -29,7 +29,17 @@ impl Enricher {
             table("enrich_sockets", self.sockets.len(), MAX_SOCKETS),
             table("enrich_servers", self.servers.len(), MAX_SOCKETS),
             table("enrich_names", self.names.len(), self.names.limit()),
-        ]
+        ];
+        if let Some(cluster) = &self.cluster {
+            tables.push(table(
+                "enrich_waiting",
+                self.waiting().len(),
+                Waiting::LIMIT,
+            ));
+            tables.push(table("enrich_pods", cluster.pods.len(), Pods::LIMIT));
+            tables.extend(cluster.index.tables());
+        }
+        tables
     }
 
     /// What could not be known or remembered.
@@ -39,7 +49,7 @@ impl Enricher {
             reason,
             count,
         };
-        vec![
+        let mut losses = vec![
             loss(
                 "exchange_of_unknown_connection",
                 self.losses.exchanges_unknown,
@@ -50,6 +60,13 @@ impl Enricher {
             loss("routes_full", self.routes.overflowed),
             loss("services_full", self.routes.shared),
             loss("names_full", self.names.evicted()),
-        ]
+        ];
+        if let Some(cluster) = &self.cluster {
+            losses.push(loss("waiting_full", self.waiting().full));
+            losses.push(loss("pod_unknown", cluster.losses.pod_unknown));
+            losses.push(loss("peer_unknown", cluster.losses.peer_unknown));
+            losses.extend(cluster.index.losses());
+        }
+        losses
     }
 }

@@ -32,6 +32,10 @@ pub(super) struct State {
     /// Its opening was not seen.
     pub(super) placeholder: bool,
     pub(super) closed: bool,
+    /// Nothing of it is told yet.
+    pub(super) waits: bool,
+    /// More may become known of it: it is among those that are asked for again.
+    pub(super) unsure: bool,
 }
 
 /// A request head and the route it got. Equal heads are shared, so the pointer tells.

@@ -1,14 +1,20 @@
 //! Connections and exchanges in, links and calls out.
 
+mod cluster;
+
 use super::*;
 use crate::{
-    host,
+    host::{self, Host},
     model::{
-        connection::{Closed, ClosedBy, ConnectFailure, Owner, Transfer},
+        call::LinkEvent,
+        connection::{
+            Closed, ClosedBy, ConnectFailure, Connection, ConnectionEvent, Owner, Transfer,
+        },
         exchange::{HttpVersion, Outcome, Side},
         lookup::{Answer, Lookup, LookupOutcome, Target, Transport},
         rpc::{Messages, Rpc, RpcEnd, RpcSystem},
-        security::{Handshake, Opening},
+        security::{Handshake, Opening, Security},
+        workload::{NameSource, Peer},
     },
 };
 
@@ -63,6 +69,10 @@ impl Bench {
             Some(LinkEvent::Closed { link, .. }) => link,
             other => panic!("{other:?}"),
         }
+    }
+
+    fn exchange(&mut self, exchange: Exchange) -> Call {
+        self.enricher.exchange(exchange, at(1)).unwrap()
     }
 
     fn peer(&self, id: u64) -> String {
@@ -203,7 +213,12 @@ fn lookup(command: &str, name: &str, address: &str) -> Lookup {
 #[test]
 fn lookups_name_peers() {
     let mut bench = Bench::new(Config::default());
-    let learn = |bench: &mut Bench, lookup| bench.enricher.lookup(lookup, &mut bench.host, at(1));
+    let learn = |bench: &mut Bench, lookup| {
+        bench
+            .enricher
+            .lookup(lookup, &mut bench.host, at(1))
+            .unwrap()
+    };
     let found = learn(&mut bench, lookup("curl", "db.shop", "192.0.2.5"));
     assert_eq!(&*found.workload.service, "curl");
     assert_eq!(found.peer, Peer::Address("10.96.0.10".parse().unwrap()));
@@ -240,7 +255,7 @@ fn servers_of_this_host_are_known_by_what_they_answered() {
         found.owner.network_namespace = namespace;
         let now = at(seconds);
         bench.enricher.expire(now);
-        let found = bench.enricher.lookup(found, &mut bench.host, now);
+        let found = bench.enricher.lookup(found, &mut bench.host, now).unwrap();
         found.peer.service().map(ToOwned::to_owned)
     };
     let known = Some("dnsmasq".to_owned());
@@ -286,9 +301,7 @@ fn sequence_numbers_join_both_ends() {
             (bench.peer(1).as_str(), bench.peer(2).as_str()),
             ("nginx", "curl")
         );
-        let call = bench
-            .enricher
-            .exchange(exchange(1, Role::Client, &head("/")));
+        let call = bench.exchange(exchange(1, Role::Client, &head("/")));
         assert_eq!(call.link.peer.service(), Some("nginx"));
     }
 }
@@ -456,9 +469,7 @@ fn the_other_end_stays_known_after_it_closed() {
         );
         assert_eq!(bench.peer(2), "curl");
     }
-    let call = bench
-        .enricher
-        .exchange(exchange(2, Role::Server, &head("/")));
+    let call = bench.exchange(exchange(2, Role::Server, &head("/")));
     assert_eq!(call.link.peer.service(), Some("curl"));
     // The other end may also open after this one closed.
     let mut bench = Bench::new(Config::default());
@@ -541,12 +552,12 @@ fn calls() {
     bench.open(&client);
     bench.open(&server);
     let head = head("/users/42");
-    let call = bench.enricher.exchange(exchange(1, Role::Client, &head));
+    let call = bench.exchange(exchange(1, Role::Client, &head));
     assert_eq!((&*call.route, call.error), ("/users/{id}", Some("404")));
     assert_eq!(&*call.link.workload.service, "curl");
-    let again = bench.enricher.exchange(exchange(1, Role::Client, &head));
+    let again = bench.exchange(exchange(1, Role::Client, &head));
     assert!(Arc::ptr_eq(&call.route, &again.route) && Arc::ptr_eq(&call.link, &again.link));
-    let call = bench.enricher.exchange(exchange(2, Role::Server, &head));
+    let call = bench.exchange(exchange(2, Role::Server, &head));
     assert_eq!((&*call.route, call.error), ("/users/{id}", None));
     assert_eq!(
         &*bench.enricher.route_of(ConnectionId(2), &head),
@@ -560,7 +571,7 @@ fn calls() {
         routes,
         ..Config::default()
     });
-    let call = bench.enricher.exchange(exchange(1, Role::Client, &head));
+    let call = bench.exchange(exchange(1, Role::Client, &head));
     assert_eq!(&*call.route, "/users/{user}");
 }
 
@@ -572,14 +583,12 @@ fn routes_beyond_the_budget_are_counted() {
     });
     bench.open(&ends().0);
     for (path, expected) in [("/a", "/a"), ("/b", "/*"), ("/b", "/*")] {
-        let call = bench
-            .enricher
-            .exchange(exchange(1, Role::Client, &head(path)));
+        let call = bench.exchange(exchange(1, Role::Client, &head(path)));
         assert_eq!(&*call.route, expected);
     }
     let same = head("/c");
-    bench.enricher.exchange(exchange(1, Role::Client, &same));
-    bench.enricher.exchange(exchange(1, Role::Client, &same));
+    bench.exchange(exchange(1, Role::Client, &same));
+    bench.exchange(exchange(1, Role::Client, &same));
     assert_eq!(bench.lost("routes_full"), 4);
 }
 
@@ -587,9 +596,7 @@ fn routes_beyond_the_budget_are_counted() {
 fn an_exchange_shows_the_role() {
     let mut bench = Bench::new(Config::default());
     bench.open(&connection(1, Role::Unknown, SERVER, CLIENT, "nginx"));
-    let call = bench
-        .enricher
-        .exchange(exchange(1, Role::Server, &head("/")));
+    let call = bench.exchange(exchange(1, Role::Server, &head("/")));
     assert_eq!(call.link.connection.role, Role::Server);
     assert_eq!(&*call.link.workload.service, "nginx");
 }
@@ -599,7 +606,7 @@ fn exchanges_without_a_connection_are_kept_and_counted() {
     let mut bench = Bench::new(Config::default());
     let head = head("/x");
     for _ in 0..2 {
-        let call = bench.enricher.exchange(exchange(1, Role::Client, &head));
+        let call = bench.exchange(exchange(1, Role::Client, &head));
         assert_eq!(
             (&*call.link.workload.service, &*call.route),
             ("unknown", "/x")
@@ -615,7 +622,7 @@ fn exchanges_without_a_connection_are_kept_and_counted() {
         (bench.peer(1).as_str(), bench.peer(2).as_str()),
         ("nginx", "curl")
     );
-    bench.enricher.exchange(exchange(1, Role::Client, &head));
+    bench.exchange(exchange(1, Role::Client, &head));
     assert_eq!(bench.lost("exchange_of_unknown_connection"), 2);
 }
 
@@ -636,7 +643,7 @@ fn procedures_are_their_own_routes() {
         let mut exchange = exchange(1, Role::Server, &head(path));
         exchange.status = Some(200);
         exchange.rpc = rpc.cloned().map(Box::new);
-        bench.enricher.exchange(exchange)
+        bench.exchange(exchange)
     };
     // Six words look like the title of a page otherwise.
     let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -673,9 +680,7 @@ fn connections_are_bounded_and_expire() {
     let link = bench.open(&numbered(3));
     assert_eq!(&*link.workload.service, "curl", "named, not remembered");
     assert_eq!(bench.lost("connections_full"), 1);
-    let call = bench
-        .enricher
-        .exchange(exchange(3, Role::Client, &head("/x")));
+    let call = bench.exchange(exchange(3, Role::Client, &head("/x")));
     assert_eq!(&*call.link.workload.service, "unknown");
     // A closed one makes room before its time.
     bench.close(&numbered(1), 2);

@@ -6,10 +6,7 @@ use super::{
     Host,
     translation::{TranslationError, Translations},
 };
-use crate::model::{
-    connection::{Connection, Role},
-    time::Monotonic,
-};
+use crate::model::time::Monotonic;
 
 /// Asks the kernel's table, as long as the kernel answers.
 #[derive(Debug)]
@@ -46,51 +43,51 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// would make the kernel load its modules for that.
 const TABLE: &str = "sys/net/netfilter/nf_conntrack_count";
 
-/// IANA's number of TCP.
-const TCP: u8 = 6;
-
 // === impl Host ===
 
 impl Host {
-    /// Who really answers a connection whose client is on this host: behind a service's address,
-    /// one of its pods. `None` when that is whom it dialled, or this host cannot tell.
-    pub fn answerer(&mut self, connection: &Connection) -> Option<SocketAddr> {
-        if connection.role == Role::Server {
-            return None;
-        }
-        self.ask(connection, Translations::answerer)
+    /// Who really answers a client's socket of this host at `local` that dialled `remote`: behind a
+    /// service's address, one of its pods. `None` when that is whom it dialled, or this host cannot
+    /// tell. `protocol` is IANA's number.
+    pub fn answerer(
+        &mut self,
+        protocol: u8,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<SocketAddr> {
+        self.ask(protocol, local, remote, Translations::answerer)
     }
 
-    /// Who really called a connection whose server is on this host, and whom it dialled: behind a
-    /// masqueraded address the client, for example. `None` when both are what the socket sees, or
-    /// this host cannot tell.
-    pub fn caller(&mut self, connection: &Connection) -> Option<(SocketAddr, SocketAddr)> {
-        if connection.role == Role::Client {
-            return None;
-        }
-        self.ask(connection, Translations::caller)
+    /// Who really called a server's socket of this host at `local` whose peer is `remote`, and whom
+    /// that dialled: behind a masqueraded address the client, for example. `None` when both are what
+    /// the socket sees, or this host cannot tell.
+    pub fn caller(
+        &mut self,
+        protocol: u8,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        self.ask(protocol, local, remote, Translations::caller)
     }
 
-    /// Asks by the addresses of the socket; then by those of its packets, if they differ: where
-    /// the socket's own network translates too, the host's sees what comes out of that.
-    fn ask<T>(&mut self, connection: &Connection, question: Question<T>) -> Option<T> {
-        let ends = [Some((connection.local, connection.remote)), connection.wire];
-        for (local, remote) in ends.into_iter().flatten() {
-            if !is_of_one_network(local) || !is_of_one_network(remote) {
-                continue;
-            }
-            let proc_root = &self.config.proc_root;
-            let translations = self.translator.open(proc_root)?;
-            match question(translations, TCP, local, remote) {
-                Ok(None) => {}
-                Ok(found) => return found,
-                Err(error) => {
-                    self.translator.give_up(error);
-                    return None;
-                }
+    fn ask<T>(
+        &mut self,
+        protocol: u8,
+        local: SocketAddr,
+        remote: SocketAddr,
+        question: Question<T>,
+    ) -> Option<T> {
+        if !is_of_one_network(local) || !is_of_one_network(remote) {
+            return None;
+        }
+        let translations = self.translator.open(&self.config.proc_root)?;
+        match question(translations, protocol, local, remote) {
+            Ok(found) => found,
+            Err(error) => {
+                self.translator.give_up(error);
+                None
             }
         }
-        None
     }
 }
 
