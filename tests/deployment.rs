@@ -3,6 +3,8 @@
 
 #[path = "deployment/installation.rs"]
 mod installation;
+#[path = "deployment/node.rs"]
+mod node;
 #[path = "deployment/objects.rs"]
 mod objects;
 #[path = "deployment/rights.rs"]

@@ -142,27 +142,35 @@ fn ports_are_those_of_the_daemon() -> Result<()> {
     };
     let listen = port("/listen").context("deploy/observer.yaml has no `listen`")?;
     ensure!(*at(&values, "/agent/http/port") == listen);
-    ensure!(*at(&values, "/hub/httpPort") == listen);
+    if let Some(listen) = port("/hub/listen") {
+        ensure!(*at(&values, "/hub/port") == listen);
+    }
     Ok(())
 }
 
 #[test]
-fn the_daemon_takes_the_configuration_of_the_agent() -> Result<()> {
+fn the_daemon_takes_the_configuration_of_each_role() -> Result<()> {
     if lacking(&[Need::Helm, Need::Observer])? {
         return Ok(());
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("observer.yaml");
+    let documented = std::fs::read_to_string(chart::workspace().join("deploy/observer.yaml"))?;
+    let has_hub = documented.lines().any(|line| line == "hub:");
     for (what, set) in MATRIX {
         let objects = with(set)?;
-        let config = the(&objects, "ConfigMap", "-agent")?;
-        let text = at(&config.0, "/data/observer.yaml")
-            .as_str()
-            .context("no configuration")?;
-        std::fs::write(&path, text)?;
-        let mut check = std::process::Command::new(agent::binary()?);
-        process::check(check.args(["config", "check"]).arg(&path))
-            .with_context(|| format!("{what}:\n{text}"))?;
+        for config in objects.iter().filter(|object| object.kind() == "ConfigMap") {
+            if config.name().ends_with("-hub") && !has_hub {
+                continue;
+            }
+            let text = at(&config.0, "/data/observer.yaml")
+                .as_str()
+                .context("no configuration")?;
+            std::fs::write(&path, text)?;
+            let mut check = std::process::Command::new(agent::binary()?);
+            process::check(check.args(["config", "check"]).arg(&path))
+                .with_context(|| format!("{what}, {}:\n{text}", config.name()))?;
+        }
     }
     Ok(())
 }

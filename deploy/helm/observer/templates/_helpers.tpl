@@ -82,8 +82,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ include "observer.fullname" . }}-hub.{{ include "observer.namespace" . }}.svc
 {{- end -}}
 
+{{- define "observer.hub.scheme" -}}
+{{ if eq .Values.hub.tls.mode "none" }}http{{ else }}https{{ end }}
+{{- end -}}
+
 {{- define "observer.hub.url" -}}
-{{ if eq .Values.hub.tls.mode "none" }}http{{ else }}https{{ end }}://{{ include "observer.hub.host" . }}:{{ .Values.hub.port }}
+{{ include "observer.hub.scheme" . }}://{{ include "observer.hub.host" . }}:{{ .Values.hub.port }}
 {{- end -}}
 
 {{- define "observer.hub.secret" -}}
@@ -156,7 +160,7 @@ httpGet:
 {{- if ne .Values.hub.tls.mode "none" -}}
 {{- $_ := set $hub "tls" (dict "certificate" "/var/run/observer/tls/tls.crt" "key" "/var/run/observer/tls/tls.key") -}}
 {{- end -}}
-{{- $config := dict "listen" (printf "%s:%v" $any .Values.hub.httpPort) "kubernetes" $kubernetes "hub" $hub -}}
+{{- $config := dict "kubernetes" $kubernetes "hub" $hub -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.hub.config)) -}}
 {{- end -}}
 

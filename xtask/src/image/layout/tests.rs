@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, io::Read, path::PathBuf};
 
 use flate2::read::GzDecoder;
+use observer_tests::requirement::{Need, lacking};
 
 use super::*;
 
@@ -193,10 +194,9 @@ fn the_same_files_make_the_same_image() {
 
 #[test]
 fn another_program_reads_the_image() {
-    let Some(skopeo) = crate::workspace::find("skopeo") else {
-        eprintln!("skipped: needs the program skopeo");
+    if lacking(&[Need::Tool("skopeo")]).unwrap() {
         return;
-    };
+    }
     let target = tempfile::tempdir().unwrap();
     let written = write(&image(), target.path()).unwrap();
     let folder = target.path().display();
@@ -209,7 +209,7 @@ fn another_program_reads_the_image() {
         ),
         (format!("docker-archive:{folder}/observer.tar"), None),
     ] {
-        let output = std::process::Command::new(&skopeo)
+        let output = std::process::Command::new("skopeo")
             .args(["--tmpdir", &folder.to_string(), "inspect", &source])
             .output()
             .unwrap();
@@ -222,7 +222,7 @@ fn another_program_reads_the_image() {
             assert_eq!(found["Digest"], **digest, "{source}");
         }
         let copy = format!("dir:{folder}/copy");
-        let output = std::process::Command::new(&skopeo)
+        let output = std::process::Command::new("skopeo")
             .args([
                 "--insecure-policy",
                 "--tmpdir",
