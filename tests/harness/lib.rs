@@ -11,7 +11,9 @@
 pub mod agent;
 pub mod certificates;
 pub mod cgroup;
+pub mod chart;
 pub mod client;
+pub mod control_plane;
 pub mod conversation;
 pub mod flow;
 pub mod h2load;

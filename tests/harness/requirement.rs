@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 
-use crate::{agent, cgroup, peers::Peer};
+use crate::{agent, cgroup, chart, control_plane, peers::Peer};
 
 /// Something that not every machine has. Root and cgroup v2 are always needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub enum Need {
     Observer,
     /// A program in the `PATH`.
     Tool(&'static str),
+    /// Helm.
+    Helm,
+    /// The API server of Kubernetes and what it keeps its objects in.
+    ControlPlane,
     /// The device `/dev/net/tun`.
     Tun,
     /// A peer that `cargo xtask setup` gets.
@@ -58,6 +62,13 @@ fn reason(needs: &[Need]) -> Option<String> {
             .then(|| format!("needs the program {name}")),
         Need::Peer(peer) => (!peer.program().exists())
             .then(|| format!("needs the peer {peer:?}: run `cargo xtask setup`")),
+        Need::Helm => chart::helm()
+            .is_none()
+            .then(|| "needs Helm: run `cargo xtask setup`, or set HELM".to_owned()),
+        Need::ControlPlane => control_plane::assets().is_none().then(|| {
+            "needs kube-apiserver and etcd: run `cargo xtask setup`, or set KUBEBUILDER_ASSETS"
+                .to_owned()
+        }),
         Need::Tun => (!Path::new("/dev/net/tun").exists()).then(|| "needs /dev/net/tun".to_owned()),
     })
 }

@@ -2,7 +2,9 @@
 
 mod bench;
 mod build;
+mod image;
 mod lint;
+mod manifests;
 mod run;
 mod setup;
 mod test;
@@ -42,6 +44,10 @@ enum Command {
     Tidy(tidy::Options),
     /// Measure what observing costs: real servers and clients, observed and not, in turn
     Bench(bench::Options),
+    /// Build the container image: target/image/observer.tar
+    Image(image::Options),
+    /// Write deploy/kubernetes from the chart
+    Manifests(manifests::Options),
     /// Run the daemon on a matrix of kernels under QEMU
     Vm(vm::Options),
 }
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Command::Lint(options) => lint::run(&options),
         Command::Tidy(options) => tidy::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Image(options) => image::run(&options),
+        Command::Manifests(options) => manifests::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
     match result {

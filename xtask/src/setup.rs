@@ -92,6 +92,14 @@ const TEST_TOOLS: &[Tool] = &[
         package: "ngtcp2-server",
     },
     Tool {
+        program: "crun",
+        package: "crun",
+    },
+    Tool {
+        program: "skopeo",
+        package: "skopeo",
+    },
+    Tool {
         program: "capsh",
         package: "libcap2-bin",
     },
