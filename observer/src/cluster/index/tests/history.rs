@@ -261,8 +261,6 @@ fn tellings(truths: &[Truth], scenario: &Scenario) -> Vec<(u64, Source, Change)>
                     place..place,
                     list.into_iter().map(|change| (end, seen, change)),
                 );
-
-
             }
         }
         told.extend(
