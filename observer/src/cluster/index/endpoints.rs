@@ -152,8 +152,10 @@ impl Endpoints {
             .map(|(slot, _)| slot)
             .collect();
         self.lacking = self.refused;
-        left.iter()
-            .fold(false, |any, slot| self.end(*slot, telling.now) || any)
+        for slot in &left {
+            self.end(*slot, telling.now);
+        }
+        !left.is_empty()
     }
 
     pub(super) fn expire(&mut self, until: Monotonic) {

@@ -192,8 +192,10 @@ impl Nodes {
             .filter(|(_, record)| record.told.is_left_out(telling))
             .map(|(slot, _)| slot)
             .collect();
-        left.iter()
-            .fold(false, |any, slot| self.end(*slot, telling.now) || any)
+        for slot in &left {
+            self.end(*slot, telling.now);
+        }
+        !left.is_empty()
     }
 
     pub(super) fn expire(&mut self, until: Monotonic) -> bool {

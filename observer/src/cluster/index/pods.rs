@@ -93,6 +93,16 @@ impl Pods {
         self.ended.len()
     }
 
+    /// Entries of all tables.
+    #[cfg(test)]
+    pub(super) fn entries(&self) -> usize {
+        self.records.len()
+            + self.by_uid.len()
+            + self.by_alias.len()
+            + self.by_container.len()
+            + self.claims.len()
+    }
+
     pub(super) fn most(&self) -> usize {
         self.limit.saturating_add(RESERVED)
     }
