@@ -1,5 +1,7 @@
 //! The only wiring: builds the stages, connects them, drains them.
 
+pub mod hub;
+
 mod ignored;
 mod pipeline;
 mod settings;

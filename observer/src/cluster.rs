@@ -6,6 +6,7 @@
 pub mod index;
 pub mod networks;
 pub mod object;
+pub mod stream;
 
 use std::sync::Arc;
 

@@ -1,13 +1,14 @@
 //! What the user wrote, validated.
 //!
 //! Settings come from three places, each stronger than the one before: the configuration file,
-//! the flags of `observer agent`, the environment. Every setting has a key (`capture.ring_bytes`)
+//! the flags of `observer agent` or `observer hub`, the environment. Every setting has a key (`capture.ring_bytes`)
 //! that names it in the file and in errors; those that are one value have a variable as well
 //! (`OBSERVER_CAPTURE_RING_BYTES`). `deploy/observer.yaml` documents all of them.
 
 mod change;
 mod file;
 mod glob;
+mod hub;
 mod kubernetes;
 mod quantity;
 mod settings;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use glob::Glob;
+pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
 pub use quantity::{parse_bytes, parse_duration};
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Networks outside of the cluster that get a name; the longest prefix wins.
     pub networks: Vec<NamedNetwork>,
+    /// What `observer hub` listens on, and whom it answers.
+    pub hub: Hub,
     /// Own log.
     pub log: Log,
 }
@@ -183,11 +187,13 @@ pub enum LogLevel {
     Trace,
 }
 
-/// What the flags of `observer agent` set; `None` leaves it as it is.
+/// What the flags of `observer agent` and `observer hub` set; `None` leaves it as it is.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flags {
-    /// `--listen`
+    /// `--listen` of the agent.
     pub listen: Option<SocketAddr>,
+    /// `--listen` of the hub.
+    pub hub_listen: Option<SocketAddr>,
     /// `--cgroup`
     pub cgroup: Option<PathBuf>,
     /// `--log-level`

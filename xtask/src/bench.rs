@@ -111,7 +111,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let cgroup = Cgroup::create("bench")?;
     let mut report = Report::default();
     for scenario in scenarios {
-        if scenario == Scenario::Open {
+        if scenario == Scenario::Cluster {
+            extent.check()?;
+            hub(options.quick)?;
+        } else if scenario == Scenario::Open {
             extent.check()?;
             say("bench: open");
             report.held = Some(hold::measure(
@@ -130,6 +133,25 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         Format::Table => report.write_table(&mut out),
         Format::Json => report.write_json(&mut out),
     }
+}
+
+/// Measures a hub: a benchmark of its own, as it needs no programs, no cgroup and no server.
+fn hub(quick: bool) -> Result<()> {
+    say("bench: cluster");
+    let mut command = cargo();
+    command.args([
+        "bench",
+        "--locked",
+        "--package",
+        "observer",
+        "--bench",
+        "hub",
+        "--",
+    ]);
+    if quick {
+        command.arg("--quick");
+    }
+    run_command(&mut command)
 }
 
 // === impl Extent ===

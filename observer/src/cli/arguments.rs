@@ -266,6 +266,7 @@ impl AgentArguments {
             log_level: *log_level,
             sampling: *sampling,
             ignore_ports: ignore_ports.clone(),
+            ..Flags::default()
         }
     }
 }
@@ -360,6 +361,7 @@ mod tests {
                 log_level: Some(LogLevel::Debug),
                 sampling: Some(0.5),
                 ignore_ports: vec![22, 53, 80],
+                ..Flags::default()
             }
         );
     }

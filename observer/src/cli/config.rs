@@ -45,6 +45,7 @@ fn summary(config: &Config) -> String {
         udp,
         kubernetes,
         networks,
+        hub,
         log,
     } = config;
     let cgroup = cgroup
@@ -124,6 +125,22 @@ fn summary(config: &Config) -> String {
             ),
         ),
         ("networks", count(networks.len(), "name")),
+        (
+            "hub",
+            format!(
+                "{}, {}, {}, at most {}",
+                hub.listen,
+                match hub.tls.certificate {
+                    Some(_) => "TLS",
+                    None => "no TLS",
+                },
+                match hub.authenticate {
+                    true => "agents show tokens",
+                    false => "anybody is answered",
+                },
+                count(hub.max_agents, "agent")
+            ),
+        ),
         ("log", log.level.as_str().to_owned()),
     ];
     lines
@@ -164,7 +181,7 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
         assert!(
-            error.ends_with("udp, kubernetes, networks, log"),
+            error.ends_with("kubernetes, networks, hub, log"),
             "the place once: {error}"
         );
     }

@@ -22,6 +22,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         udp,
         kubernetes,
         networks,
+        hub,
         log,
     } = old;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
@@ -49,6 +50,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("flows.history", *history != new.flows.history),
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
+        ("hub", *hub != new.hub),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -81,6 +83,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         udp,
         kubernetes,
         networks,
+        hub: _,
         log: _,
     } = new;
     Config {
@@ -106,6 +109,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             ..old.kubernetes.clone()
         },
         networks,
+        hub: old.hub.clone(),
         log: old.log,
     }
 }

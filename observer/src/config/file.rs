@@ -28,6 +28,7 @@ struct File {
     udp: UdpSection,
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
+    hub: HubSection,
     log: LogSection,
 }
 
@@ -136,6 +137,23 @@ struct UdpSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct HubSection {
+    listen: Option<Value>,
+    tls: HubTlsSection,
+    authenticate: Option<Value>,
+    agent_account: Option<Value>,
+    max_agents: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct HubTlsSection {
+    certificate: Option<Value>,
+    key: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct LogSection {
     level: Option<Value>,
 }
@@ -164,6 +182,7 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         udp,
         kubernetes,
         networks,
+        hub,
         log,
     } = file;
     let single = [
@@ -189,6 +208,12 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::KUBERNETES_HUB_CA, kubernetes.hub_ca),
         (settings::KUBERNETES_HUB_TOKEN, kubernetes.hub_token),
         (settings::KUBERNETES_HOLD, kubernetes.hold),
+        (settings::HUB_LISTEN, hub.listen),
+        (settings::HUB_TLS_CERTIFICATE, hub.tls.certificate),
+        (settings::HUB_TLS_KEY, hub.tls.key),
+        (settings::HUB_AUTHENTICATE, hub.authenticate),
+        (settings::HUB_AGENT_ACCOUNT, hub.agent_account),
+        (settings::HUB_MAX_AGENTS, hub.max_agents),
         (settings::LOG_LEVEL, log.level),
     ];
     for (setting, value) in single {

@@ -1,5 +1,6 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
+mod hub;
 mod kubernetes;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
@@ -10,6 +11,7 @@ use super::{
     Config, ConfigError, Flags, Glob, LogLevel, MAX_IGNORED_PORTS, parse_bytes, parse_duration,
 };
 
+pub(super) use hub::*;
 pub(super) use kubernetes::*;
 
 /// A setting that is one value, or a list of values with commas between.
@@ -125,6 +127,12 @@ pub(super) const ALL: &[Setting] = &[
     ONLY_NAMESPACES,
     ONLY_WORKLOADS,
     ONLY_POD_LABELS,
+    HUB_LISTEN,
+    HUB_TLS_CERTIFICATE,
+    HUB_TLS_KEY,
+    HUB_AUTHENTICATE,
+    HUB_AGENT_ACCOUNT,
+    HUB_MAX_AGENTS,
     LOG_LEVEL,
 ];
 
@@ -132,6 +140,7 @@ pub(super) const ALL: &[Setting] = &[
 pub(super) fn apply_flags(config: &mut Config, flags: &Flags) -> Result<(), ConfigError> {
     let Flags {
         listen,
+        hub_listen,
         cgroup,
         log_level,
         sampling,
@@ -139,6 +148,9 @@ pub(super) fn apply_flags(config: &mut Config, flags: &Flags) -> Result<(), Conf
     } = flags;
     if let Some(address) = listen {
         config.listen.address = *address;
+    }
+    if let Some(address) = hub_listen {
+        config.hub.listen = *address;
     }
     if let Some(path) = cgroup {
         // A path need not be UTF-8 to be usable, so it does not go through text.

@@ -88,6 +88,8 @@ fn a_whole_file() {
          context: c\n  hub: http://hub:9921\n  hub_ca: /ca\n  hub_token: /token\n  \
          labels: [app.kubernetes.io/*]\n  annotations: [team]\n  hold: 1s\n\
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
+         hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
+         agent_account: observer/agent\n  max_agents: 7\n\
          log: {level: debug}\n",
     );
     assert_eq!(
@@ -172,6 +174,19 @@ fn a_whole_file() {
                     ("2001:db8::".parse().unwrap(), 32)
                 ],
             }],
+            hub: Hub {
+                listen: "[::]:1".parse().unwrap(),
+                tls: HubTls {
+                    certificate: Some("/c".into()),
+                    key: Some("/k".into()),
+                },
+                authenticate: false,
+                agent_account: Some(Account {
+                    namespace: "observer".to_owned(),
+                    name: "agent".to_owned(),
+                }),
+                max_agents: 7,
+            },
             log: Log {
                 level: LogLevel::Debug
             },
@@ -253,6 +268,27 @@ fn errors_name_key_and_place() {
         (
             "metrics:\n  idle_expiry: 15\n",
             "observer.yaml:2:16: metrics.idle_expiry: ",
+        ),
+        ("hub: {listen: 9921}\n", "observer.yaml:1:15: hub.listen: "),
+        (
+            "hub: {authenticate: maybe}\n",
+            "observer.yaml:1:21: hub.authenticate: ",
+        ),
+        (
+            "hub: {agent_account: agent}\n",
+            "observer.yaml:1:22: hub.agent_account: \"agent\" is no service account",
+        ),
+        (
+            "hub: {agent_account: a/b/c}\n",
+            "observer.yaml:1:22: hub.agent_account: ",
+        ),
+        (
+            "hub: {max_agents: 0}\n",
+            "observer.yaml:1:19: hub.max_agents: ",
+        ),
+        (
+            "hub: {tls: {key: tls.key}}\n",
+            "observer.yaml:1:18: hub.tls.key: ",
         ),
         ("log:\n  level: loud\n", "observer.yaml:2:10: log.level: "),
         (

@@ -29,6 +29,8 @@ pub(crate) enum Scenario {
     Grpc,
     /// 10,000 open connections, and none: memory, and CPU without traffic
     Open,
+    /// A hub of a large cluster with 1,000 agents: memory, CPU, bytes, time until all know all
+    Cluster,
 }
 
 /// What makes a load, and against what.
@@ -64,6 +66,7 @@ impl Scenario {
             Self::H2Large => "h2-large",
             Self::Grpc => "grpc",
             Self::Open => "open",
+            Self::Cluster => "cluster",
         }
     }
 
@@ -81,6 +84,7 @@ impl Scenario {
             Self::H2Large => "HTTP/2, 64 KiB responses, 10 streams at a time",
             Self::Grpc => "gRPC, unary calls of 32 B, 10 at a time",
             Self::Open => "open connections without traffic",
+            Self::Cluster => "a hub and 1,000 agents",
         }
     }
 
@@ -92,7 +96,8 @@ impl Scenario {
             | Self::Large
             | Self::Close
             | Self::Pipelined
-            | Self::Open => Tool::Wrk,
+            | Self::Open
+            | Self::Cluster => Tool::Wrk,
             Self::H2 | Self::H2Ten | Self::H2Hundred | Self::H2Large => Tool::H2load,
             Self::Grpc => Tool::Go,
         }

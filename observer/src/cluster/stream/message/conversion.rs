@@ -1,0 +1,497 @@
+//! From objects to messages and back.
+
+use std::net::IpAddr;
+
+use prost::{Message as _, bytes::Bytes};
+
+use super::{
+    Change, Changed, Endpoints, Node, Pair, Pod, Port, Prefix, Removed, Service, Target, Time, Uid,
+};
+use crate::{
+    cluster::object::{
+        self, Endpoint, EndpointsObject, Kind, NodeObject, Object, PodObject, ServiceObject,
+        ServicePort,
+    },
+    model::kubernetes::{Owner, ServiceName},
+};
+
+/// Why a change cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// A later version's.
+    #[error("a change or kind that this version does not know")]
+    Unknown,
+    /// Not Protocol Buffers.
+    #[error("a change that cannot be decoded: {0}")]
+    Malformed(#[from] prost::DecodeError),
+    /// Decoded, but of no use.
+    #[error("a change with a bad {0}")]
+    Bad(&'static str),
+}
+
+const NANOSECONDS: u64 = 1_000_000_000;
+
+/// Encodes what agents need of an object, as a change that sets it.
+pub fn encode_object(object: &Object) -> Bytes {
+    let changed = match object {
+        Object::Pod(pod) => Changed::Pod(pod.into()),
+        Object::Service(service) => Changed::Service(service.into()),
+        Object::Endpoints(endpoints) => Changed::Endpoints(endpoints.into()),
+        Object::Node(node) => Changed::Node(node.into()),
+    };
+    encode(changed)
+}
+
+/// Encodes that an object is gone.
+pub fn encode_removal(kind: Kind, uid: &str) -> Bytes {
+    encode(Changed::Removed(Removed {
+        kind: kind_number(kind),
+        uid: encode_uid(uid),
+    }))
+}
+
+/// Encodes that all objects of a kind follow.
+pub fn encode_begin(kind: Kind) -> Bytes {
+    encode(Changed::Begin(kind_number(kind)))
+}
+
+/// Encodes that all objects of a kind were told.
+pub fn encode_complete(kind: Kind) -> Bytes {
+    encode(Changed::Complete(kind_number(kind)))
+}
+
+/// Decodes a change.
+///
+/// # Errors
+///
+/// When it is of a later version, or not what it should be.
+pub fn decode_change(bytes: Bytes) -> Result<object::Change, Unusable> {
+    let changed = Change::decode(bytes)?.changed.ok_or(Unusable::Unknown)?;
+    Ok(match changed {
+        Changed::Begin(kind) => object::Change::Begin(kind_of(kind)?),
+        Changed::Complete(kind) => object::Change::Complete(kind_of(kind)?),
+        Changed::Removed(Removed { kind, uid }) => {
+            object::Change::Remove(kind_of(kind)?, own_uid(uid)?)
+        }
+        Changed::Pod(pod) => object::Change::Set(Object::Pod(pod.try_into()?)),
+        Changed::Service(service) => object::Change::Set(Object::Service(service.try_into()?)),
+        Changed::Endpoints(endpoints) => {
+            object::Change::Set(Object::Endpoints(endpoints.try_into()?))
+        }
+        Changed::Node(node) => object::Change::Set(Object::Node(node.try_into()?)),
+    })
+}
+
+/// Number of a kind on the wire.
+pub const fn kind_number(kind: Kind) -> u32 {
+    match kind {
+        Kind::Pod => 1,
+        Kind::Service => 2,
+        Kind::Endpoints => 3,
+        Kind::Node => 4,
+    }
+}
+
+/// Kind with a number on the wire.
+///
+/// # Errors
+///
+/// When it is of a later version.
+pub fn kind_of(number: u32) -> Result<Kind, Unusable> {
+    let mut kinds = Kind::ALL.into_iter();
+    kinds
+        .find(|kind| kind_number(*kind) == number)
+        .ok_or(Unusable::Unknown)
+}
+
+fn encode(changed: Changed) -> Bytes {
+    let changed = Some(changed);
+    Change { changed }.encode_to_vec().into()
+}
+
+fn encode_uid(uid: &str) -> Option<Uid> {
+    if uid.is_empty() {
+        return None;
+    }
+    Some(match uuid(uid) {
+        Some(binary) => Uid {
+            binary: Bytes::copy_from_slice(&binary),
+            text: String::new(),
+        },
+        None => Uid {
+            binary: Bytes::new(),
+            text: uid.to_owned(),
+        },
+    })
+}
+
+/// The bytes of a UUID, if `text` is exactly what they would be written as again.
+fn uuid(text: &str) -> Option<[u8; 16]> {
+    let mut bytes = [0; 16];
+    let mut digits = 0;
+    for (place, byte) in text.bytes().enumerate() {
+        if matches!(place, 8 | 13 | 18 | 23) {
+            if byte != b'-' {
+                return None;
+            }
+            continue;
+        }
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            _ => return None,
+        };
+        let target: &mut u8 = bytes.get_mut(digits / 2)?;
+        *target = *target << 4 | digit;
+        digits += 1;
+    }
+    (digits == 32).then_some(bytes)
+}
+
+fn own_uid(uid: Option<Uid>) -> Result<Box<str>, Unusable> {
+    let uid = decode_uid(uid)?;
+    if uid.is_empty() {
+        return Err(Unusable::Bad("uid"));
+    }
+    Ok(uid)
+}
+
+fn decode_uid(uid: Option<Uid>) -> Result<Box<str>, Unusable> {
+    let Some(Uid { binary, text }) = uid else {
+        return Ok(Box::default());
+    };
+    if binary.is_empty() {
+        return Ok(text.into());
+    }
+    if binary.len() != 16 {
+        return Err(Unusable::Bad("uid"));
+    }
+    let mut out = String::with_capacity(36);
+    for (place, byte) in binary.iter().enumerate() {
+        if matches!(place, 4 | 6 | 8 | 10) {
+            out.push('-');
+        }
+        for digit in [byte >> 4, byte & 15] {
+            out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+    }
+    Ok(out.into())
+}
+
+fn encode_address(address: IpAddr) -> Bytes {
+    match address {
+        IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
+        IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
+    }
+}
+
+fn decode_address(bytes: &Bytes) -> Result<IpAddr, Unusable> {
+    if let Ok(octets) = <[u8; 4]>::try_from(&**bytes) {
+        return Ok(octets.into());
+    }
+    match <[u8; 16]>::try_from(&**bytes) {
+        Ok(octets) => Ok(octets.into()),
+        Err(_) => Err(Unusable::Bad("address")),
+    }
+}
+
+fn encode_addresses(addresses: &[IpAddr]) -> Vec<Bytes> {
+    addresses.iter().copied().map(encode_address).collect()
+}
+
+fn decode_addresses(addresses: &[Bytes]) -> Result<Vec<IpAddr>, Unusable> {
+    addresses.iter().map(decode_address).collect()
+}
+
+fn encode_time(nanoseconds: u64) -> Option<Time> {
+    (nanoseconds != 0).then_some(Time {
+        seconds: nanoseconds / NANOSECONDS,
+        // The rest of a division by a billion.
+        nanoseconds: (nanoseconds % NANOSECONDS) as u32,
+    })
+}
+
+fn decode_time(time: Option<Time>) -> u64 {
+    time.map_or(0, |time| {
+        let seconds = time.seconds.saturating_mul(NANOSECONDS);
+        seconds.saturating_add(u64::from(time.nanoseconds))
+    })
+}
+
+fn encode_pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<Pair> {
+    let pair = |(name, value): &(Box<str>, Box<str>)| Pair {
+        name: (**name).to_owned(),
+        value: (**value).to_owned(),
+    };
+    pairs.iter().map(pair).collect()
+}
+
+fn decode_pairs(pairs: Vec<Pair>) -> Vec<(Box<str>, Box<str>)> {
+    let pair = |Pair { name, value }| (name.into(), value.into());
+    pairs.into_iter().map(pair).collect()
+}
+
+fn number<T: TryFrom<u32>>(number: u32, what: &'static str) -> Result<T, Unusable> {
+    T::try_from(number).map_err(|_| Unusable::Bad(what))
+}
+
+// === impl Pod ===
+
+impl From<&PodObject> for Pod {
+    fn from(pod: &PodObject) -> Self {
+        let PodObject {
+            uid,
+            cgroup_uid: _,
+            namespace,
+            name,
+            node,
+            addresses,
+            host_network,
+            owners,
+            service,
+            containers: _,
+            labels,
+            annotations,
+            started,
+            ended,
+            terminating,
+            finished,
+        } = pod;
+        let owner = |Owner { kind, name }: &Owner| Pair {
+            name: kind.to_string(),
+            value: name.to_string(),
+        };
+        Self {
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            node: node.to_string(),
+            addresses: encode_addresses(addresses),
+            host_network: *host_network,
+            owners: owners.iter().map(owner).collect(),
+            service_name: service.name.to_string(),
+            service_namespace: (service.namespace != *namespace)
+                .then(|| service.namespace.to_string()),
+            service_version: service.version.to_string(),
+            labels: encode_pairs(labels),
+            annotations: encode_pairs(annotations),
+            started: encode_time(*started),
+            ended: encode_time(*ended),
+            terminating: *terminating,
+            finished: *finished,
+            uid: encode_uid(uid),
+        }
+    }
+}
+
+impl TryFrom<Pod> for PodObject {
+    type Error = Unusable;
+
+    fn try_from(pod: Pod) -> Result<Self, Unusable> {
+        let owner = |Pair { name, value }| Owner {
+            kind: name.into(),
+            name: value.into(),
+        };
+        let service_namespace = match pod.service_namespace {
+            Some(namespace) => namespace.into(),
+            None => Box::from(&*pod.namespace),
+        };
+        Ok(Self {
+            uid: own_uid(pod.uid)?,
+            cgroup_uid: Box::default(),
+            namespace: pod.namespace.into(),
+            name: pod.name.into(),
+            node: pod.node.into(),
+            addresses: decode_addresses(&pod.addresses)?,
+            host_network: pod.host_network,
+            owners: pod.owners.into_iter().map(owner).collect(),
+            service: ServiceName {
+                name: pod.service_name.into(),
+                namespace: service_namespace,
+                version: pod.service_version.into(),
+            },
+            containers: Vec::new(),
+            labels: decode_pairs(pod.labels),
+            annotations: decode_pairs(pod.annotations),
+            started: decode_time(pod.started),
+            ended: decode_time(pod.ended),
+            terminating: pod.terminating,
+            finished: pod.finished,
+        })
+    }
+}
+
+// === impl Service ===
+
+impl From<&ServiceObject> for Service {
+    fn from(service: &ServiceObject) -> Self {
+        let ServiceObject {
+            uid,
+            namespace,
+            name,
+            cluster_ips,
+            external_ips,
+            balancer_ips,
+            balancer_names,
+            external_name,
+            headless,
+            ports,
+        } = service;
+        let port = |port: &ServicePort| Port {
+            protocol: port.protocol.into(),
+            port: port.port.into(),
+            node_port: port.node_port.into(),
+        };
+        Self {
+            namespace: namespace.to_string(),
+            name: name.to_string(),
+            cluster_ips: encode_addresses(cluster_ips),
+            external_ips: encode_addresses(external_ips),
+            balancer_ips: encode_addresses(balancer_ips),
+            balancer_names: balancer_names.iter().map(ToString::to_string).collect(),
+            external_name: external_name.to_string(),
+            headless: *headless,
+            ports: ports.iter().map(port).collect(),
+            uid: encode_uid(uid),
+        }
+    }
+}
+
+impl TryFrom<Service> for ServiceObject {
+    type Error = Unusable;
+
+    fn try_from(service: Service) -> Result<Self, Unusable> {
+        let port = |port: Port| {
+            Ok(ServicePort {
+                protocol: number(port.protocol, "protocol")?,
+                port: number(port.port, "port")?,
+                node_port: number(port.node_port, "port")?,
+            })
+        };
+        let names = service.balancer_names.into_iter();
+        Ok(Self {
+            uid: own_uid(service.uid)?,
+            namespace: service.namespace.into(),
+            name: service.name.into(),
+            cluster_ips: decode_addresses(&service.cluster_ips)?,
+            external_ips: decode_addresses(&service.external_ips)?,
+            balancer_ips: decode_addresses(&service.balancer_ips)?,
+            balancer_names: names.map(String::into_boxed_str).collect(),
+            external_name: service.external_name.into(),
+            headless: service.headless,
+            ports: service
+                .ports
+                .into_iter()
+                .map(port)
+                .collect::<Result<_, Unusable>>()?,
+        })
+    }
+}
+
+// === impl Endpoints ===
+
+impl From<&EndpointsObject> for Endpoints {
+    fn from(object: &EndpointsObject) -> Self {
+        let EndpointsObject {
+            uid,
+            namespace,
+            service,
+            ports,
+            endpoints,
+        } = object;
+        let port = |&(protocol, port): &(u8, u16)| Port {
+            protocol: protocol.into(),
+            port: port.into(),
+            node_port: 0,
+        };
+        let target = |Endpoint { address, pod_uid }: &Endpoint| Target {
+            address: encode_address(*address),
+            pod: encode_uid(pod_uid),
+        };
+        Self {
+            namespace: namespace.to_string(),
+            service: service.to_string(),
+            ports: ports.iter().map(port).collect(),
+            endpoints: endpoints.iter().map(target).collect(),
+            uid: encode_uid(uid),
+        }
+    }
+}
+
+impl TryFrom<Endpoints> for EndpointsObject {
+    type Error = Unusable;
+
+    fn try_from(object: Endpoints) -> Result<Self, Unusable> {
+        let port = |port: Port| {
+            Ok((
+                number(port.protocol, "protocol")?,
+                number(port.port, "port")?,
+            ))
+        };
+        let endpoint = |target: Target| {
+            Ok(Endpoint {
+                address: decode_address(&target.address)?,
+                pod_uid: decode_uid(target.pod)?,
+            })
+        };
+        let ports = object.ports.into_iter().map(port);
+        let endpoints = object.endpoints.into_iter().map(endpoint);
+        Ok(Self {
+            uid: own_uid(object.uid)?,
+            namespace: object.namespace.into(),
+            service: object.service.into(),
+            ports: ports.collect::<Result<_, Unusable>>()?,
+            endpoints: endpoints.collect::<Result<_, Unusable>>()?,
+        })
+    }
+}
+
+// === impl Node ===
+
+impl From<&NodeObject> for Node {
+    fn from(node: &NodeObject) -> Self {
+        let NodeObject {
+            uid,
+            name,
+            addresses,
+            pod_networks,
+            zone,
+            region,
+        } = node;
+        let prefix = |&(address, length): &(IpAddr, u8)| Prefix {
+            address: encode_address(address),
+            length: length.into(),
+        };
+        Self {
+            name: name.to_string(),
+            addresses: encode_addresses(addresses),
+            pod_networks: pod_networks.iter().map(prefix).collect(),
+            zone: zone.to_string(),
+            region: region.to_string(),
+            uid: encode_uid(uid),
+        }
+    }
+}
+
+impl TryFrom<Node> for NodeObject {
+    type Error = Unusable;
+
+    fn try_from(node: Node) -> Result<Self, Unusable> {
+        let network = |prefix: Prefix| {
+            let address = decode_address(&prefix.address)?;
+            let most = if address.is_ipv4() { 32 } else { 128 };
+            if prefix.length > most {
+                return Err(Unusable::Bad("network"));
+            }
+            Ok((address, number(prefix.length, "network")?))
+        };
+        let networks = node.pod_networks.into_iter().map(network);
+        Ok(Self {
+            uid: own_uid(node.uid)?,
+            name: node.name.into(),
+            addresses: decode_addresses(&node.addresses)?,
+            pod_networks: networks.collect::<Result<_, Unusable>>()?,
+            zone: node.zone.into(),
+            region: node.region.into(),
+        })
+    }
+}
