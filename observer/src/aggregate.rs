@@ -19,6 +19,7 @@ use crate::{
 };
 
 pub mod contract;
+pub mod graph;
 pub mod histogram;
 pub mod history;
 pub mod series;
@@ -28,21 +29,27 @@ pub mod snapshot;
 
 mod calls;
 mod connections;
+mod edges;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod identity;
 mod links;
+mod pods;
 mod rpc;
+mod subject;
 mod udp;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use edges::Edges;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
+use pods::PodInfo;
 use rpc::{RpcCalls, RpcKey};
 use series::{Handle, Store};
 use services::Service;
 use snapshot::Snapshot;
+use subject::Labelling;
 
 /// Bounds of the aggregate.
 #[derive(Clone, Debug, PartialEq)]
@@ -58,6 +65,11 @@ pub struct Config {
     /// Share of flows that is kept and shown live, 0 to 1. Connections are kept or left whole,
     /// failed calls and failed connections are always kept. Does not change any metric.
     pub flow_ratio: f64,
+    /// Name of the Kubernetes cluster, a label of everything about services; empty without.
+    pub cluster: String,
+    /// Whether services are measured by pod, with `k8s_pod_name`. A connection keeps the labels
+    /// that it was first seen with.
+    pub pod_labels: bool,
 }
 
 /// Most label sets of each group of families that share them.
@@ -81,6 +93,10 @@ pub struct Budgets {
     pub dns: usize,
     /// `observer_udp_*`.
     pub udp: usize,
+    /// Edges of the graph, `observer_edge_*`.
+    pub edges: usize,
+    /// Pods of this node, `observer_pod_info`.
+    pub pods: usize,
 }
 
 /// All measures.
@@ -98,6 +114,9 @@ pub struct Aggregator {
     services: Store<ServiceKey, Service>,
     lookups: Store<udp::LookupKey, udp::Lookups>,
     datagrams: Store<udp::DatagramKey, Traffic>,
+    edges: Edges,
+    /// By uid.
+    pods: Store<Box<str>, PodInfo>,
     history: History,
 }
 
@@ -111,6 +130,8 @@ impl Default for Config {
             connections: 131_072,
             flow_history: 8_192,
             flow_ratio: 1.0,
+            cluster: String::new(),
+            pod_labels: false,
         }
     }
 }
@@ -130,6 +151,8 @@ impl Budgets {
             services: budget,
             dns: budget,
             udp: budget,
+            edges: budget,
+            pods: budget,
         }
     }
 }
@@ -155,9 +178,11 @@ impl Aggregator {
             services,
             dns,
             udp,
+            edges,
+            pods,
         } = config.budgets;
         Self {
-            identities: Identities::default(),
+            identities: Identities::new(Labelling::new(&config)),
             links: Links::new(config.connections),
             server: Store::new(http_server),
             client: Store::new(http_client),
@@ -168,6 +193,11 @@ impl Aggregator {
             services: Store::new(services),
             lookups: Store::new(dns),
             datagrams: Store::new(udp),
+            edges: Edges {
+                store: Store::new(edges),
+                cluster: config.cluster.as_str().into(),
+            },
+            pods: Store::new(pods),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -186,6 +216,13 @@ impl Aggregator {
         self.services.set_budget(config.budgets.services);
         self.lookups.set_budget(config.budgets.dns);
         self.datagrams.set_budget(config.budgets.udp);
+        self.edges.store.set_budget(config.budgets.edges);
+        self.pods.set_budget(config.budgets.pods);
+        let labelling = Labelling::new(&config);
+        if *self.identities.labelling != labelling {
+            self.edges.cluster = labelling.cluster.clone();
+            self.identities.labelling = Arc::new(labelling);
+        }
         self.history
             .reconfigure(config.flow_history, config.flow_ratio);
         self.config = config;
@@ -248,8 +285,8 @@ impl Aggregator {
             } => {
                 let (tcp, service) = self.moved(link, transfer, true, now);
                 self.count_security(link, service, true, now);
-                if let Some(tracked) = self.links.table.remove(&link.connection.id) {
-                    self.release(&tracked, now);
+                if let Some(mut tracked) = self.links.table.remove(&link.connection.id) {
+                    self.release(&mut tracked, now);
                 }
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.ended(link, *at, *by, *reset);
@@ -258,9 +295,10 @@ impl Aggregator {
             }
             LinkEvent::Failed { link, failure, .. } => {
                 let (_, tcp, _) = self.resolve(link, link.connection.role, now);
-                if let Some(tracked) = self.links.table.remove(&link.connection.id) {
-                    self.release(&tracked, now);
+                if let Some(mut tracked) = self.links.table.remove(&link.connection.id) {
+                    self.release(&mut tracked, now);
                 }
+                self.edges.failed(link, *failure, now);
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.failed(*failure);
                 }
@@ -308,8 +346,8 @@ impl Aggregator {
 
     /// Removes what was idle for too long; cheap enough for once a second.
     pub fn expire(&mut self, now: Monotonic) {
-        for tracked in self.links.expire(now) {
-            self.release(&tracked, now);
+        for mut tracked in self.links.expire(now) {
+            self.release(&mut tracked, now);
         }
         let idle = self.config.idle;
         self.server.expire(now, idle, |_| false);
@@ -321,12 +359,18 @@ impl Aggregator {
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);
         self.datagrams.expire(now, idle, |_| false);
-        // The memo of a quiet connection must not keep what no series has any more.
         for tracked in self.links.table.values_mut() {
+            self.edges.settle_late(tracked, now);
+            if let Some(pod) = tracked.pod {
+                self.pods.update(pod, now);
+            }
+            // The memo of a quiet connection must not keep what no series has any more.
             if now.since(tracked.used) >= idle {
                 tracked.memo = None;
             }
         }
+        self.edges.store.expire(now, idle, |edge| edge.open > 0);
+        self.pods.expire(now, idle, |_| false);
         self.identities.expire();
     }
 
@@ -366,6 +410,7 @@ impl Aggregator {
             // A key that overflowed may get a series of its own later: ask every time.
             tracked.memo = (!handle.is_overflow()).then_some((key, handle));
         }
+        self.edges.call(tracked, call, now);
         Some(tracked.service)
     }
 
@@ -379,6 +424,7 @@ impl Aggregator {
             &mut self.server
         };
         observe(calls, &CallKey::new(identity.clone(), call), call, now);
+        self.edges.call_untracked(call, now);
         service(&mut self.services, &identity, now)
     }
 

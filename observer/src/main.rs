@@ -17,8 +17,11 @@ fn main() -> ExitCode {
     let out = &mut io::stdout();
     let result = match Arguments::parse().command {
         Command::Agent(arguments) => agent(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Flows(arguments) => cli::flows::run(arguments.into()).map(|()| ExitCode::SUCCESS),
+        Command::Flows(arguments) => {
+            cli::flows::run((*arguments).into()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Top(arguments) => cli::top::run(arguments.into()).map(|()| ExitCode::SUCCESS),
+        Command::Graph(arguments) => cli::graph::run(&arguments.into()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => {
             let check: cli::doctor::CaptureCheck = app::check;
             cli::doctor::run(&arguments, object::embedded().is_ok(), Some(check), out)

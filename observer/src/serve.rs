@@ -16,7 +16,7 @@ use std::{
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    aggregate::{history::Flow, snapshot::Snapshot},
+    aggregate::{graph::EdgeRow, history::Flow, snapshot::Snapshot},
     model::time::WallOffset,
     telemetry::health::Loss,
 };
@@ -27,8 +27,10 @@ pub mod flow;
 
 mod connection;
 mod flows;
+mod graph;
 mod routes;
 mod services;
+mod status;
 
 pub use connection::run;
 use filter::FlowFilter;
@@ -59,6 +61,8 @@ pub struct Config {
 pub enum Query {
     /// All measures.
     Snapshot(oneshot::Sender<Snapshot>),
+    /// All edges of the graph of services.
+    Graph(oneshot::Sender<Vec<EdgeRow>>),
     /// The last flows.
     History {
         /// At most so many.
@@ -210,6 +214,10 @@ impl Hub {
 
     async fn snapshot(&self) -> Result<Snapshot, NoAnswer> {
         self.ask(Query::Snapshot).await
+    }
+
+    async fn graph(&self) -> Result<Vec<EdgeRow>, NoAnswer> {
+        self.ask(Query::Graph).await
     }
 
     async fn history(&self, last: usize, filter: FlowFilter) -> Result<Recent, NoAnswer> {

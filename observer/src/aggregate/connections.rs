@@ -11,6 +11,7 @@ use crate::model::{
 
 use super::{
     Aggregator,
+    edges::OnEdge,
     identity::Interned,
     links::{self, Tcp, Tracked},
     series::Handle,
@@ -36,10 +37,18 @@ impl Aggregator {
             Some(tracked) => {
                 let change = links::change(&tracked.counted, total);
                 tracked.counted = links::latest(&tracked.counted, total);
+                if !old {
+                    self.edges.moved(tracked, &change, now);
+                }
                 change
             }
             // There was no room to track it: all that it moved is counted at its end.
-            None if last => *total,
+            None if last => {
+                if !old {
+                    self.edges.ended_untracked(link, total, now);
+                }
+                *total
+            }
             None => return (tcp, service),
         };
         if old {
@@ -78,9 +87,11 @@ impl Aggregator {
         let (identity, tcp, service) = self.resolve(link, role, now);
         let mut counted = Transfer::default();
         let mut security_counted = false;
+        let mut on_edge = OnEdge::default();
         if let Some(tracked) = self.links.table.get_mut(&id) {
             if tracked.identity == identity {
                 let before = std::mem::replace(&mut tracked.link, link.clone()).security;
+                self.edges.settle_again(tracked, now);
                 if before != link.security
                     && let Some(tcp) = self.tcp.update(tcp, now)
                 {
@@ -93,8 +104,9 @@ impl Aggregator {
             // More is known of it now: it is open under this identity, no longer under the old.
             counted = tracked.counted;
             security_counted = tracked.security_counted;
-            if let Some(tracked) = self.links.table.remove(&id) {
-                self.release(&tracked, now);
+            on_edge = tracked.on_edge.carried();
+            if let Some(mut tracked) = self.links.table.remove(&id) {
+                self.release(&mut tracked, now);
             }
         }
         if let Some(tcp) = self.tcp.update(tcp, now) {
@@ -103,6 +115,7 @@ impl Aggregator {
         if let Some(service) = self.services.update(service, now) {
             service.open += 1;
         }
+        let pod = self.see_pod(&link.workload, now);
         let link = link.clone();
         let tracked = Tracked {
             link,
@@ -110,6 +123,8 @@ impl Aggregator {
             tcp,
             service,
             memo: None,
+            on_edge,
+            pod,
             counted,
             security_counted,
             used: now,
@@ -119,7 +134,8 @@ impl Aggregator {
     }
 
     /// Takes a connection off the gauges of open ones.
-    pub(super) fn release(&mut self, tracked: &Tracked, now: Monotonic) {
+    pub(super) fn release(&mut self, tracked: &mut Tracked, now: Monotonic) {
+        self.edges.leave(&mut tracked.on_edge, now);
         if let Some(tcp) = self.tcp.update(tracked.tcp, now) {
             let open = &mut tcp.secured(tracked.link.security).open;
             *open = open.saturating_sub(1);

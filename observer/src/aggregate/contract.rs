@@ -9,6 +9,23 @@
 //! the first bytes of a connection showed it. It is known after a connection was opened, and so
 //! is no label of what counts openings and failures.
 //!
+//! On Kubernetes a service also has `k8s_namespace_name`, `k8s_workload_kind` and
+//! `k8s_workload_name` (the highest controller of its pods), and `k8s_container_name`; labels with
+//! a name in the semantic conventions have that one, with `_` for `.`. `k8s_pod_name` is there when
+//! it was asked for, as pods come and go; `observer_pod_info` has it always. At clients
+//! `k8s_service_name` and `k8s_service_namespace` are the Service that was dialled, and
+//! `server_address` is what it is known by (`server.address`): `name.namespace` for a Service, never
+//! the address of a pod, which is left out. `k8s_cluster_name` is there when it is configured.
+//!
+//! An edge (`observer_edge_`) goes from a source, which connects, to a destination. Their kinds are
+//! `workload` (of Kubernetes), `service` (of this host, in no pod), `node`, `network`, `name` (of
+//! DNS), `outside` (nothing more is known of the address) and `unknown` (a process of this host that
+//! nothing is known of). The `reporter` is the end that was observed, `client` or `server`; with
+//! `unknown` the direction is not known, and the source is the observed end. Connections within a
+//! host are on two edges, with `same_host="true"`: leave out `same_host="true",reporter="server"`
+//! to add edges up. `protocol` is `http`, `grpc`, `grpc-web`, `dns`, `quic`, `udp`, another that
+//! first bytes showed, or `tcp`; a connection with one remote procedure call is one of those.
+//!
 //! A remote procedure call is an HTTP exchange too: it counts in the families of both. Its
 //! `error_type` is about the procedure in those of `rpc_`, about the exchange in those of `http_`.
 
@@ -58,142 +75,127 @@ pub const OTHER_METHOD: &str = "_OTHER";
 /// that refers to fields from before the observer looked, for the most part. Its route is left out.
 pub const UNKNOWN: &str = "unknown";
 
-const CALL: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
+/// Labels that tell whose sockets they are, then those given.
+macro_rules! of_service {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "service_name",
+            "service_namespace",
+            "k8s_cluster_name",
+            "k8s_namespace_name",
+            "k8s_workload_kind",
+            "k8s_workload_name",
+            "k8s_container_name",
+            "k8s_pod_name",
+            $($label,)*
+            OVERFLOW,
+        ]
+    };
+}
+
+/// Labels that tell who with whom, then those given.
+macro_rules! of_link {
+    ($($label:expr),* $(,)?) => {
+        of_service![
+            "service_peer_name",
+            "service_peer_namespace",
+            "k8s_service_name",
+            "k8s_service_namespace",
+            "server_address",
+            "server_port",
+            $($label,)*
+        ]
+    };
+}
+
+/// Labels of an edge of the graph, then those given.
+macro_rules! of_edge {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "k8s_cluster_name",
+            "source_kind",
+            "source_namespace",
+            "source_workload_kind",
+            "source_name",
+            "source_zone",
+            "destination_kind",
+            "destination_namespace",
+            "destination_workload_kind",
+            "destination_name",
+            "destination_zone",
+            "k8s_service_name",
+            "k8s_service_namespace",
+            "protocol",
+            "security",
+            "reporter",
+            "same_host",
+            $($label,)*
+            OVERFLOW,
+        ]
+    };
+}
+
+const CALL: &[&str] = of_link![
     "http_request_method",
     "http_route",
     "http_response_status_code",
     "network_protocol_version",
     "url_scheme",
     "error_type",
-    "security",
-    OVERFLOW,
+    "security"
 ];
 
-const RPC: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
+const RPC: &[&str] = of_link![
     "rpc_system_name",
     "rpc_method",
     "rpc_response_status_code",
     "error_type",
-    "security",
-    OVERFLOW,
+    "security"
 ];
 
-const RPC_MESSAGES_LABELS: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
+const RPC_MESSAGES_LABELS: &[&str] = of_link![
     "rpc_system_name",
     "rpc_method",
     "rpc_response_status_code",
     "error_type",
     "security",
     "role",
-    "direction",
-    OVERFLOW,
+    "direction"
 ];
 
-const ACTIVE: &[&str] = &[
-    "service_name",
-    "service_namespace",
+const ACTIVE: &[&str] = of_link!["http_request_method", "url_scheme"];
+
+const OLDEST: &[&str] = of_link!["http_request_method", "url_scheme", "role"];
+
+const TCP: &[&str] = of_link!["role"];
+
+const TCP_SECURED: &[&str] = of_link!["role", "security"];
+
+const TCP_FAILED: &[&str] = of_link!["role", "reason"];
+
+const TCP_CLOSED: &[&str] = of_link!["role", "closed_by", "reset", "security"];
+
+const SERVICE: &[&str] = of_service!["role"];
+
+const SECURITY: &[&str] = of_service!["role", "security"];
+
+const OUTCOME: &[&str] = of_service!["role", "outcome"];
+
+const LOOKUP: &[&str] = of_service![
     "service_peer_name",
+    "service_peer_namespace",
     "server_address",
     "server_port",
-    "http_request_method",
-    "url_scheme",
-    OVERFLOW,
-];
-
-const OLDEST: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
-    "http_request_method",
-    "url_scheme",
-    "role",
-    OVERFLOW,
-];
-
-const TCP: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
-    "role",
-    OVERFLOW,
-];
-
-const TCP_SECURED: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
-    "role",
-    "security",
-    OVERFLOW,
-];
-
-const TCP_FAILED: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
-    "role",
-    "reason",
-    OVERFLOW,
-];
-
-const TCP_CLOSED: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
-    "server_address",
-    "server_port",
-    "role",
-    "closed_by",
-    "reset",
-    "security",
-    OVERFLOW,
-];
-
-const SERVICE: &[&str] = &["service_name", "service_namespace", "role", OVERFLOW];
-
-const SECURITY: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "role",
-    "security",
-    OVERFLOW,
-];
-
-const OUTCOME: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "role",
+    "network_transport",
+    "dns_question_type",
+    "dns_response_code",
     "outcome",
-    OVERFLOW,
+    "error_type"
 ];
 
-const LOOKUP: &[&str] = &[
-    "service_name",
-    "service_namespace",
+const LOOKUPS: &[&str] = of_service![
     "service_peer_name",
+    "service_peer_namespace",
     "server_address",
     "server_port",
     "network_transport",
@@ -201,33 +203,44 @@ const LOOKUP: &[&str] = &[
     "dns_response_code",
     "outcome",
     "error_type",
-    OVERFLOW,
+    "role"
 ];
 
-const LOOKUPS: &[&str] = &[
-    "service_name",
-    "service_namespace",
+const UDP: &[&str] = of_service![
     "service_peer_name",
-    "server_address",
-    "server_port",
-    "network_transport",
-    "dns_question_type",
-    "dns_response_code",
-    "outcome",
-    "error_type",
-    "role",
-    OVERFLOW,
-];
-
-const UDP: &[&str] = &[
-    "service_name",
-    "service_namespace",
-    "service_peer_name",
+    "service_peer_namespace",
     "network_peer_address",
     "network_peer_port",
-    "network_protocol_name",
-    OVERFLOW,
+    "network_protocol_name"
 ];
+
+const EDGE: &[&str] = of_edge![];
+
+const EDGE_FAILED: &[&str] = of_edge!["reason"];
+
+const POD: &[&str] = &[
+    "k8s_cluster_name",
+    "k8s_namespace_name",
+    "k8s_pod_name",
+    "k8s_pod_uid",
+    "k8s_node_name",
+    "k8s_workload_kind",
+    "k8s_workload_name",
+    "k8s_deployment_name",
+    "k8s_replicaset_name",
+    "k8s_statefulset_name",
+    "k8s_daemonset_name",
+    "k8s_job_name",
+    "k8s_cronjob_name",
+    "cloud_availability_zone",
+    "cloud_region",
+    "service_name",
+    "service_namespace",
+];
+
+const KUBERNETES: &[&str] = &["source", "kind"];
+
+const KUBERNETES_FAILED: &[&str] = &["source", "kind", "reason"];
 
 const OVERFLOW: &str = super::series::OVERFLOW_LABEL;
 
@@ -336,6 +349,28 @@ families! {
         "Payload bytes, both ways, that the service's sockets moved.";
     COVERAGE: Gauge "observer_coverage_ratio", Some("ratio"), SERVICE, None,
         "Understood bytes by moved bytes; absent before a byte moved.";
+    EDGE_REQUESTS: Counter "observer_edge_requests_total", None, EDGE, None,
+        "Calls and DNS lookups from source to destination, as the reporter saw them.";
+    EDGE_ERRORS: Counter "observer_edge_errors_total", None, EDGE, None,
+        "Calls and DNS lookups from source to destination that failed.";
+    EDGE_DURATION: Histogram "observer_edge_request_duration_seconds", Some("seconds"), EDGE, None,
+        "Duration of calls and DNS lookups at the reporter's socket. Without those whose end was not seen.";
+    EDGE_SENT_BYTES: Counter "observer_edge_sent_bytes_total", Some("bytes"), EDGE, None,
+        "Payload bytes from source to destination, each once.";
+    EDGE_RECEIVED_BYTES: Counter "observer_edge_received_bytes_total", Some("bytes"), EDGE, None,
+        "Payload bytes from destination to source, each once.";
+    EDGE_OPENED: Counter "observer_edge_connections_opened_total", None, EDGE, None,
+        "TCP connections established from source to destination. Without those older than the observer.";
+    EDGE_FAILURES: Counter "observer_edge_connect_failures_total", None, EDGE_FAILED, None,
+        "TCP connections from source to destination that were never established, by reason.";
+    EDGE_OPEN: Gauge "observer_edge_open_connections", None, EDGE, None,
+        "TCP connections that are open from source to destination.";
+    EDGE_RETRANSMITS: Counter "observer_edge_retransmits_total", None, EDGE, None,
+        "TCP segments that the reporter sent again.";
+    EDGE_RTT: Histogram "observer_edge_rtt_seconds", Some("seconds"), EDGE, None,
+        "Smoothed round-trip time between source and destination: one sample a second of connections that move, one when a connection ends.";
+    POD_INFO: Info "observer_pod_info", None, POD, None,
+        "Pods of this node whose sockets were seen, one series each: join on k8s_namespace_name and k8s_pod_name.";
     LOSS: Counter "observer_loss_total", None, &["stage", "reason"], None,
         "What the observer lost, by stage and reason.";
     PROGRAM_RUNS: Counter "observer_bpf_program_runs_total", None, &["program"], None,
@@ -352,8 +387,18 @@ families! {
         "Bytes that waited in the ring buffer, at their highest since the last scrape.";
     RING_SIZE: Gauge "observer_ring_size_bytes", Some("bytes"), &[], None,
         "Size of the ring buffer.";
+    KUBERNETES_SYNCED: Gauge "observer_kubernetes_synced", None, KUBERNETES, None,
+        "1 when all Kubernetes objects of a kind are known and changes arrive, else 0.";
+    KUBERNETES_AGE: Gauge "observer_kubernetes_age_seconds", Some("seconds"), KUBERNETES, None,
+        "Time since the source of Kubernetes objects was last heard of; absent before the first time.";
+    KUBERNETES_OBJECTS: Gauge "observer_kubernetes_objects", None, KUBERNETES, None,
+        "Kubernetes objects that are known.";
+    KUBERNETES_REQUESTS: Counter "observer_kubernetes_requests_total", None, KUBERNETES, None,
+        "Requests for Kubernetes objects to their source.";
+    KUBERNETES_ERRORS: Counter "observer_kubernetes_errors_total", None, KUBERNETES_FAILED, None,
+        "Requests for Kubernetes objects that failed and streams that broke, by reason.";
     SERIES: Gauge "observer_series", None, &["family"], None,
-        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp.";
+        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp, edges, pods.";
     SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,
         "Most label sets that a group of families can have.";
     SERIES_OVERFLOW: Counter "observer_series_overflow_total", None, &["family"], None,

@@ -7,6 +7,7 @@ use crate::model::{
     connection::{ClosedBy, Connection, ConnectionId, Owner, Role, Transfer},
     datagram::{Conversation, DatagramProtocol, Datagrams, Quic, Traffic},
     exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+    kubernetes::{self, Container, Dialled, Node, Pod, Service, ServiceName},
     lookup::{Lookup, LookupOutcome, Resolution, Transport},
     rpc::{Messages, Rpc, RpcEnd, RpcSystem},
     security::Security,
@@ -32,6 +33,73 @@ pub(crate) fn workload(service: &str) -> Arc<Workload> {
         pod_uid: "".into(),
         container: None,
     })
+}
+
+/// A pod of Deployment `service` in namespace `shop`, on `node-1`, named `service-5d4f-SUFFIX`.
+pub(crate) fn pod(service: &str, suffix: &str) -> Arc<Pod> {
+    let owner = |kind: &str, name: &str| kubernetes::Owner {
+        kind: kind.into(),
+        name: name.into(),
+    };
+    Arc::new(Pod {
+        uid: format!("uid-{service}-{suffix}").into(),
+        namespace: "shop".into(),
+        name: format!("{service}-5d4f-{suffix}").into(),
+        node: Some(node("node-1")),
+        owners: [
+            owner("ReplicaSet", &format!("{service}-5d4f")),
+            owner("Deployment", service),
+        ]
+        .into(),
+        service: ServiceName {
+            name: service.into(),
+            namespace: "shop".into(),
+            version: "1".into(),
+        },
+        labels: [("tier".into(), "front".into())].into(),
+        annotations: Box::default(),
+    })
+}
+
+pub(crate) fn node(name: &str) -> Arc<Node> {
+    Arc::new(Node {
+        name: name.into(),
+        zone: "eu-1a".into(),
+        region: "eu-1".into(),
+    })
+}
+
+/// Container `main` of a [`pod`].
+pub(crate) fn workload_in(service: &str, suffix: &str) -> Arc<Workload> {
+    Arc::new(Workload {
+        source: NameSource::Kubernetes,
+        container: Some(Container {
+            pod: pod(service, suffix),
+            name: "main".into(),
+        }),
+        ..Workload::clone(&workload(service))
+    })
+}
+
+/// A link of a pod of `service`; a client dialled Service `dialled`.
+pub(crate) fn link_in(
+    id: u64,
+    (service, suffix): (&str, &str),
+    role: Role,
+    peer: Peer,
+    dialled: Option<&str>,
+) -> Arc<Link> {
+    let mut link = Link::clone(&link_with(id, service, role, peer));
+    link.workload = workload_in(service, suffix);
+    link.security = Security::Plaintext;
+    link.dialled = dialled.map(|name| {
+        Arc::new(Service {
+            namespace: "shop".into(),
+            name: name.into(),
+            dialled: Dialled::ClusterIp,
+        })
+    });
+    Arc::new(link)
 }
 
 /// An outside client of `service`.

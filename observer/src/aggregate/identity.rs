@@ -2,7 +2,7 @@
 
 use std::{
     hash::{Hash, Hasher},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
 };
 
@@ -12,22 +12,40 @@ use hashbrown::HashSet;
 use crate::model::{
     call::Link,
     connection::Role,
-    workload::{Peer, Workload},
+    kubernetes::{Pod, Service},
+    workload::Peer,
 };
+
+use super::subject::{Labelling, Subject};
 
 /// A service, its end of the connection, and the other end as far as it becomes a label.
 #[derive(Clone, Debug)]
 pub(super) struct Identity {
-    workload: Arc<Workload>,
+    subject: Subject,
     role: Role,
     peer: Peer,
+    /// What a client dialled.
     server: Option<SocketAddr>,
+    /// The Service that a client dialled.
+    dialled: Option<Arc<Service>>,
 }
 
+/// All of an identity that is a label.
+type Names<'a> = (
+    &'a Subject,
+    Role,
+    Option<&'a str>,
+    Option<&'a str>,
+    Option<(&'a str, &'a str)>,
+    Option<IpAddr>,
+    Option<u16>,
+);
+
 /// All identities in use: one `Arc` each, so that they compare by pointer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Identities {
     known: HashSet<Arc<Identity>, RandomState>,
+    pub(super) labelling: Arc<Labelling>,
 }
 
 /// An identity that compares by pointer; only for those from [`Identities`].
@@ -35,33 +53,37 @@ pub(super) struct Identities {
 pub(super) struct Interned(pub(super) Arc<Identity>);
 
 /// A service at one end of its connections, whoever the peer is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct ServiceKey {
-    pub(super) workload: Arc<Workload>,
+    pub(super) subject: Subject,
     pub(super) role: Role,
 }
 
 // === impl Identity ===
 
 impl Identity {
-    fn new(link: &Link, role: Role) -> Self {
+    fn new(link: &Link, role: Role, labelling: &Arc<Labelling>) -> Self {
+        let client = role == Role::Client;
         Self {
-            workload: link.workload.clone(),
+            subject: Subject::new(&link.workload, labelling),
             role,
             peer: link.peer.clone(),
             // Who calls a server from outside would be a label without bound, and its port one
             // for every connection: only what a client dialled names an end.
-            server: (role == Role::Client).then_some(link.connection.remote),
+            server: client.then_some(link.connection.remote),
+            dialled: link.dialled.clone().filter(|_| client),
         }
     }
 
-    fn names(&self) -> (&str, &str, Role, Option<&str>, Option<SocketAddr>) {
+    fn names(&self) -> Names<'_> {
         (
-            &self.workload.service,
-            &self.workload.namespace,
+            &self.subject,
             self.role,
             self.peer_name(),
-            self.server,
+            self.peer_pod().map(|pod| &*pod.service.namespace),
+            self.dialled_name(),
+            self.address(),
+            self.server.map(|server| server.port()),
         )
     }
 
@@ -74,32 +96,59 @@ impl Identity {
         }
     }
 
+    fn peer_pod(&self) -> Option<&Arc<Pod>> {
+        self.peer.pod()
+    }
+
+    fn dialled_name(&self) -> Option<(&str, &str)> {
+        let service = self.dialled.as_ref()?;
+        Some((&service.namespace, &service.name))
+    }
+
+    /// The address that was dialled, where that may be a label: pods come and go with theirs, and
+    /// a Service has a name.
+    fn address(&self) -> Option<IpAddr> {
+        if self.dialled.is_some() || self.peer_pod().is_some() {
+            return None;
+        }
+        self.server.map(|server| server.ip())
+    }
+
     pub(super) fn role(&self) -> Role {
         self.role
     }
 
     pub(super) fn service(&self) -> ServiceKey {
         ServiceKey {
-            workload: self.workload.clone(),
+            subject: self.subject.clone(),
             role: self.role,
         }
     }
 
     /// `service_name` and the rest of what tells who with whom; `more` follows.
     pub(super) fn labels(&self, more: &[(&'static str, &str)]) -> super::series::Labels {
-        let (address, port) = match self.server {
-            Some(server) => (server.ip().to_string(), server.port().to_string()),
-            None => Default::default(),
+        let (_, _, peer, peer_namespace, dialled, address, port) = self.names();
+        let (dialled_namespace, dialled) = dialled.unwrap_or_default();
+        let address = match address {
+            Some(address) => address.to_string(),
+            None if dialled.is_empty() => String::new(),
+            None => format!("{dialled}.{dialled_namespace}"),
         };
-        let peer = self.peer_name().unwrap_or_default();
-        let identity = [
-            ("service_name", &*self.workload.service),
-            ("service_namespace", &*self.workload.namespace),
-            ("service_peer_name", peer),
+        let port = port.map(|port| port.to_string()).unwrap_or_default();
+        let peer = [
+            ("service_peer_name", peer.unwrap_or_default()),
+            ("service_peer_namespace", peer_namespace.unwrap_or_default()),
+            ("k8s_service_name", dialled),
+            ("k8s_service_namespace", dialled_namespace),
             ("server_address", address.as_str()),
             ("server_port", port.as_str()),
         ];
-        super::series::labels(identity.into_iter().chain(more.iter().copied()))
+        super::series::labels(
+            self.subject
+                .labels()
+                .chain(peer)
+                .chain(more.iter().copied()),
+        )
     }
 }
 
@@ -120,9 +169,16 @@ impl Hash for Identity {
 // === impl Identities ===
 
 impl Identities {
+    pub(super) fn new(labelling: Labelling) -> Self {
+        Self {
+            known: HashSet::default(),
+            labelling: Arc::new(labelling),
+        }
+    }
+
     /// The one identity of `link`; `role` is that of the link, or what an exchange showed.
     pub(super) fn intern(&mut self, link: &Link, role: Role) -> Interned {
-        let identity = Identity::new(link, role);
+        let identity = Identity::new(link, role, &self.labelling);
         if let Some(known) = self.known.get(&identity) {
             return Interned(known.clone());
         }
@@ -162,29 +218,8 @@ impl Hash for Interned {
 // === impl ServiceKey ===
 
 impl ServiceKey {
-    fn names(&self) -> (&str, &str, Role) {
-        (&self.workload.service, &self.workload.namespace, self.role)
-    }
-
     pub(super) fn labels(&self) -> super::series::Labels {
-        super::series::labels([
-            ("service_name", &*self.workload.service),
-            ("service_namespace", &*self.workload.namespace),
-            ("role", self.role.as_str()),
-        ])
-    }
-}
-
-impl PartialEq for ServiceKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.names() == other.names()
-    }
-}
-
-impl Eq for ServiceKey {}
-
-impl Hash for ServiceKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.names().hash(state);
+        let role = [("role", self.role.as_str())];
+        super::series::labels(self.subject.labels().chain(role))
     }
 }

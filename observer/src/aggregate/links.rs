@@ -14,6 +14,7 @@ use crate::model::{
 
 use super::{
     calls::CallKey,
+    edges::OnEdge,
     histogram::{CONNECTION_SECONDS, Histogram, ROUND_TRIP_SECONDS},
     identity::Interned,
     series::Handle,
@@ -56,6 +57,10 @@ pub(super) struct Tracked {
     pub(super) service: Handle,
     /// Series of its last call: on most connections the next one is alike.
     pub(super) memo: Option<(CallKey, Handle)>,
+    /// What it has of its edge of the graph.
+    pub(super) on_edge: OnEdge,
+    /// The pod of this host that it belongs to.
+    pub(super) pod: Option<Handle>,
     /// Totals already counted.
     pub(super) counted: Transfer,
     /// Its security is counted.

@@ -13,6 +13,14 @@ pub struct ServiceRow {
     pub service: String,
     /// `service.namespace`; empty when not set.
     pub namespace: String,
+    /// Namespace of its pods; empty outside of Kubernetes, as the next three.
+    pub k8s_namespace: String,
+    /// Kind of the workload that its pods belong to.
+    pub k8s_workload_kind: String,
+    /// Name of that workload.
+    pub k8s_workload: String,
+    /// Container.
+    pub k8s_container: String,
     /// `client`, `server` or `unknown`.
     pub side: &'static str,
     /// Calls per second, over the last ten.

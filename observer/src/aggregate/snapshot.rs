@@ -1,11 +1,13 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
 mod connections;
+mod graph;
+mod kubernetes;
 mod udp;
 
 use crate::{
     model::{connection::Role, time::Monotonic},
-    telemetry::health::{Health, Loss},
+    telemetry::health::{ClusterState, Health, Loss},
 };
 
 use super::{
@@ -13,6 +15,7 @@ use super::{
     calls::{ActiveKey, CallKey, Calls},
     contract::{self, Family},
     histogram::{BODY_BYTES, Buckets, Histogram, REQUEST_SECONDS},
+    identity::ServiceKey,
     rpc::{RpcCalls, RpcKey},
     series::{Labels, Store, labels},
     services::{OUTCOMES, ServiceRow},
@@ -27,6 +30,8 @@ pub struct Snapshot {
     pub families: Vec<Samples>,
     /// The table of services, in no order.
     pub services: Vec<ServiceRow>,
+    /// State of what is known of Kubernetes; empty outside.
+    pub cluster: Vec<ClusterState>,
 }
 
 /// The series of one family.
@@ -255,8 +260,11 @@ impl Builder {
             services,
             lookups,
             datagrams,
+            edges,
+            pods,
             ..
         } = aggregator;
+        let edges = &edges.store;
         let rpc = |name, store: &Store<RpcKey, RpcCalls>| {
             (name, store.len(), store.budget(), store.overflowed())
         };
@@ -295,6 +303,8 @@ impl Builder {
                 datagrams.budget(),
                 datagrams.overflowed(),
             ),
+            ("edges", edges.len(), edges.budget(), edges.overflowed()),
+            ("pods", pods.len(), pods.budget(), pods.overflowed()),
         ];
         let group = |name, value| Series::new(&labels([("family", name)]), Value::Integer(value));
         self.add(
@@ -364,7 +374,10 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.security(aggregator);
     builder.udp(aggregator);
     builder.coverage(aggregator);
+    builder.graph(aggregator);
+    builder.pods(aggregator);
     builder.health(&health);
+    builder.cluster(&health.cluster);
     builder.budgets(aggregator);
     builder.one(&contract::PROCESS_CPU, Value::Float(health.cpu_seconds));
     builder.one(
@@ -381,36 +394,58 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         at,
         families: builder.families,
         services: rows(aggregator, at),
+        cluster: health.cluster,
     }
 }
 
 fn rows(aggregator: &mut Aggregator, at: Monotonic) -> Vec<ServiceRow> {
-    let names: Vec<_> = aggregator
+    let names: Vec<ServiceRow> = aggregator
         .services
         .iter()
-        .map(|(key, ..)| match key {
-            Some(key) => (
-                key.workload.service.to_string(),
-                key.workload.namespace.to_string(),
-                key.role.as_str(),
-            ),
-            None => (
-                ServiceRow::OVERFLOW.to_owned(),
-                String::new(),
-                Role::Unknown.as_str(),
-            ),
-        })
+        .map(|(key, ..)| key.map_or_else(overflow, named))
         .collect();
     names
         .into_iter()
         .zip(aggregator.services.values_mut())
-        .map(|((service, namespace, side), state)| ServiceRow {
-            service,
-            namespace,
-            side,
+        .map(|(row, state)| ServiceRow {
+            service: row.service,
+            namespace: row.namespace,
+            k8s_namespace: row.k8s_namespace,
+            k8s_workload_kind: row.k8s_workload_kind,
+            k8s_workload: row.k8s_workload,
+            k8s_container: row.k8s_container,
+            side: row.side,
             ..state.row(at)
         })
         .collect()
+}
+
+/// The row of a service, measures left empty.
+fn named(key: &ServiceKey) -> ServiceRow {
+    let workload = &*key.subject.workload;
+    let mut row = ServiceRow {
+        service: workload.service.to_string(),
+        namespace: workload.namespace.to_string(),
+        side: key.role.as_str(),
+        ..ServiceRow::default()
+    };
+    if let Some(container) = &workload.container {
+        let (kind, name) = container.pod.workload();
+        row.k8s_namespace = container.pod.namespace.to_string();
+        row.k8s_workload_kind = kind.to_owned();
+        row.k8s_workload = name.to_owned();
+        row.k8s_container = container.name.to_string();
+    }
+    row
+}
+
+/// The row of all services beyond the budget, measures left empty.
+fn overflow() -> ServiceRow {
+    ServiceRow {
+        service: ServiceRow::OVERFLOW.to_owned(),
+        side: Role::Unknown.as_str(),
+        ..ServiceRow::default()
+    }
 }
 
 fn loss(loss: &Loss) -> Series {

@@ -17,12 +17,13 @@ use crate::{
     model::{
         connection::{ConnectFailure, ConnectionId},
         exchange::{HttpVersion, Outcome, RequestHead},
+        kubernetes::{self, Pod},
         lookup::LookupOutcome,
         rpc::RpcEnd,
         security::{Handshake, Opening, Proxied, ProxyVersion, Security},
-        workload::Peer,
+        workload::{Peer, Workload},
     },
-    telemetry::health::{Loss, ProgramCost, Table},
+    telemetry::health::{ClusterState, Loss, ProgramCost, Table},
 };
 
 fn aggregator(budget: usize) -> Aggregator {
@@ -543,6 +544,7 @@ fn the_contract_is_what_is_emitted() {
     found.peer = Peer::Local(workload("dnsmasq"));
     aggregator.lookup(&found, at(5));
     aggregator.datagrams(&conversation("192.0.2.1:53", "10.0.0.1:4000", None), at(5));
+    in_a_cluster(&mut aggregator);
     let health = Health {
         losses: vec![Loss {
             stage: "decode",
@@ -558,6 +560,13 @@ fn the_contract_is_what_is_emitted() {
             name: "connections",
             entries: 1,
             limit: 2,
+        }],
+        cluster: vec![ClusterState {
+            source: "api",
+            kind: "pods",
+            age_seconds: Some(1.0),
+            errors: vec![("gone", 1)],
+            ..ClusterState::default()
         }],
         ..Health::default()
     };
@@ -577,6 +586,7 @@ fn the_contract_is_what_is_emitted() {
     for samples in &snapshot.families {
         let mut used: BTreeSet<&str> = ["otel_metric_overflow", "service_peer_name"].into();
         used.extend(["server_address", "server_port"]);
+        used.extend(["k8s_service_name", "k8s_service_namespace"]);
         for series in &samples.series {
             for (name, _) in series.labels() {
                 used.insert(name);
@@ -608,6 +618,186 @@ fn the_contract_is_what_is_emitted() {
             .iter()
             .any(|series| series.value == Value::Integer(2))
     );
+}
+
+/// Calls, connections, a lookup and datagrams of pods, with every label that there is of them.
+fn in_a_cluster(aggregator: &mut Aggregator) {
+    aggregator.reconfigure(Config {
+        cluster: "west".to_owned(),
+        pod_labels: true,
+        ..Config::default()
+    });
+    let mut pod = Pod::clone(&fixture::pod("orders", "x"));
+    let controllers = [
+        "Deployment",
+        "ReplicaSet",
+        "StatefulSet",
+        "DaemonSet",
+        "Job",
+        "CronJob",
+    ];
+    pod.owners = controllers
+        .map(|kind| kubernetes::Owner {
+            kind: kind.into(),
+            name: "orders".into(),
+        })
+        .into();
+    let pod = Arc::new(pod);
+    let mut own = Workload::clone(&fixture::workload_in("orders", "x"));
+    if let Some(container) = &mut own.container {
+        container.pod = pod;
+    }
+    let own = Arc::new(own);
+    for (id, role) in [(50, Role::Server), (51, Role::Client)] {
+        let near = Peer::Local(fixture::workload_in("cart", "y"));
+        let link = fixture::link_in(id, ("orders", "x"), role, near, Some("cart"));
+        let link = Arc::new(Link {
+            workload: own.clone(),
+            ..Link::clone(&link)
+        });
+        aggregator.link(&LinkEvent::Opened(link.clone()), at(4));
+        let end = RpcEnd::Status(13);
+        aggregator.call(&rpc_on(&link, "/a.B/C", end), at(4));
+        let request = InFlight {
+            role,
+            since: at(4),
+            request: head("GET", "/"),
+            connection: link.connection.id,
+        };
+        aggregator.in_flight(at(4), &mut [(link.clone(), request)].into_iter());
+        aggregator.link(&closed(&link, 10), at(5));
+        let (failure, at) = (ConnectFailure::Refused, at(5));
+        aggregator.link(&LinkEvent::Failed { link, failure, at }, at);
+        for role in [Role::Client, Role::Server] {
+            let mut found = resolution(role, LookupOutcome::Answered, Some(3));
+            found.workload = own.clone();
+            found.peer = Peer::Pod(fixture::pod("coredns", "z"));
+            aggregator.lookup(&found, at);
+        }
+        let mut found = conversation("192.0.2.1:443", "10.0.0.1:4000", Some(Role::Client));
+        found.workload = own.clone();
+        found.peer = Peer::Pod(fixture::pod("coredns", "z"));
+        aggregator.datagrams(&found, at);
+    }
+}
+
+#[test]
+fn a_pod_is_labelled_by_its_workload_and_never_by_its_address() {
+    let mut aggregator = aggregator(10);
+    for (id, suffix, peer) in [(1, "a", "k"), (2, "b", "l"), (3, "b", "m")] {
+        let peer = Peer::Pod(fixture::pod("cart", peer));
+        let link = fixture::link_in(id, ("web", suffix), Role::Client, peer, None);
+        aggregator.call(&call_on(&link, "/", 200), at(3));
+    }
+    let peer = Peer::Pod(fixture::pod("cart", "k"));
+    let link = fixture::link_in(4, ("web", "a"), Role::Client, peer, Some("cart"));
+    aggregator.call(&call_on(&link, "/", 200), at(3));
+    let who = "service_name=web,service_namespace=shop,k8s_namespace_name=shop,\
+               k8s_workload_kind=Deployment,k8s_workload_name=web,k8s_container_name=main";
+    let peer = "service_peer_name=cart,service_peer_namespace=shop";
+    let dialled = "k8s_service_name=cart,k8s_service_namespace=shop,server_address=cart.shop";
+    let what = "server_port=443,http_request_method=GET,http_route=/,\
+                http_response_status_code=200,network_protocol_version=1.1,url_scheme=http,\
+                security=plaintext";
+    assert_eq!(
+        values(
+            &mut aggregator,
+            "http_client_request_duration_seconds",
+            at(3)
+        ),
+        [
+            (format!("{who},{peer},{what}"), 3.0),
+            (format!("{who},{peer},{dialled},{what}"), 1.0)
+        ]
+        .into()
+    );
+    let snapshot = aggregator.snapshot(Health::default(), at(3));
+    let [row] = &snapshot.services[..] else {
+        panic!("one service, not {:?}", snapshot.services)
+    };
+    assert_eq!(row.k8s_namespace, "shop");
+    assert_eq!(row.k8s_workload_kind, "Deployment");
+    assert_eq!((&*row.k8s_workload, &*row.k8s_container), ("web", "main"));
+}
+
+#[test]
+fn pods_are_told_apart_when_that_is_asked_for() {
+    let mut aggregator = aggregator(10);
+    let count = |aggregator: &mut Aggregator| {
+        values(aggregator, "observer_http_exchanges_total", at(3)).len()
+    };
+    let call_of = |aggregator: &mut Aggregator, id, suffix| {
+        let peer = Peer::Address([192, 0, 2, 7].into());
+        let link = fixture::link_in(id, ("web", suffix), Role::Server, peer, None);
+        aggregator.call(&call_on(&link, "/", 200), at(3));
+    };
+    call_of(&mut aggregator, 1, "a");
+    call_of(&mut aggregator, 2, "b");
+    assert_eq!(count(&mut aggregator), 1);
+    aggregator.reconfigure(Config {
+        pod_labels: true,
+        ..aggregator.config.clone()
+    });
+    call_of(&mut aggregator, 3, "a");
+    call_of(&mut aggregator, 4, "b");
+    assert_eq!(count(&mut aggregator), 3);
+}
+
+#[test]
+fn pods_are_told_once_each_with_what_is_known_last() {
+    let mut aggregator = aggregator(2);
+    let info = |aggregator: &mut Aggregator, now| values(aggregator, "observer_pod_info", now);
+    let peer = || Peer::Address([192, 0, 2, 7].into());
+    let link = fixture::link_in(1, ("web", "a"), Role::Server, peer(), None);
+    aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
+    let labels = "k8s_namespace_name=shop,k8s_pod_name=web-5d4f-a,k8s_pod_uid=uid-web-a,\
+                  k8s_node_name=node-1,k8s_workload_kind=Deployment,k8s_workload_name=web,\
+                  k8s_deployment_name=web,k8s_replicaset_name=web-5d4f,\
+                  cloud_availability_zone=eu-1a,cloud_region=eu-1,service_name=web,\
+                  service_namespace=shop";
+    assert_eq!(
+        info(&mut aggregator, at(1)),
+        [(labels.to_owned(), 1.0)].into()
+    );
+    // Its zone changes; it is the same pod.
+    let mut moved = Link::clone(&fixture::link_in(
+        2,
+        ("web", "a"),
+        Role::Server,
+        peer(),
+        None,
+    ));
+    let mut own = Workload::clone(&moved.workload);
+    let container = own.container.as_mut().unwrap();
+    Arc::make_mut(&mut container.pod).node = None;
+    moved.workload = Arc::new(own);
+    aggregator.link(&LinkEvent::Opened(Arc::new(moved)), at(2));
+    let found = info(&mut aggregator, at(2));
+    assert_eq!(found.len(), 1);
+    assert!(!found.keys().any(|labels| labels.contains("zone")));
+    // More pods than there is room for are counted, and told by nobody.
+    for (id, suffix) in [(3, "b"), (4, "c"), (5, "d")] {
+        let link = fixture::link_in(id, ("web", suffix), Role::Server, peer(), None);
+        aggregator.link(&LinkEvent::Opened(link), at(2));
+    }
+    assert_eq!(info(&mut aggregator, at(2)).len(), 2);
+    let overflows = values(&mut aggregator, "observer_series_overflow_total", at(2));
+    assert_eq!(overflows["family=pods"], 2.0);
+    // While a connection is open its pod stays, however quiet; then it expires.
+    aggregator.link(&closed(&link, 10), at(5));
+    for second in [200, 400, 600] {
+        aggregator.expire(at(second));
+    }
+    assert_eq!(info(&mut aggregator, at(600)).len(), 2);
+    let link = fixture::link_in(2, ("web", "a"), Role::Server, peer(), None);
+    aggregator.link(&closed(&link, 10), at(601));
+    aggregator.expire(at(601 + 301));
+    let left = info(&mut aggregator, at(902));
+    assert!(
+        left.keys().all(|labels| labels.contains("uid-web-b")),
+        "{left:?}"
+    );
+    assert_eq!(left.len(), 1);
 }
 
 #[derive(Clone, Debug)]

@@ -1,13 +1,16 @@
 //! Measures of UDP: lookups of DNS, and what passes in datagrams.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::model::{
     connection::Role,
     datagram::{Conversation, DatagramProtocol, Traffic},
     lookup::{LookupOutcome, Resolution, Transport, code_name, type_label},
     time::Monotonic,
-    workload::Workload,
+    workload::Peer,
 };
 
 use super::{
@@ -15,17 +18,17 @@ use super::{
     histogram::{Histogram, LOOKUP_SECONDS},
     history::Flow,
     series::{Labels, labels},
+    subject::{Labelling, Subject},
 };
 
 /// What tells apart the series of lookups.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct LookupKey {
-    service: Box<str>,
-    namespace: Box<str>,
+    subject: Subject,
     pub(super) role: Role,
     /// The server that was asked, and its name; of those who ask a server neither is told.
-    server: Option<SocketAddr>,
-    peer: Option<Box<str>>,
+    server: Place,
+    peer: Named,
     transport: Transport,
     /// Type that was asked for.
     kind: &'static str,
@@ -45,17 +48,70 @@ pub(super) struct Lookups {
 /// What tells apart the series of datagrams.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DatagramKey {
-    service: Box<str>,
-    namespace: Box<str>,
-    peer: Option<Box<str>>,
-    address: Option<SocketAddr>,
+    subject: Subject,
+    peer: Named,
+    address: Place,
     protocol: DatagramProtocol,
+}
+
+/// Name of a peer, and its namespace if it is a pod.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Named {
+    name: Option<Box<str>>,
+    namespace: Option<Box<str>>,
+}
+
+/// Address and port of a peer. The address of a pod is none: they come and go with theirs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Place {
+    address: Option<IpAddr>,
+    port: Option<u16>,
+}
+
+// === impl Named ===
+
+impl Named {
+    fn new(peer: &Peer) -> Self {
+        Self {
+            name: peer.name().map(Box::from),
+            namespace: peer.pod().map(|pod| pod.service.namespace.clone()),
+        }
+    }
+
+    fn labels(&self) -> [(&'static str, &str); 2] {
+        [
+            ("service_peer_name", self.name.as_deref().unwrap_or("")),
+            (
+                "service_peer_namespace",
+                self.namespace.as_deref().unwrap_or(""),
+            ),
+        ]
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    fn new(address: SocketAddr, peer: &Peer) -> Self {
+        Self {
+            address: peer.pod().is_none().then(|| address.ip()),
+            port: Some(address.port()),
+        }
+    }
+
+    /// As labels.
+    fn text(self) -> (String, String) {
+        (
+            self.address.map(|it| it.to_string()).unwrap_or_default(),
+            self.port.map(|it| it.to_string()).unwrap_or_default(),
+        )
+    }
 }
 
 // === impl LookupKey ===
 
 impl LookupKey {
-    fn new(resolution: &Resolution) -> Self {
+    fn new(resolution: &Resolution, labelling: &Arc<Labelling>) -> Self {
         let Resolution {
             lookup,
             workload,
@@ -63,13 +119,14 @@ impl LookupKey {
             ..
         } = resolution;
         let client = lookup.role == Role::Client;
-        let (service, namespace) = names(workload);
+        let shown = Some(peer).filter(|_| client);
         Self {
-            service,
-            namespace,
+            subject: Subject::new(workload, labelling),
             role: lookup.role,
-            server: client.then_some(lookup.remote),
-            peer: peer.name().filter(|_| client).map(Box::from),
+            server: shown
+                .map(|peer| Place::new(lookup.remote, peer))
+                .unwrap_or_default(),
+            peer: shown.map(Named::new).unwrap_or_default(),
             transport: lookup.transport,
             kind: type_label(lookup.kind),
             outcome: lookup.outcome,
@@ -79,11 +136,8 @@ impl LookupKey {
     }
 
     fn labels(&self) -> Labels {
-        let (address, port) = text(self.server);
-        labels([
-            ("service_name", &*self.service),
-            ("service_namespace", &*self.namespace),
-            ("service_peer_name", self.peer.as_deref().unwrap_or("")),
+        let (address, port) = self.server.text();
+        let more = [
             ("server_address", address.as_str()),
             ("server_port", port.as_str()),
             ("network_transport", self.transport.as_str()),
@@ -91,14 +145,15 @@ impl LookupKey {
             ("dns_response_code", self.code.unwrap_or_default()),
             ("outcome", self.outcome.as_str()),
             ("error_type", self.error.unwrap_or_default()),
-        ])
+        ];
+        labels(self.subject.labels().chain(self.peer.labels()).chain(more))
     }
 }
 
 // === impl DatagramKey ===
 
 impl DatagramKey {
-    fn new(conversation: &Conversation) -> Self {
+    fn new(conversation: &Conversation, labelling: &Arc<Labelling>) -> Self {
         let Conversation {
             datagrams,
             workload,
@@ -113,26 +168,25 @@ impl DatagramKey {
             Role::Server => false,
             Role::Unknown => remote.port() <= local.port(),
         };
-        let (service, namespace) = names(workload);
+        let shown = Some(peer).filter(|_| place);
         Self {
-            service,
-            namespace,
-            peer: peer.name().filter(|_| place).map(Box::from),
-            address: place.then_some(remote),
+            subject: Subject::new(workload, labelling),
+            peer: shown.map(Named::new).unwrap_or_default(),
+            address: shown
+                .map(|peer| Place::new(remote, peer))
+                .unwrap_or_default(),
             protocol: datagrams.protocol,
         }
     }
 
     fn labels(&self) -> Labels {
-        let (address, port) = text(self.address);
-        labels([
-            ("service_name", &*self.service),
-            ("service_namespace", &*self.namespace),
-            ("service_peer_name", self.peer.as_deref().unwrap_or("")),
+        let (address, port) = self.address.text();
+        let more = [
             ("network_peer_address", address.as_str()),
             ("network_peer_port", port.as_str()),
             ("network_protocol_name", self.protocol.as_str()),
-        ])
+        ];
+        labels(self.subject.labels().chain(self.peer.labels()).chain(more))
     }
 }
 
@@ -141,7 +195,9 @@ impl DatagramKey {
 impl Aggregator {
     /// Measures a lookup that ended; returns its flow, unless it is left out of the sample.
     pub fn lookup(&mut self, resolution: &Resolution, now: Monotonic) -> Option<&Flow> {
-        let key = LookupKey::new(resolution);
+        self.see_pod(&resolution.workload, now);
+        self.edge_of_lookup(resolution, now);
+        let key = LookupKey::new(resolution, &self.identities.labelling);
         let handle = self
             .lookups
             .resolve(&key, now, || (key.labels(), Lookups::default()));
@@ -161,7 +217,9 @@ impl Aggregator {
     pub fn datagrams(&mut self, conversation: &Conversation, now: Monotonic) -> Option<&Flow> {
         let change = &conversation.datagrams.change;
         if !change.is_empty() {
-            let key = DatagramKey::new(conversation);
+            self.see_pod(&conversation.workload, now);
+            self.edge_of_datagrams(conversation, now);
+            let key = DatagramKey::new(conversation, &self.identities.labelling);
             let handle = self
                 .datagrams
                 .resolve(&key, now, || (key.labels(), Traffic::default()));
@@ -173,18 +231,6 @@ impl Aggregator {
             return None;
         }
         self.history.datagrams(conversation)
-    }
-}
-
-fn names(workload: &Arc<Workload>) -> (Box<str>, Box<str>) {
-    (workload.service.clone(), workload.namespace.clone())
-}
-
-/// Address and port as labels.
-fn text(address: Option<SocketAddr>) -> (String, String) {
-    match address {
-        Some(address) => (address.ip().to_string(), address.port().to_string()),
-        None => Default::default(),
     }
 }
 

@@ -285,6 +285,9 @@ impl Stages {
                 let health = self.health();
                 let _ = reply.send(self.rest.aggregator.snapshot(health, now));
             }
+            Query::Graph(reply) => {
+                let _ = reply.send(self.rest.aggregator.graph(now));
+            }
             Query::History {
                 last,
                 filter,
@@ -350,6 +353,7 @@ impl Stages {
             cpu_seconds: usage.cpu_seconds,
             resident_bytes: usage.resident_bytes,
             start_unix_seconds: self.start_unix_seconds,
+            cluster: Vec::new(),
         }
     }
 }

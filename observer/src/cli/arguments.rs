@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::{flows, top};
+use super::{flows, graph, top};
 use crate::config::{Flags, LogLevel, parse_duration};
 
 /// Where the agent answers unless told otherwise.
@@ -23,6 +23,7 @@ Examples:
   observer doctor                     can this host be observed, and what is missing
   observer agent                      observe this host; metrics at 127.0.0.1:9920/metrics
   observer flows --follow             watch calls and connections as they happen
+  observer graph                      who calls whom, and how well
   observer top                        watch rate, errors and latency of every service
 
 Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong command line."
@@ -39,9 +40,11 @@ pub enum Command {
     /// Observe this host until SIGTERM or SIGINT
     Agent(AgentArguments),
     /// Show calls and connections, live or the last ones
-    Flows(FlowsArguments),
+    Flows(Box<FlowsArguments>),
     /// Show a live table of services: rate, errors, latency, bytes
     Top(TopArguments),
+    /// Show who calls whom: the graph of services, with rate, errors, latency, bytes
+    Graph(GraphArguments),
     /// Check what this host and kernel offer, and what is missing
     Doctor(DoctorArguments),
     /// Work with configuration files
@@ -61,6 +64,8 @@ The agent answers HTTP:
   /livez, /readyz    200 while alive; 200 when the kernel programs are attached
   /api/v1/flows      flows as JSON lines; ?follow=true streams
   /api/v1/services   services of this host as JSON
+  /api/v1/graph      graph of services as JSON
+  /api/v1/status     what the agent knows of itself and of Kubernetes
 
 Signals: SIGTERM and SIGINT drain and exit 0; SIGHUP reads the configuration file again.
 It needs root, or CAP_BPF and CAP_NET_ADMIN and what reading /proc of other users needs \
@@ -105,6 +110,7 @@ Examples:
   observer flows --follow --service shop --status 5xx
   observer flows --follow --method GET --path /api/ --min-duration 100ms -o wide
   observer flows --follow --protocol grpc --status UNAVAILABLE,INTERNAL
+  observer flows --follow --namespace shop --dialled 'cart*'
   observer flows --last 1000 -o json | jq .")]
 pub struct FlowsArguments {
     /// Where the agent answers
@@ -146,6 +152,23 @@ pub struct FlowsArguments {
     /// `linkerd_mtls`, `unknown`, or `encrypted` by anybody
     #[arg(long, value_name = "SECURITY")]
     pub security: Option<String>,
+    /// Only flows with a pod of this namespace of Kubernetes at either end
+    #[arg(long, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// Only flows with this pod at either end, as `pod` or `namespace/pod`
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Only flows with a pod of this workload at either end, as `web`, `Deployment/web` or
+    /// `shop/Deployment/web`
+    #[arg(long, value_name = "WORKLOAD")]
+    pub workload: Option<String>,
+    /// Only flows with this node, or a pod of it, at either end
+    #[arg(long, value_name = "NODE")]
+    pub node: Option<String>,
+    /// Only flows whose client dialled this Service of Kubernetes, as `service` or
+    /// `namespace/service`
+    #[arg(long, value_name = "SERVICE")]
+    pub dialled: Option<String>,
     /// Only flows that took at least so long: `250us`, `100ms`, `5s`
     #[arg(long, value_name = "DURATION")]
     pub min_duration: Option<String>,
@@ -179,6 +202,37 @@ pub struct TopArguments {
     /// Show one table after one interval and end
     #[arg(long)]
     pub once: bool,
+}
+
+/// `observer graph`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A row is an edge: calls and connections from a source to a destination, of one protocol and \
+security, over the last ten seconds. BY is the end that saw it; connections within a host are \
+counted once. `outside` is every address that nothing is known of.
+
+Examples:
+  observer graph
+  observer graph -o dot | dot -Tsvg > graph.svg
+  observer graph -o json | jq '.edges[] | select(.error_ratio > 0.01)'")]
+pub struct GraphArguments {
+    /// Where the agent answers
+    #[arg(long, value_name = "URL", env = "OBSERVER_SERVER", default_value = DEFAULT_SERVER)]
+    pub server: String,
+    /// Form of the output
+    #[arg(long, short, value_name = "FORM", default_value = "table")]
+    pub output: GraphOutput,
+}
+
+/// Form of what `observer graph` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum GraphOutput {
+    /// A table for people
+    Table,
+    /// One JSON object, as /api/v1/graph gives it
+    Json,
+    /// A graph for Graphviz
+    Dot,
 }
 
 /// `observer doctor`.
@@ -288,6 +342,11 @@ impl From<FlowsArguments> for flows::Options {
             path,
             status,
             security,
+            namespace,
+            pod,
+            workload,
+            node,
+            dialled,
             min_duration,
         } = arguments;
         Self {
@@ -308,6 +367,11 @@ impl From<FlowsArguments> for flows::Options {
                 path,
                 status,
                 security,
+                namespace,
+                pod,
+                workload,
+                node,
+                dialled,
                 min_duration,
             },
         }
@@ -327,6 +391,22 @@ impl From<TopArguments> for top::Options {
             server,
             interval,
             once,
+        }
+    }
+}
+
+// === impl GraphArguments ===
+
+impl From<GraphArguments> for graph::Options {
+    fn from(arguments: GraphArguments) -> Self {
+        let GraphArguments { server, output } = arguments;
+        Self {
+            server,
+            output: match output {
+                GraphOutput::Table => graph::Output::Table,
+                GraphOutput::Json => graph::Output::Json,
+                GraphOutput::Dot => graph::Output::Dot,
+            },
         }
     }
 }

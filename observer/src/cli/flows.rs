@@ -57,6 +57,16 @@ pub struct Filters {
     pub status: Option<String>,
     /// Who secured the connection, or `encrypted`.
     pub security: Option<String>,
+    /// Namespace of Kubernetes at either end.
+    pub namespace: Option<String>,
+    /// Pod at either end, alone or as `namespace/pod`.
+    pub pod: Option<String>,
+    /// Workload at either end, alone or as `kind/name`.
+    pub workload: Option<String>,
+    /// Node at either end.
+    pub node: Option<String>,
+    /// Service that the client dialled, alone or as `namespace/service`.
+    pub dialled: Option<String>,
     /// Shortest duration, as `250ms`.
     pub min_duration: Option<String>,
 }
@@ -110,6 +120,11 @@ impl Options {
             ("path", &filters.path),
             ("status", &filters.status),
             ("security", &filters.security),
+            ("namespace", &filters.namespace),
+            ("pod", &filters.pod),
+            ("workload", &filters.workload),
+            ("node", &filters.node),
+            ("dialled", &filters.dialled),
             ("min_duration", &filters.min_duration),
         ] {
             if let Some(value) = value {
@@ -145,9 +160,9 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
     let mut cells = vec![
         Cell::new(time, Colour::Dim),
         Cell::new(text("side"), Colour::Dim),
-        Cell::new(text("service"), Colour::Plain),
+        Cell::new(own(flow), Colour::Plain),
         Cell::new(arrow, Colour::Dim),
-        Cell::new(text("peer"), Colour::Plain),
+        Cell::new(peer(flow), Colour::Plain),
     ];
     let took = number("duration_seconds").map(duration).unwrap_or_default();
     if text("kind") == "call" {
@@ -230,6 +245,29 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
     cells
 }
 
+/// The observed end: its pod, or else its service.
+fn own(flow: &Value) -> String {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    match text("k8s_pod") {
+        "" => text("service").to_owned(),
+        pod => format!("{}/{pod}", text("k8s_namespace")),
+    }
+}
+
+/// The other end: its pod, or else what it is called; and the Service that was dialled.
+fn peer(flow: &Value) -> String {
+    let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
+    let mut peer = match text("peer_k8s_pod") {
+        "" => text("peer").to_owned(),
+        pod => format!("{}/{pod}", text("peer_k8s_namespace")),
+    };
+    if !text("dialled_service").is_empty() {
+        let namespace = text("dialled_namespace");
+        peer.push_str(&format!(" ({}.{namespace})", text("dialled_service")));
+    }
+    peer
+}
+
 /// What the first bytes of a connection showed, in a few words.
 fn recognised(flow: &Value) -> String {
     let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
@@ -305,7 +343,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 42] = [
+    const KEYS: [&str; 55] = [
         "wire_local",
         "wire_remote",
         "transport",
@@ -341,7 +379,20 @@ fn details(flow: &Value) -> String {
         "proxied_identity",
         "retries",
         "ja4",
+        "service",
         "service_namespace",
+        "k8s_container",
+        "k8s_workload_kind",
+        "k8s_workload",
+        "k8s_node",
+        "zone",
+        "peer_kind",
+        "peer_service",
+        "peer_k8s_workload_kind",
+        "peer_k8s_workload",
+        "peer_k8s_node",
+        "peer_zone",
+        "dialled_kind",
         "pid",
         "command",
         "container",
@@ -352,6 +403,11 @@ fn details(flow: &Value) -> String {
     let mut out = Vec::new();
     for key in KEYS {
         let Some(value) = flow.get(key) else { continue };
+        // Outside of Kubernetes the line begins with it.
+        let pod = flow.get("k8s_pod").is_some_and(Value::is_string);
+        if !pod && matches!(key, "service" | "peer_kind" | "peer_service") {
+            continue;
+        }
         let value = match value {
             Value::Null => continue,
             Value::String(text) if text.is_empty() => continue,

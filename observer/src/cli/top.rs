@@ -28,10 +28,13 @@ pub struct Options {
 /// Clears the screen and moves to its top left corner (ECMA-48: CUP, then ED below).
 const CLEAR: &str = "\x1b[H\x1b[J";
 
-const HEADINGS: [&str; 15] = [
-    "SIDE", "SERVICE", "CALLS/S", "ERRORS", "P50", "P95", "P99", "ACTIVE", "OLDEST", "IN/S",
-    "OUT/S", "OPEN", "SECURED", "COVERED", "LOST",
+const HEADINGS: [&str; 16] = [
+    "SIDE", "SERVICE", "WORKLOAD", "CALLS/S", "ERRORS", "P50", "P95", "P99", "ACTIVE", "OLDEST",
+    "IN/S", "OUT/S", "OPEN", "SECURED", "COVERED", "LOST",
 ];
+
+/// Column of the workload of Kubernetes.
+const WORKLOAD: usize = 2;
 
 /// Prints tables until nobody reads them, or the observer stops.
 pub fn run(options: Options) -> anyhow::Result<()> {
@@ -65,15 +68,24 @@ fn render(answer: &Value, style: Style) -> String {
         .get("services")
         .and_then(Value::as_array)
         .map(Vec::as_slice);
+    let mut rows: Vec<&Value> = rows.unwrap_or_default().iter().collect();
+    group(&mut rows);
+    // Outside of Kubernetes nobody has one.
+    let workloads = rows.iter().any(|row| workload(row).is_some());
+    let shown = |index: usize| workloads || index != WORKLOAD;
     let headings = HEADINGS.iter().enumerate().map(|(index, heading)| {
-        if index < 2 {
+        if index <= WORKLOAD {
             Cell::new(heading, Colour::Dim)
         } else {
             Cell::right(heading, Colour::Dim)
         }
     });
     let mut lines: Vec<Vec<Cell>> = vec![headings.collect()];
-    lines.extend(rows.unwrap_or_default().iter().map(cells));
+    lines.extend(rows.into_iter().map(cells));
+    for line in &mut lines {
+        let mut index = 0..;
+        line.retain(|_| index.next().is_some_and(shown));
+    }
     let mut columns = Columns::default();
     for line in &lines {
         columns.measure(line);
@@ -87,6 +99,36 @@ fn render(answer: &Value, style: Style) -> String {
         out.push_str("no service has been seen yet\n");
     }
     out
+}
+
+/// Puts the services of a namespace together, the namespace with the busiest service first; within
+/// it the order stays.
+fn group(rows: &mut [&Value]) {
+    let namespace = |row: &Value| {
+        let namespace = row.get("service_namespace").and_then(Value::as_str);
+        namespace.unwrap_or_default().to_owned()
+    };
+    let mut order: Vec<String> = Vec::new();
+    for row in &*rows {
+        let namespace = namespace(row);
+        if !order.contains(&namespace) {
+            order.push(namespace);
+        }
+    }
+    rows.sort_by_key(|row| {
+        let own = namespace(row);
+        order.iter().position(|namespace| *namespace == own)
+    });
+}
+
+/// `namespace/workload` of Kubernetes.
+fn workload(row: &Value) -> Option<String> {
+    let text = |key: &str| row.get(key).and_then(Value::as_str);
+    Some(format!(
+        "{}/{}",
+        text("k8s_namespace")?,
+        text("k8s_workload")?
+    ))
 }
 
 fn cells(row: &Value) -> Vec<Cell> {
@@ -112,6 +154,7 @@ fn cells(row: &Value) -> Vec<Cell> {
     vec![
         Cell::new(text("side"), Colour::Dim),
         Cell::new(name, Colour::Plain),
+        Cell::new(workload(row).unwrap_or_default(), Colour::Dim),
         known("calls_per_second", rate),
         Cell::right(percent("error_ratio"), above("error_ratio", Colour::Red)),
         known("p50_seconds", duration),
@@ -159,6 +202,21 @@ unknown  sshd          0.0       -       -       -      -       0       -       
 ";
         assert_eq!(render(&answer, Style::plain()), expected);
         assert!(render(&answer, Style::coloured()).contains("\x1b[31m  1.0%\x1b[0m"));
+        let answer = json!({"services": [
+            {"service": "web", "service_namespace": "shop", "side": "server"},
+            {"service": "sshd", "service_namespace": "", "side": "server"},
+            {"service": "cart", "service_namespace": "shop", "side": "server",
+             "k8s_namespace": "prod", "k8s_workload": "cart-v2"},
+        ]});
+        let table = render(&answer, Style::plain());
+        let words: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split_whitespace().take(3).collect())
+            .collect();
+        assert_eq!(words[0], ["SIDE", "SERVICE", "WORKLOAD"]);
+        assert_eq!(words[1][1], "shop/web");
+        assert_eq!(words[2][1..], ["shop/cart", "prod/cart-v2"]);
+        assert_eq!(words[3][1], "sshd");
         assert!(render(&json!({}), Style::plain()).ends_with("no service has been seen yet\n"));
     }
 }

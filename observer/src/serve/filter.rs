@@ -8,6 +8,7 @@ use crate::{
         call::{Call, Link, LinkEvent},
         connection::Connection,
         datagram::{Conversation, DatagramProtocol},
+        kubernetes::Service,
         lookup::Resolution,
         rpc::RpcEnd,
         security::Security,
@@ -36,6 +37,16 @@ pub struct FlowFilter {
     status: Vec<Status>,
     /// Security of the connection.
     security: Vec<Secured>,
+    /// Namespace of the pod of either end.
+    namespace: Vec<String>,
+    /// Pod of either end, alone or as `namespace/pod`.
+    pod: Vec<String>,
+    /// Workload of the pod of either end, alone, as `kind/name` or `namespace/kind/name`.
+    workload: Vec<String>,
+    /// Node of either end.
+    node: Vec<String>,
+    /// Service that the client dialled, alone or as `namespace/service`.
+    dialled: Vec<String>,
     /// Shortest duration; connections have one when they are closed.
     min_duration: Option<Duration>,
 }
@@ -87,7 +98,7 @@ const LONGEST: usize = 1_024;
 
 impl FlowFilter {
     /// Names of all parameters.
-    pub const KEYS: [&str; 9] = [
+    pub const KEYS: [&str; 14] = [
         "service",
         "peer",
         "port",
@@ -96,6 +107,11 @@ impl FlowFilter {
         "path",
         "status",
         "security",
+        "namespace",
+        "pod",
+        "workload",
+        "node",
+        "dialled",
         "min_duration",
     ];
 
@@ -121,6 +137,11 @@ impl FlowFilter {
                 "peer" => self.peer.push(part.to_owned()),
                 "method" => self.method.push(part.to_ascii_uppercase()),
                 "path" => self.path.push(part.to_owned()),
+                "namespace" => self.namespace.push(part.to_owned()),
+                "pod" => self.pod.push(part.to_owned()),
+                "workload" => self.workload.push(part.to_owned()),
+                "node" => self.node.push(part.to_owned()),
+                "dialled" => self.dialled.push(part.to_owned()),
                 "port" => match part.parse() {
                     Ok(port) if port > 0 => self.port.push(port),
                     _ => return Err(invalid(part, "a port from 1 to 65535")),
@@ -175,6 +196,7 @@ impl FlowFilter {
                     && self.is_other(Protocol::Dns, Some(lookup.duration()))
                     && self.ends(&[lookup.local, lookup.remote], workload)
                     && self.peer(lookup.remote, peer)
+                    && self.cluster(workload, peer, None)
             }
             FlowEvent::Datagrams(Conversation {
                 datagrams,
@@ -191,6 +213,7 @@ impl FlowFilter {
                     && self.is_other(protocol, Some(datagrams.duration()))
                     && self.ends(&[datagrams.local, datagrams.remote], workload)
                     && self.peer(datagrams.remote, peer)
+                    && self.cluster(workload, peer, None)
             }
         }
     }
@@ -264,6 +287,44 @@ impl FlowFilter {
         self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
             && self.peer(remote, &link.peer)
             && any(&self.security, security)
+            && self.cluster(&link.workload, &link.peer, link.dialled.as_deref())
+    }
+
+    /// Where the ends are on Kubernetes, and what was dialled of it.
+    fn cluster(&self, workload: &Workload, peer: &Peer, dialled: Option<&Service>) -> bool {
+        let Self {
+            namespace,
+            pod,
+            workload: owner,
+            node,
+            dialled: service,
+            ..
+        } = self;
+        if [namespace, pod, owner, node, service]
+            .iter()
+            .all(|it| it.is_empty())
+        {
+            return true;
+        }
+        let pods = || workload.pod().into_iter().chain(peer.pod());
+        let of_node = |pattern: &str| match peer {
+            Peer::Node(node) => glob(pattern, &node.name),
+            _ => false,
+        };
+        any(namespace, |pattern| {
+            pods().any(|pod| glob(pattern, &pod.namespace))
+        }) && any(pod, |pattern| {
+            pods().any(|pod| path(pattern, &[&pod.namespace, &pod.name]))
+        }) && any(owner, |pattern| {
+            pods().any(|pod| {
+                let (kind, name) = pod.workload();
+                path(pattern, &[&pod.namespace, kind, name])
+            })
+        }) && any(node, |pattern| {
+            of_node(pattern) || pods().any(|pod| glob(pattern, pod.node_name()))
+        }) && any(service, |pattern| {
+            dialled.is_some_and(|service| path(pattern, &[&service.namespace, &service.name]))
+        })
     }
 
     /// One of the ports, and the service.
@@ -290,6 +351,15 @@ impl FlowFilter {
 
 fn any<T>(alternatives: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     alternatives.is_empty() || alternatives.iter().any(matches)
+}
+
+/// `pattern` matches as many of the last `parts` as it has itself, with a `/` between them. A `*`
+/// does not reach over one.
+fn path(pattern: &str, parts: &[&str]) -> bool {
+    let mut parts = parts.iter().rev();
+    pattern
+        .rsplit('/')
+        .all(|pattern| parts.next().is_some_and(|part| glob(pattern, part)))
 }
 
 /// `text` is `pattern`, in which every `*` stands for any characters.
@@ -464,6 +534,50 @@ mod tests {
         }
         let long = filter("security=encrypted&min_duration=1us").unwrap();
         assert!(!long.matches(&recognised), "it has no duration yet");
+    }
+
+    #[test]
+    fn kubernetes() {
+        let peer = Peer::Pod(fixture::pod("cart", "k"));
+        let role = crate::model::connection::Role::Client;
+        let link = fixture::link_in(1, ("web", "a"), role, peer, Some("basket"));
+        let call = flow(FlowEvent::Call(fixture::call_on(&link, "/", 200)));
+        let plain = flow(FlowEvent::Call(fixture::call("web", "/", 200)));
+        let outcome = crate::model::lookup::LookupOutcome::Answered;
+        let mut lookup = fixture::resolution(role, outcome, Some(0));
+        lookup.peer = Peer::Node(fixture::node("node-1"));
+        let lookup = flow(FlowEvent::Lookup(lookup));
+        for (query, of_call, of_lookup) in [
+            ("namespace=shop", true, false),
+            ("namespace=other,sh*", true, false),
+            ("namespace=other", false, false),
+            ("pod=web-*", true, false),
+            ("pod=cart-5d4f-k", true, false),
+            ("pod=shop/cart-5d4f-k", true, false),
+            ("pod=other/*", false, false),
+            ("pod=cart", false, false),
+            ("workload=cart", true, false),
+            ("workload=Deployment/web", true, false),
+            ("workload=shop/Deployment/w*", true, false),
+            ("workload=StatefulSet/web", false, false),
+            ("workload=a/shop/Deployment/web", false, false),
+            ("node=node-1", true, true),
+            ("node=node-2", false, false),
+            ("dialled=basket", true, false),
+            ("dialled=shop/b*", true, false),
+            ("dialled=cart", false, false),
+            (
+                "namespace=shop&dialled=basket&min_duration=1ms",
+                true,
+                false,
+            ),
+            ("namespace=shop&dialled=cart", false, false),
+        ] {
+            let filter = filter(query).unwrap();
+            assert_eq!(filter.matches(&call), of_call, "{query}");
+            assert_eq!(filter.matches(&lookup), of_lookup, "{query}");
+            assert!(!filter.matches(&plain), "{query}");
+        }
     }
 
     #[test]

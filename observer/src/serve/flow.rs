@@ -7,6 +7,7 @@
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
 
+mod kubernetes;
 mod opening;
 mod procedure;
 mod text;
@@ -18,6 +19,7 @@ use serde::Serialize;
 
 use self::text::{hexadecimal, timestamp};
 pub use self::{
+    kubernetes::{Kubernetes, Pairs},
     opening::{Handshake, Secured},
     procedure::Procedure,
 };
@@ -27,6 +29,7 @@ use crate::{
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionId, Owner, Role, Transfer},
+        kubernetes::Service,
         time::WallOffset,
         workload::{Peer, Runtime, Workload},
     },
@@ -172,11 +175,14 @@ pub struct Who<'a> {
     pub service: &'a str,
     /// `service.namespace`; empty when not set.
     pub service_namespace: &'a str,
-    /// The other end: its service, or the name that DNS gave it, or what was dialled, or the address
-    /// that called.
+    /// The other end: its service, or the name of its node or network or that DNS gave it, or what
+    /// was dialled, or the address that called.
     pub peer: String,
-    /// Service of the other end, if it is a process of this host.
+    /// Service of the other end, if it is a process of this host or a pod.
     pub peer_service: Option<&'a str>,
+    /// Where both are on Kubernetes.
+    #[serde(flatten)]
+    pub kubernetes: Kubernetes<'a>,
 }
 
 /// Addresses and owner of a connection; part of [`CallLine`] and [`ConnectionLine`].
@@ -365,10 +371,17 @@ impl ConnectionLine<'_> {
 }
 
 fn who(link: &Link, role: Role) -> Who<'_> {
-    who_of(&link.workload, &link.peer, link.connection.remote, role)
+    let remote = link.connection.remote;
+    let dialled = link.dialled.as_deref();
+    who_of(&link.workload, (&link.peer, remote), dialled, role)
 }
 
-fn who_of<'a>(workload: &'a Workload, peer: &'a Peer, remote: SocketAddr, role: Role) -> Who<'a> {
+fn who_of<'a>(
+    workload: &'a Workload,
+    (peer, remote): (&'a Peer, SocketAddr),
+    dialled: Option<&'a Service>,
+    role: Role,
+) -> Who<'a> {
     let text = match (peer, role) {
         (Peer::Local(workload), _) => workload.service.to_string(),
         (Peer::Pod(pod), _) => pod.service.name.to_string(),
@@ -385,6 +398,7 @@ fn who_of<'a>(workload: &'a Workload, peer: &'a Peer, remote: SocketAddr, role: 
         service_namespace: &workload.namespace,
         peer: text,
         peer_service: peer.service(),
+        kubernetes: Kubernetes::of(workload, peer, dialled),
     }
 }
 

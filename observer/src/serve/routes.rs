@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Hub, NoAnswer, exposition::Format, flows, services};
+use super::{Hub, NoAnswer, exposition::Format, flows, graph, services, status};
 
 const INDEX: &str = "\
 Observer: service metrics and live flows from the kernel
@@ -18,7 +18,10 @@ GET /livez            200 while the pipeline runs
 GET /readyz           200 while capture is attached
 GET /api/v1/flows     flows as JSON lines; last=N follow=true
                       service= peer= port= protocol= method= path= status= min_duration=
+                      security= namespace= pod= workload= node= dialled=
 GET /api/v1/services  table of services as JSON
+GET /api/v1/graph     graph of services as JSON
+GET /api/v1/status    what the observer knows of itself and of Kubernetes, as JSON
 ";
 
 /// All endpoints.
@@ -30,6 +33,8 @@ pub(super) fn router(hub: Hub) -> Router {
         .route("/readyz", get(readyz))
         .route("/api/v1/flows", get(flows::flows))
         .route("/api/v1/services", get(services::services))
+        .route("/api/v1/graph", get(graph::graph))
+        .route("/api/v1/status", get(status::status))
         .fallback(unknown)
         .method_not_allowed_fallback(async || {
             (

@@ -26,6 +26,11 @@ struct Services {
 struct Row {
     service: String,
     service_namespace: String,
+    /// Namespace, workload and container of Kubernetes; `null` outside.
+    k8s_namespace: Option<String>,
+    k8s_workload_kind: Option<String>,
+    k8s_workload: Option<String>,
+    k8s_container: Option<String>,
     side: &'static str,
     calls_per_second: f64,
     errors_per_second: f64,
@@ -53,6 +58,10 @@ impl From<ServiceRow> for Row {
         Self {
             service: row.service,
             service_namespace: row.namespace,
+            k8s_namespace: known(row.k8s_namespace),
+            k8s_workload_kind: known(row.k8s_workload_kind),
+            k8s_workload: known(row.k8s_workload),
+            k8s_container: known(row.k8s_container),
             side: row.side,
             calls_per_second: rate,
             errors_per_second: row.errors_per_second,
@@ -74,6 +83,10 @@ impl From<ServiceRow> for Row {
     }
 }
 
+fn known(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 pub(super) async fn services(State(hub): State<Hub>) -> Response {
     match hub.snapshot().await {
         Ok(snapshot) => {
@@ -84,6 +97,7 @@ pub(super) async fn services(State(hub): State<Hub>) -> Response {
                     .total_cmp(&left.calls_per_second)
                     .then_with(|| left.service.cmp(&right.service))
                     .then_with(|| left.service_namespace.cmp(&right.service_namespace))
+                    .then_with(|| left.k8s_container.cmp(&right.k8s_container))
                     .then_with(|| left.side.cmp(right.side))
             });
             Json(Services {

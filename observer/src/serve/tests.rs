@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
     model::time::Monotonic,
-    telemetry::health::Health,
+    telemetry::health::{ClusterState, Health},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -46,6 +46,21 @@ async fn serve(config: Config) -> (Server, Pipeline) {
     )
 }
 
+fn health() -> Health {
+    Health {
+        cluster: vec![ClusterState {
+            source: "hub",
+            kind: "pods",
+            synced: true,
+            age_seconds: Some(1.5),
+            objects: 3,
+            requests: 2,
+            errors: vec![("gone", 1)],
+        }],
+        ..Health::default()
+    }
+}
+
 /// Answers queries from an aggregate with one service until the pipeline is aborted.
 fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
     tokio::spawn(async move {
@@ -58,7 +73,10 @@ fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
             while let Some(query) = pipeline.query() {
                 match query {
                     Query::Snapshot(reply) => {
-                        let _ = reply.send(aggregator.snapshot(Health::default(), now));
+                        let _ = reply.send(aggregator.snapshot(health(), now));
+                    }
+                    Query::Graph(reply) => {
+                        let _ = reply.send(aggregator.graph(now));
                     }
                     Query::History {
                         last,
@@ -177,7 +195,7 @@ async fn endpoints() {
     assert_eq!(
         keys.join(" "),
         "calls_per_second calls_total coverage_ratio encrypted_ratio error_ratio errors_per_second errors_total \
-         in_flight lost_total oldest_in_flight_seconds open_connections p50_seconds p95_seconds \
+         in_flight k8s_container k8s_namespace k8s_workload k8s_workload_kind lost_total oldest_in_flight_seconds open_connections p50_seconds p95_seconds \
          p99_seconds received_bytes_per_second sent_bytes_per_second service service_namespace side"
     );
 }
@@ -410,4 +428,29 @@ async fn shutdown_ends_followers_and_frees_the_port() {
         .unwrap();
     assert_eq!(rest, "0\r\n\r\n");
     TcpListener::bind(server.address).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_graph_and_the_status() {
+    let (server, pipeline) = serve(Config::default()).await;
+    let pipeline = drive(pipeline, 3);
+    let (status, body) = server.status("/api/v1/graph").await;
+    assert_eq!(status, 200, "{body}");
+    let graph: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(graph["edges"][0]["source"], "outside");
+    assert_eq!(graph["edges"][0]["destination"], "service:shop/web");
+    assert_eq!(graph["edges"][0]["requests_total"], 3);
+    let (status, body) = server.status("/api/v1/status").await;
+    assert_eq!(status, 200, "{body}");
+    let found: Value = serde_json::from_str(&body).unwrap();
+    let expected = serde_json::json!({
+        "version": env!("CARGO_PKG_VERSION"), "ready": false,
+        "unready": ["capture is not attached yet"],
+        "kubernetes": [{
+            "source": "hub", "kind": "pods", "synced": true, "age_seconds": 1.5, "objects": 3,
+            "requests_total": 2, "errors_total": {"gone": 1}
+        }]
+    });
+    assert_eq!(found, expected);
+    pipeline.abort();
 }

@@ -33,6 +33,25 @@ pub struct Table {
     pub limit: u64,
 }
 
+/// What is known of one kind of Kubernetes object, from one source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ClusterState {
+    /// Where it comes from: `api`, `hub`.
+    pub source: &'static str,
+    /// Kind of object, as a label value: `pods`, `services`.
+    pub kind: &'static str,
+    /// All objects there were at the start are known, and changes arrive.
+    pub synced: bool,
+    /// Time since the source was last heard of, seconds; `None` before the first time.
+    pub age_seconds: Option<f64>,
+    /// Objects known.
+    pub objects: u64,
+    /// Requests made to the source, since start.
+    pub requests: u64,
+    /// Requests that failed and streams that broke, since start, by reason.
+    pub errors: Vec<(&'static str, u64)>,
+}
+
 /// The observer's own state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
@@ -55,4 +74,6 @@ pub struct Health {
     pub resident_bytes: u64,
     /// Start of this process, seconds since the Unix epoch.
     pub start_unix_seconds: f64,
+    /// What is known of Kubernetes, by source and kind; empty outside.
+    pub cluster: Vec<ClusterState>,
 }

@@ -24,6 +24,9 @@ fn answer(aggregator: &mut Aggregator, pipeline: &mut Pipeline) {
             Query::Snapshot(reply) => {
                 let _ = reply.send(aggregator.snapshot(Health::default(), Monotonic(9)));
             }
+            Query::Graph(reply) => {
+                let _ = reply.send(aggregator.graph(Monotonic(9)));
+            }
             Query::History {
                 last,
                 filter,
@@ -340,4 +343,29 @@ fn procedures_and_handshakes() {
     let line = Columns::default().line(Style::plain(), &cells(&recognised, false));
     let detail = "recognised    TCP  tls, TLS 1.3, shop.example, alert 40, for 192.0.2.1:99";
     assert!(line.ends_with(detail), "{line:?}");
+}
+
+#[test]
+fn pods_and_what_was_dialled() {
+    let flow = json!({
+        "kind": "call", "time": "2023-11-14T22:13:20.000000000Z", "side": "client",
+        "service": "web", "peer": "cart", "status": 200, "duration_seconds": 0.002,
+        "method": "GET", "path": "/", "outcome": "complete", "k8s_namespace": "shop",
+        "k8s_pod": "web-5d4f-a", "k8s_container": "main", "peer_kind": "pod",
+        "peer_k8s_namespace": "shop", "peer_k8s_pod": "cart-5d4f-k", "peer_zone": "eu-1b",
+        "dialled_service": "basket", "dialled_namespace": "shop", "dialled_kind": "cluster_ip",
+    });
+    let line = |wide| Columns::default().line(Style::plain(), &cells(&flow, wide));
+    let short = line(false);
+    assert!(
+        short.contains("shop/web-5d4f-a  ->  shop/cart-5d4f-k (basket.shop)"),
+        "{short}"
+    );
+    let wide = line(true);
+    assert!(
+        wide.contains(
+            "service=web k8s_container=main peer_kind=pod peer_zone=eu-1b dialled_kind=cluster_ip"
+        ),
+        "{wide}"
+    );
 }

@@ -71,8 +71,47 @@ const PROCEDURE: &[&str] = &[
     "rpc_last_response_seconds",
 ];
 
+const KUBERNETES: &[&str] = &[
+    "k8s_namespace",
+    "k8s_pod",
+    "k8s_pod_uid",
+    "k8s_container",
+    "k8s_workload_kind",
+    "k8s_workload",
+    "k8s_node",
+    "zone",
+    "region",
+    "k8s_labels",
+    "k8s_annotations",
+    "peer_namespace",
+    "peer_k8s_namespace",
+    "peer_k8s_pod",
+    "peer_k8s_pod_uid",
+    "peer_k8s_container",
+    "peer_k8s_workload_kind",
+    "peer_k8s_workload",
+    "peer_k8s_node",
+    "peer_zone",
+    "peer_region",
+    "peer_k8s_labels",
+    "peer_k8s_annotations",
+    "dialled_service",
+    "dialled_namespace",
+    "dialled_kind",
+];
+
+/// `line`, whose ends are not on Kubernetes.
+pub(super) fn elsewhere(mut line: Value, peer_kind: &str) -> Value {
+    line["peer_kind"] = peer_kind.into();
+    for key in KUBERNETES {
+        line[*key] = Value::Null;
+    }
+    line
+}
+
 /// A line of a connection whose security is not known, with keys of which nothing is known.
 fn with(mut line: Value, parts: &[&[&str]]) -> Value {
+    line = elsewhere(line, "address");
     line["security"] = "unknown".into();
     for key in parts.iter().copied().flatten() {
         line[*key] = Value::Null;
@@ -260,6 +299,8 @@ fn connections_in_full() {
         "cgroup": "/system.slice/web.service", "connection": "0000000000000abc"
     });
     expected = with(expected, &[SECURED, HANDSHAKE]);
+    expected["peer_kind"] = "local".into();
+    expected["peer_namespace"] = "shop".into();
     assert_eq!(parse(FlowEvent::Link(fixture::closed(&link, 10))), expected);
 
     for key in [
@@ -314,5 +355,45 @@ fn dates() {
     ] {
         let at = Monotonic(seconds * 1_000_000_000 + 1);
         assert_eq!(timestamp(WallOffset::default(), at), expected);
+    }
+}
+
+#[test]
+fn both_ends_on_kubernetes() {
+    let peer = Peer::Pod(fixture::pod("cart", "k"));
+    let link = fixture::link_in(1, ("web", "a"), Role::Client, peer, Some("cart"));
+    let line = parse(FlowEvent::Call(fixture::call_on(&link, "/", 200)));
+    let expected = json!({
+        "service": "web", "service_namespace": "shop", "peer": "cart", "peer_service": "cart",
+        "k8s_namespace": "shop", "k8s_pod": "web-5d4f-a", "k8s_pod_uid": "uid-web-a",
+        "k8s_container": "main", "k8s_workload_kind": "Deployment", "k8s_workload": "web",
+        "k8s_node": "node-1", "zone": "eu-1a", "region": "eu-1",
+        "k8s_labels": {"tier": "front"}, "k8s_annotations": null, "peer_kind": "pod",
+        "peer_namespace": "shop", "peer_k8s_namespace": "shop", "peer_k8s_pod": "cart-5d4f-k",
+        "peer_k8s_pod_uid": "uid-cart-k", "peer_k8s_container": null,
+        "peer_k8s_workload_kind": "Deployment", "peer_k8s_workload": "cart",
+        "peer_k8s_node": "node-1", "peer_zone": "eu-1a", "peer_region": "eu-1",
+        "peer_k8s_labels": {"tier": "front"}, "peer_k8s_annotations": null,
+        "dialled_service": "cart", "dialled_namespace": "shop", "dialled_kind": "cluster_ip"
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&line[key], value, "{key}");
+    }
+    for key in KUBERNETES {
+        assert!(expected.get(key).is_some(), "{key} is not checked");
+    }
+    // A pod of this host is known down to its container; a node has its place.
+    let local = Peer::Local(fixture::workload_in("cart", "k"));
+    let node = Peer::Node(fixture::node("node-2"));
+    for (peer, kind, container, node) in [
+        (local, "local", json!("main"), "node-1"),
+        (node, "node", Value::Null, "node-2"),
+    ] {
+        let link = fixture::link_in(1, ("web", "a"), Role::Server, peer, None);
+        let line = parse(FlowEvent::Link(LinkEvent::Opened(link)));
+        assert_eq!(line["peer_kind"], kind);
+        assert_eq!(line["peer_k8s_container"], container);
+        assert_eq!(line["peer_k8s_node"], node);
+        assert_eq!(line["dialled_service"], Value::Null);
     }
 }

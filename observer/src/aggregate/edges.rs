@@ -1,0 +1,230 @@
+//! Which edge of the graph a connection, a lookup or datagrams belong to, and what they add to it.
+
+use std::sync::Arc;
+
+use crate::model::{
+    call::{Call, Link},
+    connection::{ConnectFailure, Role, Transfer},
+    datagram::{Conversation, DatagramProtocol},
+    lookup::{LookupOutcome, Resolution},
+    security::Security,
+    time::Monotonic,
+};
+
+use super::{
+    Aggregator,
+    graph::{Edge, EdgeKey, EdgeRow, Party, SETTLE, protocol, protocol_of_call},
+    links::Tracked,
+    series::{Handle, Store},
+};
+
+/// All edges.
+#[derive(Debug)]
+pub(super) struct Edges {
+    pub(super) store: Store<EdgeKey, Edge>,
+    /// Name of the cluster; empty without.
+    pub(super) cluster: Box<str>,
+}
+
+/// What a tracked connection has of its edge.
+#[derive(Debug, Default)]
+pub(super) struct OnEdge {
+    /// Which edge, once it is settled.
+    handle: Option<Handle>,
+    /// What its calls showed that it speaks.
+    calls: Option<&'static str>,
+    /// It is counted as opened.
+    opened: bool,
+}
+
+// === impl Edges ===
+
+impl Edges {
+    pub(super) fn resolve(&mut self, key: &EdgeKey, now: Monotonic) -> Handle {
+        let cluster = &self.cluster;
+        self.store
+            .resolve(key, now, || (key.labels(cluster), Edge::new(now)))
+    }
+
+    pub(super) fn update(&mut self, key: &EdgeKey, now: Monotonic) -> Option<&mut Edge> {
+        let handle = self.resolve(key, now);
+        self.store.update(handle, now)
+    }
+
+    /// The edge of a connection, on which it is open from now on.
+    fn settle(&mut self, tracked: &mut Tracked, now: Monotonic) -> Handle {
+        if let Some(handle) = tracked.on_edge.handle {
+            return handle;
+        }
+        let link = &tracked.link;
+        let protocol = protocol(link, tracked.on_edge.calls);
+        let key = EdgeKey::of_link(link, tracked.identity.0.role(), protocol);
+        let handle = self.resolve(&key, now);
+        tracked.on_edge.handle = Some(handle);
+        let counted = std::mem::replace(&mut tracked.on_edge.opened, true);
+        if let Some(edge) = self.store.update(handle, now) {
+            edge.open += 1;
+            edge.opened += u64::from(!counted && !tracked.link.connection.pre_existing);
+        }
+        handle
+    }
+
+    /// Takes a connection off its edge; whether it was on one.
+    pub(super) fn leave(&mut self, on_edge: &mut OnEdge, now: Monotonic) -> bool {
+        let Some(handle) = on_edge.handle.take() else {
+            return false;
+        };
+        if let Some(edge) = self.store.update(handle, now) {
+            edge.open = edge.open.saturating_sub(1);
+        }
+        true
+    }
+
+    /// Settles a connection that has been open for long enough.
+    pub(super) fn settle_late(&mut self, tracked: &mut Tracked, now: Monotonic) {
+        let connection = &tracked.link.connection;
+        let since = connection.established.unwrap_or(connection.started);
+        if now.since(since) >= SETTLE {
+            self.settle(tracked, now);
+        }
+    }
+
+    /// A link of which more is known has taken the place of that of a connection.
+    pub(super) fn settle_again(&mut self, tracked: &mut Tracked, now: Monotonic) {
+        if self.leave(&mut tracked.on_edge, now) {
+            self.settle(tracked, now);
+        }
+    }
+
+    /// Counts a call of a connection.
+    pub(super) fn call(&mut self, tracked: &mut Tracked, call: &Call, now: Monotonic) {
+        let shown = protocol_of_call(call);
+        // One remote procedure call makes it a connection of those, whatever else it carries.
+        let known = tracked.on_edge.calls;
+        if known.is_none() || (known == Some("http") && shown != "http") {
+            self.leave(&mut tracked.on_edge, now);
+            tracked.on_edge.calls = Some(shown);
+        }
+        let handle = self.settle(tracked, now);
+        if let Some(edge) = self.store.update(handle, now) {
+            edge.call(call, now);
+        }
+    }
+
+    /// Counts a call of a connection that is not tracked.
+    pub(super) fn call_untracked(&mut self, call: &Call, now: Monotonic) {
+        let protocol = protocol_of_call(call);
+        let key = EdgeKey::of_link(&call.link, call.exchange.role, protocol);
+        if let Some(edge) = self.update(&key, now) {
+            edge.call(call, now);
+        }
+    }
+
+    /// Counts what a connection moved.
+    pub(super) fn moved(&mut self, tracked: &mut Tracked, change: &Transfer, now: Monotonic) {
+        let role = tracked.identity.0.role();
+        let handle = self.settle(tracked, now);
+        if let Some(edge) = self.store.update(handle, now) {
+            edge.moved(change, role, now);
+        }
+    }
+
+    /// Counts all of a connection that was not tracked, at its end.
+    pub(super) fn ended_untracked(&mut self, link: &Arc<Link>, total: &Transfer, now: Monotonic) {
+        let role = link.connection.role;
+        let key = EdgeKey::of_link(link, role, protocol(link, None));
+        if let Some(edge) = self.update(&key, now) {
+            edge.opened += u64::from(!link.connection.pre_existing);
+            edge.moved(total, role, now);
+        }
+    }
+
+    /// Counts a connection that was never made.
+    pub(super) fn failed(&mut self, link: &Link, failure: ConnectFailure, now: Monotonic) {
+        let key = EdgeKey::of_link(link, link.connection.role, protocol(link, None));
+        if let Some(edge) = self.update(&key, now) {
+            edge.failed(failure);
+        }
+    }
+}
+
+// === impl OnEdge ===
+
+impl OnEdge {
+    /// For a connection that is tracked anew as more is known of it.
+    pub(super) fn carried(&self) -> Self {
+        Self {
+            handle: None,
+            ..*self
+        }
+    }
+}
+
+// === impl Aggregator ===
+
+impl Aggregator {
+    /// All edges of the graph, in no order, without those that nothing was counted on.
+    pub fn graph(&mut self, now: Monotonic) -> Vec<EdgeRow> {
+        let rows: Vec<EdgeRow> = self
+            .edges
+            .store
+            .iter()
+            .map(|(key, ..)| match key {
+                Some(key) => key.row(),
+                None => EdgeRow {
+                    source: Party::overflow(),
+                    destination: Party::overflow(),
+                    protocol: "tcp",
+                    security: Security::Unknown.as_str(),
+                    reporter: Role::Unknown.as_str(),
+                    ..EdgeRow::default()
+                },
+            })
+            .collect();
+        rows.into_iter()
+            .zip(self.edges.store.values_mut())
+            .map(|(row, edge)| edge.measure(row, now))
+            .filter(|row| !row.is_empty())
+            .collect()
+    }
+
+    /// Counts a lookup on its edge.
+    pub(super) fn edge_of_lookup(&mut self, resolution: &Resolution, now: Monotonic) {
+        let Resolution {
+            lookup,
+            workload,
+            peer,
+        } = resolution;
+        let key = EdgeKey::new(workload, peer, lookup.role, "dns", Security::Plaintext);
+        // A lookup that was not heard out has no duration.
+        let waited = !matches!(
+            lookup.outcome,
+            LookupOutcome::Superseded | LookupOutcome::Aborted
+        );
+        if let Some(edge) = self.edges.update(&key, now) {
+            let duration = waited.then(|| lookup.duration());
+            edge.request(lookup.error().is_some(), duration, now);
+        }
+    }
+
+    /// Counts datagrams on their edge.
+    pub(super) fn edge_of_datagrams(&mut self, conversation: &Conversation, now: Monotonic) {
+        let Conversation {
+            datagrams,
+            workload,
+            peer,
+        } = conversation;
+        let security = match datagrams.protocol {
+            DatagramProtocol::Dns => Security::Plaintext,
+            // RFC 9001: TLS is part of it.
+            DatagramProtocol::Quic => Security::Tls,
+            DatagramProtocol::Other => Security::Unknown,
+        };
+        let role = datagrams.role();
+        let key = EdgeKey::new(workload, peer, role, datagrams.protocol.as_str(), security);
+        if let Some(edge) = self.edges.update(&key, now) {
+            let change = &datagrams.change;
+            edge.bytes(change.sent_bytes, change.received_bytes, role, now);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What the observer knows of itself and of Kubernetes, as JSON.
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use crate::telemetry::health::ClusterState;
+
+use super::Hub;
+
+/// Answer of `/api/v1/status`.
+#[derive(Debug, Serialize)]
+struct Status {
+    /// Version of the observer.
+    version: &'static str,
+    /// As `/readyz` answers.
+    ready: bool,
+    /// Why it is not ready; empty when it is.
+    unready: Vec<String>,
+    /// What is known of Kubernetes, by source and kind; empty outside.
+    kubernetes: Vec<Kind>,
+}
+
+/// What is known of one kind of object, from one source.
+#[derive(Debug, Serialize)]
+struct Kind {
+    /// `api` or `hub`.
+    source: &'static str,
+    /// `pods`, `services`, and so on.
+    kind: &'static str,
+    /// All objects there were at the start are known, and changes arrive.
+    synced: bool,
+    /// Time since the source was last heard of, seconds; `null` before the first time.
+    age_seconds: Option<f64>,
+    /// Objects known.
+    objects: u64,
+    /// Requests made.
+    requests_total: u64,
+    /// Requests that failed and streams that broke, by reason.
+    errors_total: serde_json::Map<String, serde_json::Value>,
+}
+
+// === impl Kind ===
+
+impl From<ClusterState> for Kind {
+    fn from(state: ClusterState) -> Self {
+        let errors = state.errors.into_iter();
+        Self {
+            source: state.source,
+            kind: state.kind,
+            synced: state.synced,
+            age_seconds: state.age_seconds,
+            objects: state.objects,
+            requests_total: state.requests,
+            errors_total: errors
+                .map(|(reason, count)| (reason.to_owned(), count.into()))
+                .collect(),
+        }
+    }
+}
+
+pub(super) async fn status(State(hub): State<Hub>) -> Response {
+    match hub.snapshot().await {
+        Ok(snapshot) => {
+            let unready = hub.unready();
+            Json(Status {
+                version: env!("CARGO_PKG_VERSION"),
+                ready: unready.is_empty(),
+                unready,
+                kubernetes: snapshot.cluster.into_iter().map(Kind::from).collect(),
+            })
+            .into_response()
+        }
+        Err(error) => error.into_response(),
+    }
+}
