@@ -194,8 +194,10 @@ impl Aggregator {
             lookup,
             workload,
             peer,
+            dialled,
         } = resolution;
-        let key = EdgeKey::new(workload, peer, lookup.role, "dns", Security::Plaintext);
+        let key = EdgeKey::new(workload, peer, lookup.role, "dns", Security::Plaintext)
+            .dialled(dialled.clone());
         // A lookup that was not heard out has no duration.
         let waited = !matches!(
             lookup.outcome,
@@ -213,6 +215,7 @@ impl Aggregator {
             datagrams,
             workload,
             peer,
+            dialled,
         } = conversation;
         let security = match datagrams.protocol {
             DatagramProtocol::Dns => Security::Plaintext,
@@ -221,7 +224,8 @@ impl Aggregator {
             DatagramProtocol::Other => Security::Unknown,
         };
         let role = datagrams.role();
-        let key = EdgeKey::new(workload, peer, role, datagrams.protocol.as_str(), security);
+        let key = EdgeKey::new(workload, peer, role, datagrams.protocol.as_str(), security)
+            .dialled(dialled.clone());
         if let Some(edge) = self.edges.update(&key, now) {
             let change = &datagrams.change;
             edge.bytes(change.sent_bytes, change.received_bytes, role, now);

@@ -61,7 +61,8 @@ struct Named {
     namespace: Option<Box<str>>,
 }
 
-/// Address and port of a peer. The address of a pod is none: they come and go with theirs.
+/// Address and port of a peer. The address of a pod is none, unless it was a Service's that was
+/// dialled: pods come and go with theirs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Place {
     address: Option<IpAddr>,
@@ -92,9 +93,9 @@ impl Named {
 // === impl Place ===
 
 impl Place {
-    fn new(address: SocketAddr, peer: &Peer) -> Self {
+    fn new(address: SocketAddr, peer: &Peer, is_service: bool) -> Self {
         Self {
-            address: peer.pod().is_none().then(|| address.ip()),
+            address: (is_service || peer.pod().is_none()).then(|| address.ip()),
             port: Some(address.port()),
         }
     }
@@ -116,7 +117,7 @@ impl LookupKey {
             lookup,
             workload,
             peer,
-            ..
+            dialled,
         } = resolution;
         let client = lookup.role == Role::Client;
         let shown = Some(peer).filter(|_| client);
@@ -124,7 +125,7 @@ impl LookupKey {
             subject: Subject::new(workload, labelling),
             role: lookup.role,
             server: shown
-                .map(|peer| Place::new(lookup.remote, peer))
+                .map(|peer| Place::new(lookup.remote, peer, dialled.is_some()))
                 .unwrap_or_default(),
             peer: shown.map(Named::new).unwrap_or_default(),
             transport: lookup.transport,
@@ -158,7 +159,7 @@ impl DatagramKey {
             datagrams,
             workload,
             peer,
-            ..
+            dialled,
         } = conversation;
         let (local, remote) = (datagrams.local, datagrams.remote);
         // Of the two ends the one with the lower port is a place, and the other is anybody: a label
@@ -173,7 +174,7 @@ impl DatagramKey {
             subject: Subject::new(workload, labelling),
             peer: shown.map(Named::new).unwrap_or_default(),
             address: shown
-                .map(|peer| Place::new(remote, peer))
+                .map(|peer| Place::new(remote, peer, dialled.is_some()))
                 .unwrap_or_default(),
             protocol: datagrams.protocol,
         }

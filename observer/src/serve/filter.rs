@@ -190,19 +190,19 @@ impl FlowFilter {
                 lookup,
                 workload,
                 peer,
-                ..
+                dialled,
             }) => {
                 self.security.is_empty()
                     && self.is_other(Protocol::Dns, Some(lookup.duration()))
                     && self.ends(&[lookup.local, lookup.remote], workload)
                     && self.peer(lookup.remote, peer)
-                    && self.cluster(workload, peer, None)
+                    && self.cluster(workload, peer, dialled.as_deref())
             }
             FlowEvent::Datagrams(Conversation {
                 datagrams,
                 workload,
                 peer,
-                ..
+                dialled,
             }) => {
                 let protocol = match datagrams.protocol {
                     DatagramProtocol::Dns => Protocol::Dns,
@@ -213,7 +213,7 @@ impl FlowFilter {
                     && self.is_other(protocol, Some(datagrams.duration()))
                     && self.ends(&[datagrams.local, datagrams.remote], workload)
                     && self.peer(datagrams.remote, peer)
-                    && self.cluster(workload, peer, None)
+                    && self.cluster(workload, peer, dialled.as_deref())
             }
         }
     }

@@ -157,7 +157,7 @@ impl EdgeKey {
         }
     }
 
-    fn dialled(self, service: Option<Arc<Service>>) -> Self {
+    pub(in crate::aggregate) fn dialled(self, service: Option<Arc<Service>>) -> Self {
         let dialled = service.filter(|_| self.role == Role::Client);
         Self { dialled, ..self }
     }

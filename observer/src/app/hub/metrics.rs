@@ -165,6 +165,7 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32) -> Snapshot {
         at: Monotonic(0),
         families,
         services: Vec::new(),
+        cluster: Vec::new(),
     }
 }
 

@@ -61,7 +61,7 @@ pub struct Kubernetes<'a> {
     pub peer_k8s_labels: Option<Pairs<'a>>,
     /// See `k8s_annotations`.
     pub peer_k8s_annotations: Option<Pairs<'a>>,
-    /// Service that the client dialled (`k8s.service.name`), of calls and connections.
+    /// Service that the client dialled (`k8s.service.name`).
     pub dialled_service: Option<&'a str>,
     /// Namespace of that.
     pub dialled_namespace: Option<&'a str>,

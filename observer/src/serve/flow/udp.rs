@@ -108,7 +108,7 @@ pub(super) fn lookup(resolution: &Resolution, offset: WallOffset) -> LookupLine<
         lookup,
         workload,
         peer,
-        ..
+        dialled,
     } = resolution;
     LookupLine {
         kind: "lookup",
@@ -116,7 +116,12 @@ pub(super) fn lookup(resolution: &Resolution, offset: WallOffset) -> LookupLine<
         side: lookup.role.as_str(),
         protocol: "dns",
         transport: lookup.transport.as_str(),
-        who: who_of(workload, (peer, lookup.remote), None, lookup.role),
+        who: who_of(
+            workload,
+            (peer, lookup.remote),
+            dialled.as_deref(),
+            lookup.role,
+        ),
         name: &lookup.name,
         question_type: type_name(lookup.kind).into_owned(),
         class: lookup.class,
@@ -141,7 +146,7 @@ pub(super) fn datagrams(conversation: &Conversation, offset: WallOffset) -> Data
         datagrams,
         workload,
         peer,
-        ..
+        dialled,
     } = conversation;
     let quic = datagrams.quic.as_deref();
     let handshake = quic.and_then(|quic| quic.handshake.as_deref());
@@ -156,7 +161,12 @@ pub(super) fn datagrams(conversation: &Conversation, offset: WallOffset) -> Data
         time: timestamp(offset, datagrams.started),
         side: side.as_str(),
         protocol: datagrams.protocol.as_str(),
-        who: who_of(workload, (peer, datagrams.remote), None, shown),
+        who: who_of(
+            workload,
+            (peer, datagrams.remote),
+            dialled.as_deref(),
+            shown,
+        ),
         duration_seconds: datagrams.duration().as_secs_f64(),
         sent_bytes: datagrams.total.sent_bytes,
         received_bytes: datagrams.total.received_bytes,
