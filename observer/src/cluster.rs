@@ -4,6 +4,7 @@
 //! and answers. Nothing here is asked over the network while a call is enriched.
 
 pub mod object;
+pub mod owners;
 pub mod read;
 
 use std::sync::Arc;
