@@ -3,9 +3,12 @@
 //! Whoever watches, be it this process or the hub, tells [`object::Change`]s; an index takes them
 //! and answers. Nothing here is asked over the network while a call is enriched.
 
+pub mod client;
 pub mod object;
 pub mod owners;
 pub mod read;
+pub mod status;
+pub mod watch;
 
 use std::sync::Arc;
 
