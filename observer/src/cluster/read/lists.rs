@@ -50,8 +50,20 @@ impl ListReader {
         losses: &mut Losses,
         mut each: impl FnMut(&[u8], &mut Losses),
     ) {
-        for byte in bytes {
+        let mut rest = bytes;
+        while let Some((byte, after)) = rest.split_first() {
+            // Most of an item is text within strings, which is taken at once.
+            if self.state == State::Item && self.in_string && !self.escaped {
+                let end = memchr::memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                let (text, after) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+                if !text.is_empty() {
+                    self.keep_item(text);
+                    rest = after;
+                    continue;
+                }
+            }
             self.byte(*byte, losses, &mut each);
+            rest = after;
         }
     }
 
@@ -90,7 +102,7 @@ impl ListReader {
                     self.state = State::Item;
                     self.item.clear();
                     self.overlong = false;
-                    self.keep_item(byte);
+                    self.keep_item(&[byte]);
                     // An item that is no object ends with the next comma, and is malformed.
                 }
             },
@@ -104,7 +116,7 @@ impl ListReader {
                         self.keep(byte);
                     }
                 } else {
-                    self.keep_item(byte);
+                    self.keep_item(&[byte]);
                 }
             }
         }
@@ -155,9 +167,9 @@ impl ListReader {
         }
     }
 
-    fn keep_item(&mut self, byte: u8) {
-        if self.item.len() < MAX_OBJECT {
-            self.item.push(byte);
+    fn keep_item(&mut self, bytes: &[u8]) {
+        if self.item.len() + bytes.len() <= MAX_OBJECT {
+            self.item.extend_from_slice(bytes);
         } else {
             self.overlong = true;
         }
