@@ -3,10 +3,15 @@
 //! Whoever watches, be it this process or the hub, tells [`object::Change`]s; an index takes them
 //! and answers. Nothing here is asked over the network while a call is enriched.
 
+pub mod client;
 pub mod index;
 pub mod networks;
 pub mod object;
+pub mod owners;
+pub mod read;
+pub mod status;
 pub mod stream;
+pub mod watch;
 
 use std::sync::Arc;
 

@@ -7,6 +7,7 @@ pub mod event;
 pub mod exchange;
 pub mod kubernetes;
 pub mod lookup;
+pub mod resource_attributes;
 pub mod rpc;
 pub mod security;
 pub mod time;

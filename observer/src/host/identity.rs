@@ -1,11 +1,11 @@
 //! From facts of a process to the service that it is: a pure function.
 
-use crate::model::workload::{NameSource, Runtime, Workload};
-
-use super::{
-    environment::Environment,
-    rule::{ServiceRule, Subject},
+use crate::model::{
+    resource_attributes::ServiceAttributes,
+    workload::{NameSource, Runtime, Workload},
 };
+
+use super::rule::{ServiceRule, Subject};
 
 /// What was read of one process, or told of one that could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Facts {
     /// Name of the program, see [`super::program::program`].
     pub(super) program: Option<Box<str>>,
     /// What the process was started with.
-    pub(super) environment: Environment,
+    pub(super) environment: ServiceAttributes,
     /// Path of the cgroup; empty when unknown.
     pub(super) cgroup: Box<str>,
     /// What the cgroup says.
@@ -47,7 +47,7 @@ pub(super) fn identify(facts: &Facts, rules: &[ServiceRule], ports: &[u16]) -> W
             rule.map(|rule| rule.service.as_str()),
             NameSource::Configuration,
         ),
-        (Some(&*facts.environment.service), NameSource::Environment),
+        (Some(&*facts.environment.name), NameSource::Environment),
         (facts.unit_service.as_deref(), NameSource::Unit),
         (facts.program.as_deref(), NameSource::Program),
         (Some(&*facts.command), NameSource::Command),
@@ -83,8 +83,8 @@ mod tests {
             executable: "/opt/java".into(),
             command_line: "java -jar shop.jar".into(),
             program: Some("shop".into()),
-            environment: Environment {
-                service: "cart".into(),
+            environment: ServiceAttributes {
+                name: "cart".into(),
                 namespace: "eu".into(),
                 version: "1".into(),
             },
@@ -134,7 +134,7 @@ mod tests {
             "cart",
             NameSource::Environment,
         );
-        facts.environment = Environment::default();
+        facts.environment = ServiceAttributes::default();
         check(&facts, &[], "web", NameSource::Unit);
         facts.unit_service = None;
         check(&facts, &[], "shop", NameSource::Program);

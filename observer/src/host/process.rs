@@ -6,10 +6,9 @@ use std::{
     path::Path,
 };
 
-use super::{
-    environment::{Environment, environment},
-    program::program,
-};
+use crate::model::resource_attributes::ServiceAttributes;
+
+use super::{environment::environment, program::program};
 
 /// What `/proc/PID/stat` says of which process it is and which program it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +35,7 @@ pub(super) struct Sight {
     /// Name of the program.
     pub(super) program: Option<Box<str>>,
     /// The OpenTelemetry variables.
-    pub(super) environment: Environment,
+    pub(super) environment: ServiceAttributes,
     /// Raw contents of `/proc/PID/cgroup`.
     pub(super) cgroups: Box<str>,
     /// Something could not be read for want of rights.
