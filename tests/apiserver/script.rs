@@ -94,9 +94,20 @@ fn shape(value: &Value) -> Value {
             })
             .map(|(key, value)| (key.clone(), shape(value)))
             .collect(),
-        Value::Array(list) => list.iter().map(shape).collect(),
+        Value::Array(list) => list
+            .iter()
+            .filter(|one| !is_own_service(one))
+            .map(shape)
+            .collect(),
         other => other.clone(),
     }
+}
+
+/// Whether an object, a row or an event is about the Service by which the real server offers itself.
+fn is_own_service(value: &Value) -> bool {
+    [value, &value["object"]]
+        .iter()
+        .any(|object| object["metadata"]["name"] == "kubernetes")
 }
 
 type Tell<'a> = dyn FnMut(&str, String) + 'a;
@@ -459,21 +470,25 @@ fn listed(admin: &Client, tell: &mut Tell<'_>) -> Result<()> {
     ] {
         ask(admin, "GET", path, tell)?;
     }
-    let mut token = String::new();
-    for page in 0..9 {
+    let (mut token, mut paged) = (String::new(), Vec::new());
+    loop {
         let list = admin
             .get(&format!("{SERVICES}?limit=2&continue={token}"))?
             .success()?;
-        let own: Vec<_> = names(&list)
-            .into_iter()
-            .filter(|name| *name != "kubernetes")
-            .collect();
-        tell(&format!("page {page}"), format!("{own:?}"));
+        let found = names(&list);
+        anyhow::ensure!((1..=2).contains(&found.len()), "{list}");
+        paged.extend(
+            found
+                .into_iter()
+                .filter(|name| *name != "kubernetes")
+                .map(str::to_owned),
+        );
         match list["metadata"]["continue"].as_str() {
             Some(next) => next.clone_into(&mut token),
             None => break,
         }
     }
+    tell("pages", format!("{paged:?}"));
     // An older version, exactly.
     let before = admin.get(PODS)?.success()?;
     let version = before["metadata"]["resourceVersion"]
@@ -609,6 +624,9 @@ fn events(client: &Client, path: &str, tell: &mut Tell<'_>) -> Result<()> {
     let mut told = Vec::new();
     while let Some(event) = watch.next(PATIENCE)? {
         let object = &event["object"];
+        if is_own_service(object) {
+            continue;
+        }
         if object["kind"] == "Status" {
             let text = serde_json::to_vec(object)?;
             told.push(format!("{} {}", event["type"], summary(watch.code, &text)));

@@ -306,13 +306,6 @@ impl User {
         user
     }
 
-    /// Whether it sent a token.
-    pub fn is_authenticated(&self) -> bool {
-        self.groups
-            .iter()
-            .any(|group| group == "system:authenticated")
-    }
-
     fn is_subject(&self, subjects: &Value) -> bool {
         let subjects = subjects.as_array().into_iter().flatten();
         subjects.into_iter().any(|subject| {

@@ -78,12 +78,6 @@ impl Refusal {
         )
     }
 
-    /// 403: `user` must not read a path that is no resource.
-    pub fn forbidden_path(user: &str, path: &str) -> Self {
-        let message = format!("forbidden: User {user:?} cannot get path {path:?}");
-        Self::new(403, "Forbidden", &message, Some(json!({})))
-    }
-
     /// 404: there is no such object.
     pub fn not_found(resource: &Resource, name: &str) -> Self {
         Self::new(

@@ -199,7 +199,7 @@ impl Resource {
             }}),
             "Namespace" => json!({"spec": {}, "status": {}}),
             "ReplicaSet" => json!({
-                "spec": {"selector": null, "template": template_of_nothing()},
+                "spec": {"replicas": 0, "selector": null, "template": template_of_nothing()},
                 "status": {"replicas": 0},
             }),
             "Deployment" => json!({

@@ -292,13 +292,18 @@ impl Store {
             // Nothing is written, so nobody hears of it.
             return Ok(old);
         }
+        let grace = new["metadata"]["deletionGracePeriodSeconds"].as_u64();
         let finalized = old["metadata"]["deletionTimestamp"].is_string()
+            && grace.is_none_or(|seconds| seconds == 0)
             && is_empty(&new["metadata"]["finalizers"])
             && !is_empty(&old["metadata"]["finalizers"]);
-        let written = state.write(key.clone(), Some(new));
-        if finalized {
+        let written = if finalized {
+            // Nothing holds it any more: what is written last is not seen.
             state.write(key, None);
-        }
+            Some(Arc::new(new))
+        } else {
+            state.write(key, Some(new))
+        };
         self.reached.send_replace(state.version);
         written.ok_or_else(|| Refusal::not_found(resource, name))
     }
@@ -319,8 +324,8 @@ impl Store {
         let shorter = old["metadata"]["deletionGracePeriodSeconds"]
             .as_u64()
             .is_some_and(|before| grace < before);
-        if grace > 0 || waits || (pod && marked) {
-            if marked && !shorter {
+        if grace > 0 || waits || pod {
+            if marked && !shorter && (grace > 0 || waits) {
                 return Ok(old);
             }
             new["metadata"]["deletionTimestamp"] = json!(timestamp(now() + grace));
@@ -340,7 +345,7 @@ impl Store {
             }
         }
         state.write(key, None);
-        let last = state.history.back().and_then(|record| last_of(record));
+        let last = state.history.back().and_then(last_of);
         self.reached.send_replace(state.version);
         last.ok_or_else(|| Refusal::not_found(resource, name))
     }

@@ -302,10 +302,7 @@ fn metadata(resource: &Resource, metadata: &Value, causes: &mut Vec<Cause>) {
     for owner in owners.into_iter().flatten() {
         for key in ["apiVersion", "kind", "name", "uid"] {
             if owner[key].as_str().unwrap_or_default().is_empty() {
-                let field = match key {
-                    "apiVersion" => "metadata.ownerReferences.version".to_owned(),
-                    key => format!("metadata.ownerReferences.{key}"),
-                };
+                let field = format!("metadata.ownerReferences.{key}");
                 causes.push(Cause::invalid(&field, &json!(""), "must not be empty"));
             }
         }
@@ -315,9 +312,7 @@ fn metadata(resource: &Resource, metadata: &Value, causes: &mut Vec<Cause>) {
 /// Checks a name of the kind that domains have.
 pub(super) fn check_subdomain(field: &str, value: &Value, causes: &mut Vec<Cause>) {
     let name = value.as_str().unwrap_or_default();
-    let good = !name.is_empty()
-        && name.len() <= 253
-        && name.split('.').all(|part| is_label_of_any_length(part));
+    let good = !name.is_empty() && name.len() <= 253 && name.split('.').all(is_label_of_any_length);
     if !good {
         causes.push(Cause::invalid(field, value, SUBDOMAIN));
     }

@@ -127,6 +127,9 @@ pub(super) fn service(service: &Value, old: Option<&Value>, causes: &mut Vec<Cau
             }
         }
         port_number(&field("port"), &port["port"], causes);
+        if port["targetPort"].is_number() {
+            port_number(&field("targetPort"), &port["targetPort"], causes);
+        }
         protocol(&field("protocol"), &port["protocol"], causes);
     }
     if external {

@@ -147,9 +147,7 @@ fn route(
 ) -> Result<Content, Refusal> {
     let path = &*request.path;
     if let "/version" | "/readyz" | "/livez" | "/healthz" = path {
-        if !user.is_authenticated() {
-            return Err(Refusal::forbidden_path(&user.name, path));
-        }
+        // Everybody may read these, also who sends no token.
         return Ok(if path == "/version" {
             Content::Json(200, version())
         } else {
@@ -214,7 +212,7 @@ fn route(
             let found = found.ok_or_else(|| Refusal::not_found(target.resource, &target.name))?;
             Ok(Content::Json(200, form.one(&found)))
         }
-        ("create", true) if target.resource.namespaced == !target.namespace.is_empty() => {
+        ("create", true) if target.resource.namespaced != target.namespace.is_empty() => {
             let created = store.create(&target, read(target.resource, body)?)?;
             Ok(Content::Json(201, form.one(&created)))
         }
