@@ -9,6 +9,7 @@
 //! name of its own and is gone when the test ends, so tests may run side by side.
 
 pub mod agent;
+pub mod apiserver;
 pub mod certificates;
 pub mod cgroup;
 pub mod chart;

@@ -1,5 +1,6 @@
 //! `cargo xtask setup`: installs what is missing, and says nothing when nothing is.
 
+pub(crate) mod kubernetes;
 mod peers;
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};

@@ -29,6 +29,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut tests = cargo();
     tests.args(["test", "--workspace", "--locked", "--no-fail-fast"]);
     tests.env("OBSERVER_BIN", daemon());
+    if std::env::var_os("KUBEBUILDER_ASSETS").is_none() && setup::kubernetes::is_there() {
+        tests.env("KUBEBUILDER_ASSETS", setup::kubernetes::folder());
+    }
     if is_root() {
         // Everything they need is set up now: a test that cannot run here has failed.
         tests.env("OBSERVER_TESTS_REQUIRE", "1");

