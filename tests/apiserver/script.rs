@@ -92,10 +92,10 @@ fn shape(value: &Value) -> Value {
         Value::Object(fields) => fields
             .iter()
             .filter(|(key, value)| {
-                !own.contains(&&***key)
-                    && !value.is_null()
-                    && !(key.as_str() == "status"
-                        && value.as_object().is_some_and(|status| status.is_empty()))
+                // A status with nothing in it is there or not.
+                let empty = value.as_object().is_some_and(|fields| fields.is_empty());
+                let nothing = value.is_null() || (*key == "status" && empty);
+                !nothing && !own.contains(&key.as_str())
             })
             .map(|(key, value)| (key.clone(), shape(value)))
             .collect(),
