@@ -97,7 +97,7 @@ fn run_hub() {
             reviews: None,
         })
     };
-    hub::run(&config, feed).unwrap();
+    hub::run_with(&config, feed).unwrap();
 }
 
 async fn tell(changes: mpsc::Sender<(Source, Vec<Change>)>) {

@@ -8,7 +8,7 @@ use observer::{
     capture::object,
     cli::{
         self,
-        arguments::{AgentArguments, Arguments, Command, ConfigCommand},
+        arguments::{AgentArguments, Arguments, Command, ConfigCommand, HubArguments},
     },
     config::Config,
 };
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     let out = &mut io::stdout();
     let result = match Arguments::parse().command {
         Command::Agent(arguments) => agent(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Hub(arguments) => hub(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Flows(arguments) => {
             cli::flows::run((*arguments).into()).map(|()| ExitCode::SUCCESS)
         }
@@ -50,4 +51,14 @@ fn agent(arguments: &AgentArguments) -> anyhow::Result<()> {
         )
     };
     app::run(load()?, load)
+}
+
+fn hub(arguments: &HubArguments) -> anyhow::Result<()> {
+    let environment = |name: &str| std::env::var(name).ok();
+    let config = Config::load(
+        arguments.config.as_deref(),
+        &arguments.flags(),
+        &environment,
+    )?;
+    app::hub::run(&config)
 }

@@ -3,6 +3,7 @@
 //! It loads no programs, reads nothing of this host and needs no privilege.
 
 mod metrics;
+mod watch;
 
 use std::{io::Write as _, net::TcpListener, pin::Pin};
 
@@ -74,12 +75,21 @@ const MORE_CONNECTIONS: usize = 128;
 /// Threads of the runtime; twice as many may make snapshots and look names up.
 const THREADS: usize = 2;
 
+/// Watches the cluster and tells agents of it until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// What [`run_with`] says.
+pub fn run(config: &Config) -> anyhow::Result<()> {
+    run_with(config, async || watch::feed(&config.kubernetes).await)
+}
+
 /// Tells agents of the cluster until SIGTERM or SIGINT. `feed` is made once the port is taken.
 ///
 /// # Errors
 ///
 /// When it cannot start: a busy port, a bad certificate, no way to the API server.
-pub fn run<F>(config: &Config, feed: F) -> anyhow::Result<()>
+pub fn run_with<F>(config: &Config, feed: F) -> anyhow::Result<()>
 where
     F: AsyncFnOnce() -> anyhow::Result<Feed>,
 {

@@ -39,6 +39,8 @@ pub struct Arguments {
 pub enum Command {
     /// Observe this host until SIGTERM or SIGINT
     Agent(AgentArguments),
+    /// Tell the agents of a Kubernetes cluster what the cluster is, until SIGTERM or SIGINT
+    Hub(HubArguments),
     /// Show calls and connections, live or the last ones
     Flows(Box<FlowsArguments>),
     /// Show a live table of services: rate, errors, latency, bytes
@@ -93,6 +95,42 @@ pub struct AgentArguments {
     /// Part of the calls that become flows, 0 to 1; metrics count all [default: 1]
     #[arg(long, value_name = "RATIO")]
     pub sampling: Option<f64>,
+    /// Least important level of the log on stderr [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+}
+
+/// `observer hub`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One hub watches the API server of Kubernetes for all agents of the cluster: agents that are given \
+its URL (kubernetes.hub) watch the pods of their own node only, and hear of everything else from \
+the hub. While it is away agents keep what they know.
+
+Settings come from the configuration file, then these flags, then the environment; what comes \
+later is stronger. deploy/observer.yaml documents every setting and its variable, those of the hub \
+in its sections hub and kubernetes.
+
+The hub answers HTTP, or HTTPS when it is given a certificate:
+  /metrics                    Prometheus text, or OpenMetrics when asked for
+  /livez, /readyz             200 while alive; 200 when the whole cluster is known
+  /api/v1/cluster/stream      for agents
+
+It needs no privilege, and of the API the permissions to list and watch pods, services, nodes, \
+EndpointSlices and controllers of pods, and to create TokenReviews unless hub.authenticate is false.
+
+Signals: SIGTERM and SIGINT end the streams and exit 0.
+
+Examples:
+  observer hub
+  observer hub --config /etc/observer.yaml --listen '[::]:9921'")]
+pub struct HubArguments {
+    /// Configuration file (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Address and port of the HTTP interface [default: 0.0.0.0:9921]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub listen: Option<SocketAddr>,
     /// Least important level of the log on stderr [default: info]
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -325,6 +363,24 @@ impl AgentArguments {
     }
 }
 
+// === impl HubArguments ===
+
+impl HubArguments {
+    /// The flags, as the configuration takes them.
+    pub fn flags(&self) -> Flags {
+        let Self {
+            config: _,
+            listen,
+            log_level,
+        } = self;
+        Flags {
+            hub_listen: *listen,
+            log_level: *log_level,
+            ..Flags::default()
+        }
+    }
+}
+
 // === impl FlowsArguments ===
 
 impl From<FlowsArguments> for flows::Options {
@@ -447,6 +503,23 @@ mod tests {
     }
 
     #[test]
+    fn flags_of_the_hub_are_its_own() {
+        let Command::Hub(arguments) =
+            parse("observer hub --listen [::]:1 --log-level warn").unwrap()
+        else {
+            panic!("not the hub")
+        };
+        assert_eq!(
+            arguments.flags(),
+            Flags {
+                hub_listen: Some("[::]:1".parse().unwrap()),
+                log_level: Some(LogLevel::Warn),
+                ..Flags::default()
+            }
+        );
+    }
+
+    #[test]
     fn without_flags_the_agent_sets_nothing() {
         let Command::Agent(arguments) = parse("observer agent").unwrap() else {
             panic!("not the agent")
@@ -476,6 +549,8 @@ mod tests {
             "observer",
             "observer agent --listen nowhere",
             "observer agent --ignore-port 0",
+            "observer hub --listen 9921",
+            "observer hub --cgroup /a",
             "observer agent --log-level loud",
             "observer flows -o yaml",
             "observer flows --last many",

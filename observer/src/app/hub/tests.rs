@@ -91,19 +91,19 @@ fn a_hub_is_ready_when_it_knows_the_cluster() {
     PORT.store(address.port(), Ordering::Relaxed);
     let file = format!("hub: {{listen: {address}, authenticate: false}}\n");
     let config = Config::parse("observer.yaml", &file).unwrap();
-    let error = run(&config, feed).unwrap_err().to_string();
+    let error = run_with(&config, feed).unwrap_err().to_string();
     assert!(error.contains("watch of the cluster stopped"), "{error}");
 }
 
 #[test]
 fn what_cannot_be_is_told_before_anything_is_served() {
     let feed = async || anyhow::bail!("no way to the API server");
-    let error = run(&config(""), feed).unwrap_err().to_string();
+    let error = run_with(&config(""), feed).unwrap_err().to_string();
     assert_eq!(error, "no way to the API server");
-    let error = run(&config("  tls: {key: /no/such/key}\n"), feed).unwrap_err();
+    let error = run_with(&config("  tls: {key: /no/such/key}\n"), feed).unwrap_err();
     assert!(error.to_string().contains("belong together"), "{error}");
     let files = "  tls: {certificate: /no/such/certificate, key: /no/such/key}\n";
-    let error = run(&config(files), feed).unwrap_err();
+    let error = run_with(&config(files), feed).unwrap_err();
     assert!(
         error.to_string().contains("/no/such/certificate"),
         "{error}"
@@ -113,6 +113,6 @@ fn what_cannot_be_is_told_before_anything_is_served() {
         "observer.yaml",
         &format!("hub: {{listen: {}}}\n", taken.local_addr().unwrap()),
     );
-    let error = run(&config.unwrap(), feed).unwrap_err().to_string();
+    let error = run_with(&config.unwrap(), feed).unwrap_err().to_string();
     assert!(error.contains("choose another with --listen"), "{error}");
 }
