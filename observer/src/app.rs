@@ -2,6 +2,7 @@
 
 pub mod hub;
 
+mod cluster;
 mod ignored;
 mod pipeline;
 mod settings;
@@ -45,12 +46,20 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, ConfigError>) -> 
         .local_addr()
         .context("cannot tell the listening address")?;
     let cgroup = cgroup(config.cgroup.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the server's runtime")?;
+    // Before anything is attached: what is seen first may be of pods that are to be known.
+    let cluster = runtime.block_on(cluster::start(&config))?;
     let capture = Capture::attach(&settings::capture(&config, &cgroup.observed))?;
     let (hub, answers) = serve::channel(serve::Config::default(), capture::wall_offset());
     announce(&cgroup.observed, capture.attachments(), address);
 
     let (orders, received) = mpsc::channel();
-    let stages = Stages::new(&config, &cgroup, capture, None, answers, hub.clone());
+    let stages = Stages::new(&config, &cgroup, capture, cluster, answers, hub.clone());
     let failed = Arc::new(AtomicBool::new(false));
     let pipeline = {
         let failed = Arc::clone(&failed);
@@ -64,7 +73,7 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, ConfigError>) -> 
             .context("cannot start the pipeline")?
     };
     hub.set_unready(Vec::new());
-    let served = serve_until_stopped(listener, hub, config, reload, &orders, &failed);
+    let served = serve_until_stopped(&runtime, listener, hub, config, reload, &orders, &failed);
     // The pipeline may have ended already; then there is nobody to tell.
     let _ = orders.send(Order::Stop);
     let ended = pipeline.join();
@@ -165,8 +174,9 @@ fn announce(cgroup: &Path, attachments: &[Attachment], address: SocketAddr) {
         }
     }
     text += &format!(
-        "listening on http://{address}: /metrics /livez /readyz /api/v1/flows /api/v1/services\n\
-         look with `observer flows --follow` and `observer top`\n"
+        "listening on http://{address}: /metrics /livez /readyz /api/v1/flows /api/v1/services \
+         /api/v1/graph\n\
+         look with `observer flows --follow`, `observer top` and `observer graph`\n"
     );
     let mut out = std::io::stdout().lock();
     // Nobody has to read it.
@@ -174,6 +184,7 @@ fn announce(cgroup: &Path, attachments: &[Attachment], address: SocketAddr) {
 }
 
 fn serve_until_stopped(
+    runtime: &tokio::runtime::Runtime,
     listener: TcpListener,
     hub: serve::Hub,
     mut config: Config,
@@ -184,12 +195,6 @@ fn serve_until_stopped(
     listener
         .set_nonblocking(true)
         .context("cannot make the listener non-blocking")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .max_blocking_threads(2)
-        .enable_all()
-        .build()
-        .context("cannot start the server's runtime")?;
     runtime.block_on(async {
         let listener =
             tokio::net::TcpListener::from_std(listener).context("cannot serve the listener")?;

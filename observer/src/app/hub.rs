@@ -81,7 +81,7 @@ const THREADS: usize = 2;
 ///
 /// What [`run_with`] says.
 pub fn run(config: &Config) -> anyhow::Result<()> {
-    run_with(config, async || watch::feed(&config.kubernetes).await)
+    run_with(config, async || watch::feed(config).await)
 }
 
 /// Tells agents of the cluster until SIGTERM or SIGINT. `feed` is made once the port is taken.

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, sync::mpsc, time::Duration};
 
-use super::{Cgroup, ignored::Ignored, settings};
+use super::{Cgroup, cluster::Cluster, ignored::Ignored, settings};
 use crate::{
     aggregate::Aggregator,
     assemble::{self, Assembler, Glance, Held, Instruction, Sink},
     capture::{self, Capture},
-    cluster,
     config::Config,
     decode::{self, DecodeError, decode},
     enrich::{Enricher, Told},
@@ -45,7 +44,7 @@ pub(super) struct Stages {
     assembler: Assembler,
     rest: Rest,
     /// What happens in the cluster, where this host is in one.
-    cluster: Option<cluster::Changes>,
+    cluster: Option<Cluster>,
     hub: serve::Hub,
     capture_config: capture::Config,
     start_unix_seconds: f64,
@@ -96,10 +95,11 @@ impl Stages {
         config: &Config,
         cgroup: &Cgroup,
         capture: Capture,
-        cluster_changes: Option<cluster::Changes>,
+        cluster: Option<Cluster>,
         answers: serve::Pipeline,
         hub: serve::Hub,
     ) -> Self {
+        let node = cluster.as_ref().map(|cluster| cluster.source);
         Self {
             capture,
             undecoded: [0; DecodeError::ALL.len()],
@@ -107,7 +107,7 @@ impl Stages {
             assembler: Assembler::new(settings::assemble(config)),
             rest: Rest {
                 host: Host::new(settings::host(config, &cgroup.root)),
-                enricher: Enricher::new(settings::enrich(config)),
+                enricher: Enricher::new(settings::enrich(config, node)),
                 ignored: Ignored::new(config),
                 aggregator: Aggregator::new(settings::aggregate(config)),
                 answers,
@@ -115,7 +115,7 @@ impl Stages {
                 instructions: Vec::new(),
                 now: capture::now(),
             },
-            cluster: cluster_changes,
+            cluster,
             hub,
             capture_config: settings::capture(config, &cgroup.observed),
             start_unix_seconds: process::start_unix_seconds(),
@@ -195,14 +195,14 @@ impl Stages {
 
     /// Takes what happened in the cluster.
     fn learn(&mut self, now: Monotonic) {
-        let Some(changes) = &mut self.cluster else {
+        let Some(cluster) = &mut self.cluster else {
             return;
         };
-        let Some(index) = self.rest.enricher.index() else {
+        let Some(index) = self.rest.enricher.index_mut() else {
             return;
         };
         for _ in 0..CHANGES {
-            let Ok((source, batch)) = changes.try_recv() else {
+            let Ok((source, batch)) = cluster.changes.try_recv() else {
                 break;
             };
             for change in batch {
@@ -315,7 +315,8 @@ impl Stages {
             tracing::error!(%error, "the kernel did not take the new settings");
         }
         host.reconfigure(settings::rules(config));
-        enricher.reconfigure(settings::enrich(config));
+        let node = self.cluster.as_ref().map(|cluster| cluster.source);
+        enricher.reconfigure(settings::enrich(config, node));
         let assemble::Config { dns, datagrams, .. } = settings::assemble(config);
         self.assembler.reconfigure(dns, datagrams);
         aggregator.reconfigure(settings::aggregate(config));
@@ -343,6 +344,12 @@ impl Stages {
         let mut tables = self.assembler.tables();
         tables.extend(self.rest.host.tables());
         tables.extend(self.rest.enricher.tables());
+        let mut states = Vec::new();
+        if let (Some(cluster), Some(index)) = (&self.cluster, self.rest.enricher.index()) {
+            losses.extend(cluster.informants.losses());
+            tables.extend(cluster.informants.tables());
+            states = cluster.informants.states(index);
+        }
         Health {
             losses,
             programs: self.capture.costs(),
@@ -353,7 +360,7 @@ impl Stages {
             cpu_seconds: usage.cpu_seconds,
             resident_bytes: usage.resident_bytes,
             start_unix_seconds: self.start_unix_seconds,
-            cluster: Vec::new(),
+            cluster: states,
         }
     }
 }

@@ -1,11 +1,16 @@
 //! From what the user wrote to what each stage takes.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     aggregate,
     assemble::{self, datagrams, dns},
     capture,
+    cluster::{
+        index,
+        networks::{Networks, Prefix},
+        object::Source,
+    },
     config::Config,
     enrich::{self, RoutePattern},
     host,
@@ -65,7 +70,9 @@ pub(super) fn rules(config: &Config) -> Vec<host::ServiceRule> {
 
 /// For [`enrich::Enricher`]. Patterns were validated with the configuration; one that the stage
 /// still refuses is named in the log.
-pub(super) fn enrich(config: &Config) -> enrich::Config {
+///
+/// `node` is who tells of the pods of this node, where this host is one of a cluster.
+pub(super) fn enrich(config: &Config, node: Option<Source>) -> enrich::Config {
     let mut routes = Vec::with_capacity(config.routes.patterns.len());
     for pattern in &config.routes.patterns {
         match RoutePattern::parse(pattern) {
@@ -76,8 +83,27 @@ pub(super) fn enrich(config: &Config) -> enrich::Config {
     enrich::Config {
         routes,
         max_names: config.dns.names as usize,
+        cluster: node.map(|source| enrich::ClusterConfig {
+            index: index::Config {
+                networks: networks(config),
+                ..index::Config::default()
+            },
+            hold: config.kubernetes.hold,
+            source,
+        }),
         ..enrich::Config::default()
     }
+}
+
+/// Networks outside of the cluster that have a name.
+fn networks(config: &Config) -> Networks {
+    let named = config.networks.iter().flat_map(|network| {
+        let name: Arc<str> = network.name.as_str().into();
+        network.ranges.iter().filter_map(move |(address, length)| {
+            Some((Prefix::of(*address, *length)?, name.clone()))
+        })
+    });
+    Networks::new(named)
 }
 
 /// For [`aggregate::Aggregator`].
@@ -87,6 +113,8 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         idle: config.metrics.idle_expiry,
         flow_history: config.flows.history as usize,
         flow_ratio: config.flows.sampling,
+        cluster: config.kubernetes.cluster.clone(),
+        pod_labels: config.metrics.pods,
         ..aggregate::Config::default()
     }
 }

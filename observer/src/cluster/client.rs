@@ -126,6 +126,12 @@ impl Client {
         self.config.cluster_url.to_string()
     }
 
+    /// For requests of another kind; it reads its token anew by itself.
+    pub fn other(&self) -> kube::Client {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.client.clone()
+    }
+
     /// Reads the credentials anew, for requests from now on.
     pub(super) fn renew(&self) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -151,11 +157,7 @@ impl Client {
             .header(ACCEPT, HeaderValue::from_static(accept))
             .body(Body::empty())
             .map_err(kube::Error::HttpError)?;
-        let client = {
-            let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-            current.client.clone()
-        };
-        client.send(request).await
+        self.other().send(request).await
     }
 }
 

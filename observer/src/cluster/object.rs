@@ -169,6 +169,7 @@ pub enum Source {
 }
 
 /// A change of what is known.
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// All objects of a kind follow, then [`Change::Complete`]; until then what was known stays.

@@ -22,8 +22,13 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 const ASK_AT_ONCE: usize = 1024;
 
 impl Enricher {
-    /// What is known of the cluster, to be told of changes; `None` outside of one.
-    pub fn index(&mut self) -> Option<&mut Index> {
+    /// What is known of the cluster; `None` outside of one.
+    pub fn index(&self) -> Option<&Index> {
+        self.cluster.as_ref().map(|cluster| &cluster.index)
+    }
+
+    /// The same, to be told of changes.
+    pub fn index_mut(&mut self) -> Option<&mut Index> {
         self.cluster.as_mut().map(|cluster| &mut cluster.index)
     }
 

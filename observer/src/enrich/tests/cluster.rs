@@ -65,7 +65,7 @@ impl Node {
     }
 
     fn learn(&mut self, change: Change, now: u64) {
-        let index = self.bench.enricher.index().unwrap();
+        let index = self.bench.enricher.index_mut().unwrap();
         index.apply(Source::Cluster, change, at(now), WallOffset::default());
     }
 
