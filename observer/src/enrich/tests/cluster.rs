@@ -420,6 +420,34 @@ fn nothing_is_given_up_before_the_first_lists_are_complete() {
 }
 
 #[test]
+fn an_address_that_is_about_to_be_free_is_settled_late() {
+    let Object::Pod(ending) = pod(OTHER, "pay-y", "10.244.2.8", &[]) else {
+        unreachable!();
+    };
+    let ending = PodObject {
+        terminating: true,
+        ..ending
+    };
+    for (waited, expected) in [(2, None), (HOLD, Some("pay-y"))] {
+        let mut node = Node::new();
+        node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
+        node.set(pod(OTHER, "pay-y", "10.244.2.8", &[]), 0);
+        node.set(Object::Pod(ending.clone()), 5);
+        let connection = Connection {
+            started: at(6),
+            ..node.client(1, "10.244.2.8:80")
+        };
+        assert_eq!(node.open(&connection, 6), None);
+        let Bench { host, enricher, .. } = &mut node.bench;
+        let mut told = Vec::new();
+        enricher.settle(host, at(6 + waited), true, &mut told);
+        let link = told[0].link_mut().unwrap();
+        let pod = link.peer.pod().map(|pod| &*pod.name);
+        assert_eq!(pod, expected, "after {waited} seconds");
+    }
+}
+
+#[test]
 fn a_node_is_a_node() {
     let mut node = Node::new();
     node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
