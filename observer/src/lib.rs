@@ -21,6 +21,7 @@ pub mod config;
 pub mod decode;
 pub mod enrich;
 pub mod host;
+pub mod listen;
 pub mod mesh;
 pub mod model;
 pub mod serve;

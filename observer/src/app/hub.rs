@@ -27,11 +27,11 @@ use crate::{
             PATH,
             authentication::{self, Authenticator},
             certificate::{Certificate, Files},
-            listener,
             server::{self, Age, Hub},
         },
     },
     config::{self, Config},
+    listen,
     serve::exposition::Format,
 };
 
@@ -167,13 +167,13 @@ where
         };
         let listener =
             tokio::net::TcpListener::from_std(listener).context("cannot serve the listener")?;
-        let bounds = listener::Options {
+        let bounds = listen::Options {
             connections: *max_agents as usize + MORE_CONNECTIONS,
-            ..listener::Options::default()
+            ..listen::Options::default()
         };
-        let served = tokio::spawn(listener::run(
+        let served = tokio::spawn(listen::run(
             listener,
-            certificate,
+            certificate.map(Certificate::into_acceptor),
             site.router(),
             bounds,
             hub.counters(),

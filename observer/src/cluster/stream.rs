@@ -25,7 +25,6 @@ pub mod certificate;
 pub mod client;
 pub mod codec;
 pub mod counters;
-pub mod listener;
 pub mod message;
 pub mod server;
 pub mod status;

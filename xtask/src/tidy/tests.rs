@@ -11,7 +11,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("config", &["model"]),
     ("telemetry", &["model"]),
     ("host", &["model", "config", "telemetry"]),
-    ("cluster", &["model", "config", "telemetry"]),
+    ("listen", &[]),
+    ("cluster", &["model", "config", "telemetry", "listen"]),
     ("mesh", &["model", "config", "telemetry"]),
     ("capture", &["model", "config", "telemetry"]),
     ("decode", &["model", "config", "telemetry"]),
@@ -21,7 +22,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &["model", "config", "telemetry", "host", "cluster", "mesh"],
     ),
     ("aggregate", &["model", "config", "telemetry"]),
-    ("serve", &["model", "config", "telemetry", "aggregate"]),
+    (
+        "serve",
+        &["model", "config", "telemetry", "aggregate", "listen"],
+    ),
     // The command line prints what it is told; of capture it knows whether there is an object.
     ("cli", &["model", "config", "host", "telemetry", "capture"]),
 ];

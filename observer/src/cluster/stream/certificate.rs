@@ -11,6 +11,8 @@ use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::TlsAcceptor;
 
+use crate::listen::Acceptor;
+
 /// Files in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Files {
@@ -80,6 +82,11 @@ impl Certificate {
             files,
             current: Mutex::new(current),
         })
+    }
+
+    /// What connections are accepted with, each with what the files are then.
+    pub fn into_acceptor(self) -> Acceptor {
+        Box::new(move || self.acceptor())
     }
 
     /// What to accept a connection with now.

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::listen::Events;
+
 /// Counters since start; `agents` goes up and down.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -60,6 +62,20 @@ impl Counters {
     /// How often an agent was not served, and why.
     pub fn refused(&self, why: Refused) -> u64 {
         get(&self.refused[why as usize])
+    }
+}
+
+impl Events for Counters {
+    fn refused(&self) {
+        self.refuse(Refused::TooManyConnections);
+    }
+
+    fn not_secured(&self) {
+        self.refuse(Refused::Handshake);
+    }
+
+    fn stalled(&self) {
+        add(&self.stalled, 1);
     }
 }
 

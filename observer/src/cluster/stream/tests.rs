@@ -21,12 +21,14 @@ use self::{
 use super::{
     PATH, PROTOCOL, client, codec,
     counters::{Refused, get},
-    listener,
     message::{self, Batch, Change as ChangeMessage, Content, Frame, Hello},
     server::Options,
     store::Limits,
 };
-use crate::cluster::object::{Change, Kind, Object, PodObject};
+use crate::{
+    cluster::object::{Change, Kind, Object, PodObject},
+    listen,
+};
 
 #[tokio::test]
 async fn agents_know_what_the_hub_knows() {
@@ -262,9 +264,9 @@ async fn an_agent_that_is_slow_starts_over_and_the_hub_keeps_nothing_for_it() {
 #[tokio::test]
 async fn an_agent_that_takes_nothing_for_too_long_is_let_go() {
     let server = Making {
-        listener: listener::Options {
+        listener: listen::Options {
             stall_timeout: Duration::from_millis(100),
-            ..listener::Options::default()
+            ..listen::Options::default()
         },
         ..Making::default()
     }
@@ -295,9 +297,9 @@ async fn there_are_only_so_many_agents_and_connections() {
             agents: 1,
             ..Options::default()
         },
-        listener: listener::Options {
+        listener: listen::Options {
             connections: 2,
-            ..listener::Options::default()
+            ..listen::Options::default()
         },
         ..Making::default()
     }

@@ -16,15 +16,19 @@ use tokio::{
     task::JoinHandle,
 };
 
-use crate::cluster::{
-    object::{Change, Kind, Object, PodObject, Source},
-    stream::{
-        authentication::{self, Authenticator},
-        certificate::{Certificate, Files},
-        client, listener,
-        server::{Hub, Options},
-        status::Status,
+use crate::{
+    cluster::{
+        object::{Change, Kind, Object, PodObject, Source},
+        stream::{
+            authentication::{self, Authenticator},
+            certificate::{Certificate, Files},
+            client,
+            counters::Counters,
+            server::{Hub, Options},
+            status::Status,
+        },
     },
+    listen,
 };
 
 /// Longest that anything here may take.
@@ -40,7 +44,7 @@ pub(super) struct Server {
 #[derive(Default)]
 pub(super) struct Making {
     pub(super) options: Options,
-    pub(super) listener: listener::Options,
+    pub(super) listener: listen::Options,
     pub(super) authenticator: Option<Authenticator>,
     pub(super) files: Option<Files>,
     /// Where to listen; any port when not given.
@@ -58,8 +62,10 @@ impl Making {
         };
         let age = Box::new(|_| Some(Duration::from_secs(2)));
         let hub = Hub::new(options, self.authenticator, age);
-        let certificate = self.files.map(|files| Certificate::read(files).unwrap());
-        let serving = listener::run(
+        let certificate = self
+            .files
+            .map(|files| Certificate::read(files).unwrap().into_acceptor());
+        let serving = listen::run(
             socket,
             certificate,
             hub.router(),
@@ -298,12 +304,12 @@ pub(super) async fn api(
     let router = Router::new().route("/apis/authentication.k8s.io/v1/tokenreviews", post(review));
     let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", socket.local_addr().unwrap());
-    let served = listener::run(
+    let served = listen::run(
         socket,
         None,
         router,
-        listener::Options::default(),
-        Arc::default(),
+        listen::Options::default(),
+        Arc::<Counters>::default(),
         // Never stopped: it ends with the test's runtime.
         Box::leak(Box::new(tokio::sync::watch::Sender::new(false))).subscribe(),
     );

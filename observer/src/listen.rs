@@ -1,7 +1,7 @@
-//! Connections to the hub: how many, with TLS or without, and how they end.
+//! Listening for clients: how many, with TLS or without, and how they end.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -20,13 +20,9 @@ use tokio::{
     task::JoinSet,
     time::{Instant, Sleep},
 };
+use tokio_rustls::TlsAcceptor;
 
-use super::{
-    certificate::Certificate,
-    counters::{Counters, Refused, add},
-};
-
-/// Bounds of the listener.
+/// Bounds of a listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Most connections.
@@ -35,15 +31,30 @@ pub struct Options {
     pub head_timeout: Duration,
     /// How long a client may take none of the bytes that wait for it.
     pub stall_timeout: Duration,
+    /// What a client is sent that there is no connection left for, as far as that gets; empty where
+    /// it would have to be encrypted first.
+    pub refusal: &'static [u8],
 }
 
+/// Counts what does not go well.
+pub trait Events: Send + Sync + 'static {
+    /// There are as many connections as there may be.
+    fn refused(&self) {}
+    /// A handshake failed, or took too long.
+    fn not_secured(&self) {}
+    /// A client took none of its bytes for too long.
+    fn stalled(&self) {}
+}
+
+/// What to accept a connection with, asked for each of them.
+pub type Acceptor = Box<dyn Fn() -> TlsAcceptor + Send + Sync>;
+
 /// A stream whose writes fail when the other end takes nothing for too long.
-#[derive(Debug)]
 struct Guarded {
     stream: TcpStream,
     limit: Duration,
     deadline: Option<Pin<Box<Sleep>>>,
-    counters: Arc<Counters>,
+    events: Arc<dyn Events>,
 }
 
 /// How long clients have to take the rest of their answers after a shutdown.
@@ -58,13 +69,12 @@ const BUFFER: usize = 16 << 10;
 /// Serves `router` until `stop` is true, then lets answers end for a short while.
 pub async fn run(
     listener: TcpListener,
-    certificate: Option<Certificate>,
+    acceptor: Option<Acceptor>,
     router: Router,
     options: Options,
-    counters: Arc<Counters>,
+    events: Arc<dyn Events>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let certificate = certificate.map(Arc::new);
     let slots = Arc::new(Semaphore::new(options.connections.max(1)));
     let mut clients = JoinSet::new();
     loop {
@@ -83,34 +93,35 @@ pub async fn run(
             }
         };
         let Ok(slot) = slots.clone().try_acquire_owned() else {
-            // Closed at once: a handshake first would take what there is none of.
-            counters.refuse(Refused::TooManyConnections);
+            events.refused();
+            // Reading the request first would hold what there is none of.
+            let _ = stream.try_write(options.refusal);
             continue;
         };
-        // Deltas are small and must not wait for each other.
+        // What is sent live is small and must not wait for more.
         let _ = stream.set_nodelay(true);
         let stream = Guarded {
             stream,
             limit: options.stall_timeout,
             deadline: None,
-            counters: counters.clone(),
+            events: events.clone(),
         };
-        let certificate = certificate.clone();
+        let acceptor = acceptor.as_ref().map(|acceptor| acceptor());
         let router = router.clone();
         let stop = stop.clone();
-        let counters = counters.clone();
+        let events = events.clone();
         clients.spawn(async move {
-            match certificate {
+            match acceptor {
                 None => serve(stream, router, options, stop).await,
-                Some(certificate) => {
-                    let handshake = certificate.acceptor().accept(stream);
+                Some(acceptor) => {
+                    let handshake = acceptor.accept(stream);
                     match tokio::time::timeout(options.head_timeout, handshake).await {
                         Ok(Ok(stream)) => serve(stream, router, options, stop).await,
                         Ok(Err(error)) => {
-                            counters.refuse(Refused::Handshake);
+                            events.not_secured();
                             tracing::debug!(%error, "the handshake with a client failed");
                         }
-                        Err(_) => counters.refuse(Refused::Handshake),
+                        Err(_) => events.not_secured(),
                     }
                 }
             }
@@ -161,11 +172,21 @@ impl Default for Options {
             connections: 5_128,
             head_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(30),
+            refusal: b"",
         }
     }
 }
 
 // === impl Guarded ===
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Guarded")
+            .field("stream", &self.stream)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Guarded {
     /// Passes a finished write on, and fails one that has been waiting for too long.
@@ -183,7 +204,7 @@ impl Guarded {
             .deadline
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         ready!(deadline.as_mut().poll(context));
-        add(&self.counters.stalled, 1);
+        self.events.stalled();
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the client takes nothing",
