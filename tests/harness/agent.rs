@@ -16,7 +16,10 @@ use crate::{
     flow::{BOTH_SIDES, Expected, Flow},
     http,
     metrics::Metrics,
+    namespace::Namespace,
+    place,
     process::{self, Process, Signal},
+    relay::Relay,
     wait::{self, PATIENCE, SETTLE},
 };
 
@@ -26,6 +29,8 @@ pub struct Agent {
     process: Process,
     address: SocketAddr,
     folder: TempDir,
+    /// What leads to it where it is on another network.
+    _relay: Option<Relay>,
 }
 
 /// How to start an observer.
@@ -93,15 +98,32 @@ impl Agent {
 
     /// As [`Self::start`], with `options`.
     pub fn start_with(cgroup: &Cgroup, options: &Options) -> Result<Self> {
+        Self::start_in(None, cgroup, options)
+    }
+
+    /// As [`Self::start_with`], on the network of `namespace`.
+    pub fn start_in(
+        namespace: Option<&Namespace>,
+        cgroup: &Cgroup,
+        options: &Options,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
         let mut words = options.wrapper.clone();
         if words.is_empty() {
             words.push(binary()?.display().to_string());
         }
         let mut command = Command::new(&words[0]);
-        let free = TcpListener::bind(("127.0.0.1", 0))
-            .context("find a free port")?
-            .local_addr()?;
+        place::enter(&mut command, None, namespace)?;
+        let relay = match namespace {
+            Some(_) => Some(Relay::start(None, 0, namespace)?),
+            None => None,
+        };
+        let free = match &relay {
+            Some(relay) => relay.address()?,
+            None => TcpListener::bind(("127.0.0.1", 0))
+                .context("find a free port")?
+                .local_addr()?,
+        };
         command
             .args(&words[1..])
             .args(["agent", "--listen", &free.to_string(), "--cgroup"]);
@@ -121,6 +143,7 @@ impl Agent {
             process,
             address: free,
             folder,
+            _relay: relay,
         };
         let line = format!("listening on http://{free}");
         wait::until("the observer's address", PATIENCE, || {

@@ -130,9 +130,14 @@ impl Server {
 
     /// Starts the Go peer for gRPC: it echoes every message of every method.
     pub fn go_rpc(place: &Place<'_>) -> Result<Self> {
+        Self::go_rpc_at(place, Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// As [`Self::go_rpc`], on `address`.
+    pub fn go_rpc_at(place: &Place<'_>, address: IpAddr) -> Result<Self> {
         let mut command = peers::go(place, &["grpc-serve", "-listen"])?;
-        Self::start(place, &mut command, |command, _, port| {
-            command.arg(format!("127.0.0.1:{port}"));
+        Self::start_at(place, address, &mut command, |command, _, port| {
+            command.arg(SocketAddr::new(address, port).to_string());
             Ok(())
         })
     }

@@ -152,25 +152,34 @@ impl Enricher {
             alone.then_some(&state.link.connection)
         };
         let other = self.peers.find(connection, look);
-        let Some(state) = other.and_then(|id| self.connections.get_mut(&id)) else {
+        let Some(id) = other else {
             return self.name(connection, workload, now);
         };
-        let theirs = state.link.workload.clone();
+        let Some(theirs) = connections.get(&id).map(|state| state.link.workload.clone()) else {
+            return self.name(connection, workload, now);
+        };
+        self.tell_end(id, workload, now);
+        Peer::Local(theirs)
+    }
+
+    /// Tells an end of a connection who the other one is.
+    fn tell_end(&mut self, id: ConnectionId, other: &Arc<Workload>, now: Monotonic) {
         let (named, known) = match &mut self.cluster {
-            Some(cluster) => cluster.pods.name(workload, &cluster.index, now),
-            None => (workload.clone(), Knowledge::Complete),
+            Some(cluster) => cluster.pods.name(other, &cluster.index, now),
+            None => (other.clone(), Knowledge::Complete),
+        };
+        let Some(state) = self.connections.get_mut(&id) else {
+            return;
         };
         state.link = Arc::new(Link {
             peer: Peer::Local(named),
             ..Link::clone(&state.link)
         });
-        // What comes on the other end is about this pod as well.
+        // What comes on that end is about this pod as well.
         state.waits |= known == Knowledge::Awaited;
-        let id = state.link.connection.id;
         if known == Knowledge::Unsure {
             self.doubt(id);
         }
-        Peer::Local(theirs)
     }
 
     /// Takes what the first packets of a connection told: it may name a workload that was unknown,
@@ -193,7 +202,9 @@ impl Enricher {
         if link.connection.owner.cgroup == 0 {
             link.connection.owner.cgroup = cgroup;
             if link.workload.source == NameSource::Unknown {
+                let before = link.workload;
                 link.workload = host.workload(&link.connection, now);
+                self.introduce(&link, &before, now);
             }
         }
         state::classify(&mut link);
@@ -204,9 +215,26 @@ impl Enricher {
         let known = self.identify(&mut link, host, now, false);
         if let Some(state) = self.connections.get_mut(&id) {
             state.link = Arc::new(link);
+            state.waits |= known == Knowledge::Awaited;
         }
-        if known != Knowledge::Complete {
+        if known == Knowledge::Unsure {
             self.doubt(id);
+        }
+    }
+
+    /// Tells the other end of a connection, which knows this one as what it was `before`, who it is.
+    fn introduce(&mut self, link: &Link, before: &Workload, now: Monotonic) {
+        if !link.peer.is_local() || *link.workload == *before {
+            return;
+        }
+        let connections = &self.connections;
+        let look = |id: ConnectionId| {
+            let state = connections.get(&id)?;
+            let met = matches!(&state.link.peer, Peer::Local(workload) if **workload == *before);
+            met.then_some(&state.link.connection)
+        };
+        if let Some(id) = self.peers.find(&link.connection, look) {
+            self.tell_end(id, &link.workload, now);
         }
     }
 
@@ -223,6 +251,7 @@ impl Enricher {
                     && updated.connection.owner != link.connection.owner
                 {
                     updated.workload = host.workload(&updated.connection, now);
+                    self.introduce(&updated, &link.workload, now);
                 }
                 self.peers.insert(&updated.connection);
                 self.identify(&mut updated, host, now, false);

@@ -32,6 +32,8 @@ pub struct PodSpec<'a> {
     /// It comes from a file of the node: its cgroups bear a hash, not the uid that the API gives
     /// to its mirror.
     pub is_static: bool,
+    /// Its uid; else one of its own.
+    pub uid: Option<&'a str>,
     /// Last octet of its address; else one that no pod of the node had.
     pub octet: Option<u8>,
 }
@@ -112,6 +114,7 @@ impl<'a> PodSpec<'a> {
             quality: Quality::default(),
             host_network: false,
             is_static: false,
+            uid: None,
             octet: None,
         }
     }
@@ -127,10 +130,10 @@ impl Node {
     }
 
     fn start(&self, spec: PodSpec<'_>) -> Result<Pod<'_>> {
-        let uid = if spec.is_static {
-            unique(32)
-        } else {
-            unique_uid()
+        let uid = match spec.uid {
+            Some(uid) => uid.to_owned(),
+            None if spec.is_static => unique(32),
+            None => unique_uid(),
         };
         let path = self.layout.pod(spec.quality, &uid);
         let cgroup = self.cgroup.child(&path)?;

@@ -284,6 +284,67 @@ fn both_ends_of_this_host_are_pods() {
     assert!(call.link.peer.pod().is_some());
 }
 
+/// As with a listener that is older than the observer: its first packet alone tells whose it is.
+#[test]
+fn an_end_that_is_placed_late_is_a_pod_for_the_other_one_too() {
+    let mut node = Node::new();
+    node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
+    let client = Connection {
+        sequences: Some((7, 9)),
+        ..node.client(1, "10.244.1.7:80")
+    };
+    let server = Connection {
+        id: ConnectionId(2),
+        role: Role::Server,
+        local: client.remote,
+        remote: client.local,
+        sequences: Some((9, 7)),
+        owner: Owner::default(),
+        ..client.clone()
+    };
+    node.open(&client, 1);
+    node.open(&server, 1);
+    let placed = |node: &mut Node| {
+        let event = ConnectionEvent::Placed {
+            id: ConnectionId(2),
+            cgroup: node.cgroup,
+            wire: None,
+        };
+        let bench = &mut node.bench;
+        bench.enricher.connection(event, &mut bench.host, at(1));
+    };
+    placed(&mut node);
+    let call = node.call(1, 1).unwrap();
+    assert_eq!(&*call.link.peer.pod().unwrap().name, "cart-x");
+    assert!(node.call(2, 1).unwrap().link.workload.pod().is_some());
+
+    // Where the pod is not known yet, both wait.
+    let mut node = Node::new();
+    let client = Connection {
+        owner: node.client(1, OUTSIDE).owner,
+        remote: "127.0.0.1:80".parse().unwrap(),
+        local: "127.0.0.1:4000".parse().unwrap(),
+        ..client
+    };
+    let server = Connection {
+        local: client.remote,
+        remote: client.local,
+        ..server
+    };
+    let outside = Connection {
+        owner: Owner::default(),
+        ..client
+    };
+    assert!(node.open(&outside, 1).is_some());
+    assert!(node.open(&server, 1).is_some());
+    placed(&mut node);
+    assert!(node.call(1, 1).is_none());
+    assert!(node.call(2, 1).is_none());
+    node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 2);
+    assert_eq!(node.settle(2).len(), 2);
+    assert!(node.call(1, 2).unwrap().link.peer.pod().is_some());
+}
+
 #[test]
 fn the_other_end_is_a_pod_and_a_service() {
     let mut node = Node::new();
