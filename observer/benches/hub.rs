@@ -95,6 +95,7 @@ fn run_hub() {
             age: Box::new(|_| Some(Duration::ZERO)),
             watch: Box::new(|changes| -> Watching { Box::pin(tell(changes)) }),
             reviews: None,
+            status: None,
         })
     };
     hub::run_with(&config, feed).unwrap();

@@ -55,7 +55,8 @@ pub(crate) fn pod(service: &str, suffix: &str) -> Arc<Pod> {
             name: service.into(),
             namespace: "shop".into(),
             version: "1".into(),
-        },
+        }
+        .into(),
         labels: [("tier".into(), "front".into())].into(),
         annotations: Box::default(),
     })

@@ -10,9 +10,9 @@ use crate::{
         Changes,
         client::{Access, Client},
         index::Index,
-        object::Source,
+        object::{Kind, Source},
         read::{self, Pattern},
-        status::Status,
+        status::{Row, Status},
         stream,
         watch::{self, Scope},
     },
@@ -116,24 +116,10 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
 impl Informants {
     /// How well each kind of object is known, by everybody who tells of it.
     pub(super) fn states(&self, index: &Index) -> Vec<ClusterState> {
-        let watched = self.watch.iter().flat_map(|status| {
-            status.rows().into_iter().map(|row| ClusterState {
-                source: "api",
-                kind: row.resource.as_str(),
-                synced: row.synced,
-                age_seconds: row.age.map(|age| age.as_secs_f64()),
-                objects: row
-                    .resource
-                    .kind()
-                    .map_or(0, |kind| index.objects(kind) as u64),
-                requests: row.requests.iter().map(|(_, count)| count).sum(),
-                errors: row
-                    .errors
-                    .iter()
-                    .map(|(reason, count)| (reason.as_str(), *count))
-                    .collect(),
-            })
-        });
+        let watched = self
+            .watch
+            .iter()
+            .flat_map(|status| watched(status, |kind| index.objects(kind)));
         let told = self.hub.iter().flat_map(|status| {
             let counted = status.counted();
             status.kinds().into_iter().map(move |kind| ClusterState {
@@ -164,6 +150,24 @@ impl Informants {
             .flat_map(|status| status.tables())
             .collect()
     }
+}
+
+/// How well a watch of the API knows each kind of object, of which there are so many.
+pub(super) fn watched(status: &Status, objects: impl Fn(Kind) -> usize) -> Vec<ClusterState> {
+    let state = |row: Row| ClusterState {
+        source: "api",
+        kind: row.resource.as_str(),
+        synced: row.synced,
+        age_seconds: row.age.map(|age| age.as_secs_f64()),
+        objects: row.resource.kind().map_or(0, |kind| objects(kind) as u64),
+        requests: row.requests.iter().map(|(_, count)| count).sum(),
+        errors: row
+            .errors
+            .iter()
+            .map(|(reason, count)| (reason.as_str(), *count))
+            .collect(),
+    };
+    status.rows().into_iter().map(state).collect()
 }
 
 /// Where the API server is.

@@ -5,7 +5,7 @@
 mod metrics;
 mod watch;
 
-use std::{io::Write as _, net::TcpListener, pin::Pin};
+use std::{io::Write as _, net::TcpListener, pin::Pin, sync::Arc};
 
 use anyhow::Context as _;
 use axum::{
@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     cluster::{
         object::{Change, Source},
+        status::Status,
         stream::{
             PATH,
             authentication::{self, Authenticator},
@@ -43,6 +44,8 @@ pub struct Feed {
     pub watch: Watch,
     /// Asks whose a token is; needed where agents must show one.
     pub reviews: Option<kube::Client>,
+    /// How the watch goes; `None` if it does not tell.
+    pub status: Option<Arc<Status>>,
 }
 
 /// Begins a watch.
@@ -55,6 +58,7 @@ pub type Watching = Pin<Box<dyn Future<Output = ()> + Send>>;
 struct Site {
     hub: Hub,
     max_agents: u32,
+    status: Option<Arc<Status>>,
 }
 
 const INDEX: &str = "\
@@ -136,6 +140,7 @@ where
             age,
             watch,
             reviews,
+            status,
         } = feed().await?;
         let authenticator = if *authenticate {
             let client = reviews.context("no way to ask the API server whose a token is")?;
@@ -164,6 +169,7 @@ where
         let site = Site {
             hub: hub.clone(),
             max_agents: *max_agents,
+            status,
         };
         let listener =
             tokio::net::TcpListener::from_std(listener).context("cannot serve the listener")?;
@@ -234,7 +240,11 @@ async fn exposition(State(site): State<Site>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(header::ACCEPT).iter();
     let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
     let format = Format::negotiate(&accept.join(","));
-    let text = format.render(&metrics::snapshot(&site.hub, site.max_agents));
+    let text = format.render(&metrics::snapshot(
+        &site.hub,
+        site.max_agents,
+        site.status.as_deref(),
+    ));
     let kind = HeaderValue::from_static(format.content_type());
     ([(header::CONTENT_TYPE, kind)], text).into_response()
 }

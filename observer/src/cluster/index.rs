@@ -23,6 +23,7 @@ use crate::{
 use self::{
     claims::Holder,
     endpoints::Endpoints,
+    intern::Interner,
     nodes::Nodes,
     pods::Pods,
     services::{Services, Socket},
@@ -78,6 +79,8 @@ pub struct Index {
     services: Services,
     endpoints: Endpoints,
     nodes: Nodes,
+    /// Namespaces and names of Services.
+    names: Interner<str>,
     lists: Lists,
     revision: u64,
     /// Questions that had no answer as two that live claimed the address.
@@ -113,6 +116,7 @@ impl Index {
             services: Services::default(),
             endpoints: Endpoints::default(),
             nodes: Nodes::default(),
+            names: Interner::default(),
             lists: Lists::default(),
             revision: 0,
             conflicts: Cell::new(0),
@@ -329,8 +333,8 @@ impl Index {
     fn set(&mut self, object: Object, telling: &Telling) -> bool {
         match object {
             Object::Pod(pod) => self.pods.set(pod, telling, &mut self.nodes),
-            Object::Service(service) => self.services.set(&service, telling),
-            Object::Endpoints(endpoints) => self.endpoints.set(endpoints, telling),
+            Object::Service(service) => self.services.set(&service, telling, &mut self.names),
+            Object::Endpoints(endpoints) => self.endpoints.set(endpoints, telling, &mut self.names),
             Object::Node(node) => match self.nodes.set(node, telling) {
                 Some((node, pods)) => {
                     self.pods.move_to(&node, &pods);

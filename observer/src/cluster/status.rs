@@ -158,7 +158,7 @@ impl Status {
         owned.tables.clone()
     }
 
-    pub(super) fn watch(&self, resource: Resource) {
+    pub(crate) fn watch(&self, resource: Resource) {
         self.of(resource).wanted.store(true, Relaxed);
     }
 
@@ -182,7 +182,7 @@ impl Status {
         }
     }
 
-    pub(super) fn synced_now(&self, resource: Resource) {
+    pub(crate) fn synced_now(&self, resource: Resource) {
         self.of(resource).synced.store(true, Relaxed);
     }
 
@@ -204,7 +204,7 @@ impl Status {
     }
 
     /// Counts a failure; `true` if it is another one than before.
-    pub(super) fn failed(&self, resource: Resource, reason: Reason, detail: &str) -> bool {
+    pub(crate) fn failed(&self, resource: Resource, reason: Reason, detail: &str) -> bool {
         let watch = self.of(resource);
         if let Some(counter) = watch.errors.get(reason as usize) {
             counter.fetch_add(1, Relaxed);
@@ -226,7 +226,7 @@ impl Status {
         }
     }
 
-    pub(super) fn resolver(&self, losses: &[Loss], tables: &[Table]) {
+    pub(crate) fn resolver(&self, losses: &[Loss], tables: &[Table]) {
         let mut owned = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
         owned.owners = losses.to_vec();
         owned.tables = tables.to_vec();

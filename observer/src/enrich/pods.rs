@@ -48,7 +48,7 @@ fn look(workload: &Workload, index: &Index) -> Option<(Container, ServiceName)> 
         return None;
     }
     let pod = index.pod(&workload.pod_uid)?.clone();
-    let service = pod.service.clone();
+    let service = (*pod.service).clone();
     let name = "".into();
     Some((Container { pod, name }, service))
 }

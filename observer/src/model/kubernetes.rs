@@ -11,22 +11,22 @@ pub struct Container {
     pub name: Arc<str>,
 }
 
-/// A pod, with all that is told of it.
+/// A pod, with all that is told of it. What many pods have in common they share.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Pod {
     /// `k8s.pod.uid`.
     pub uid: Box<str>,
     /// `k8s.namespace.name`.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// `k8s.pod.name`.
     pub name: Box<str>,
     /// Where it runs; `None` before it is scheduled.
     pub node: Option<Arc<Node>>,
     /// Its controller, that one's controller, and so on: `[ReplicaSet, Deployment]`. Empty for a
     /// pod that nobody controls.
-    pub owners: Box<[Owner]>,
+    pub owners: Arc<[Owner]>,
     /// What it is as a service.
-    pub service: ServiceName,
+    pub service: Arc<ServiceName>,
     /// Labels that were asked for, by name.
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Annotations that were asked for, by name.
@@ -78,9 +78,9 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Service {
     /// Namespace.
-    pub namespace: Box<str>,
+    pub namespace: Arc<str>,
     /// `k8s.service.name`.
-    pub name: Box<str>,
+    pub name: Arc<str>,
     /// What was dialled of it.
     pub dialled: Dialled,
 }

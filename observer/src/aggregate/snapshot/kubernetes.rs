@@ -1,6 +1,6 @@
 //! Series about what is known of Kubernetes.
 
-use super::{Builder, Series, Value};
+use super::{Builder, Series, Snapshot, Value};
 use crate::{
     aggregate::{
         contract,
@@ -8,6 +8,21 @@ use crate::{
     },
     telemetry::health::ClusterState,
 };
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Adds how well the cluster is known, where that is not in the health that the snapshot was
+    /// taken with.
+    pub fn add_cluster(&mut self, states: Vec<ClusterState>) {
+        let mut builder = Builder {
+            families: Vec::new(),
+        };
+        builder.cluster(&states);
+        self.families.append(&mut builder.families);
+        self.cluster.extend(states);
+    }
+}
 
 // === impl Builder ===
 

@@ -8,8 +8,10 @@ use crate::{
         series::Labels,
         snapshot::{Samples, Series, Snapshot, Value},
     },
+    app::cluster::watched,
     cluster::{
         object::Kind,
+        status::Status,
         stream::{
             counters::{Refused, get},
             server::Hub,
@@ -77,8 +79,8 @@ families! {
         "Bytes of the deltas that are kept for agents that come back.";
 }
 
-/// All values now.
-pub(super) fn snapshot(hub: &Hub, max_agents: u32) -> Snapshot {
+/// All values now. `status` is of the watch that tells the hub.
+pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> Snapshot {
     let counters = hub.counters();
     let (tables, losses, changes, kinds, object_bytes, delta_bytes) = {
         let store = hub.store();
@@ -133,18 +135,27 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32) -> Snapshot {
     }
     add(&OBJECT_BYTES, one(object_bytes));
     add(&DELTA_BYTES, one(delta_bytes));
+    let watched_losses = status.into_iter().flat_map(Status::losses);
     let loss = |Loss {
                     stage,
                     reason,
                     count,
                 }| (labels([("stage", stage), ("reason", reason)]), count);
-    add(&contract::LOSS, integers(losses.map(loss)));
+    add(
+        &contract::LOSS,
+        integers(losses.into_iter().chain(watched_losses).map(loss)),
+    );
     let agents = Table {
         name: "hub_agents",
         entries: agents,
         limit: u64::from(max_agents),
     };
-    let tables: Vec<Table> = tables.into_iter().chain([agents]).collect();
+    let watched_tables = status.into_iter().flat_map(Status::tables);
+    let tables: Vec<Table> = tables
+        .into_iter()
+        .chain(watched_tables)
+        .chain([agents])
+        .collect();
     let of = |value: fn(&Table) -> u64| {
         let table = tables.iter();
         integers(table.map(|table| (labels([("table", table.name)]), value(table))))
@@ -161,12 +172,20 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32) -> Snapshot {
     );
     let version = labels([("version", env!("CARGO_PKG_VERSION"))]);
     add(&contract::BUILD, integers([(version, 1)]));
-    Snapshot {
+    let mut snapshot = Snapshot {
         at: Monotonic(0),
         families,
         services: Vec::new(),
         cluster: Vec::new(),
-    }
+    };
+    let objects = |kind: Kind| {
+        let mut known = kinds.iter();
+        let known = known.find(|(other, _)| *other == kind);
+        known.map_or(0, |(_, (_, objects))| *objects)
+    };
+    let states = status.map(|status| watched(status, objects));
+    snapshot.add_cluster(states.unwrap_or_default());
+    snapshot
 }
 
 fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
@@ -198,13 +217,52 @@ fn one(value: u64) -> Vec<Series> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cluster::stream::server::Options, serve::exposition::Format};
+    use crate::{
+        cluster::{object::Source, read::Resource, status::Reason, stream::server::Options},
+        serve::exposition::Format,
+    };
+
+    #[test]
+    fn how_the_watch_goes_is_told() {
+        let hub = Hub::new(Options::default(), None, Box::new(|_| None));
+        let status = Status::new(Source::Cluster);
+        status.watch(Resource::Pods);
+        status.watch(Resource::ReplicaSets);
+        status.synced_now(Resource::Pods);
+        status.failed(Resource::Pods, Reason::Forbidden, "not allowed");
+        let loss = Loss {
+            stage: "cluster",
+            reason: "controllers_full",
+            count: 3,
+        };
+        let table = Table {
+            name: "cluster_controllers",
+            entries: 1,
+            limit: 2,
+        };
+        status.resolver(&[loss], &[table]);
+        let text = Format::Text.render(&snapshot(&hub, 9, Some(&status)));
+        for line in [
+            "observer_kubernetes_synced{source=\"api\",kind=\"pods\"} 1",
+            "observer_kubernetes_synced{source=\"api\",kind=\"replicasets\"} 0",
+            "observer_kubernetes_objects{source=\"api\",kind=\"pods\"} 0",
+            "observer_kubernetes_requests_total{source=\"api\",kind=\"pods\"} 0",
+            "observer_kubernetes_errors_total{source=\"api\",kind=\"pods\",reason=\"forbidden\"} 1",
+            "observer_loss_total{stage=\"cluster\",reason=\"controllers_full\"} 3",
+            "observer_table_entries{table=\"cluster_controllers\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}\n{text}");
+        }
+        let unwatched = Format::Text.render(&snapshot(&hub, 9, None));
+        assert!(!unwatched.contains("observer_kubernetes_"), "{unwatched}");
+    }
 
     #[test]
     fn every_family_is_told_by_its_rules() {
         let age = Box::new(|kind| (kind == Kind::Pod).then_some(Duration::from_millis(1500)));
         let hub = Hub::new(Options::default(), None, age);
-        let snapshot = snapshot(&hub, 9);
+        let status = Status::new(Source::Cluster);
+        let snapshot = snapshot(&hub, 9, Some(&status));
         for family in FAMILIES {
             assert!(family.name.starts_with("observer_hub_"));
             assert_eq!(

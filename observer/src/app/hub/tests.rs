@@ -83,6 +83,7 @@ fn a_hub_is_ready_when_it_knows_the_cluster() {
             age: Box::new(|_| None),
             watch: Box::new(watch),
             reviews: None,
+            status: None,
         })
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

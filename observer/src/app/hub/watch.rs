@@ -29,7 +29,7 @@ pub(super) async fn feed(config: &Config) -> anyhow::Result<Feed> {
         read: cluster::read(config),
         ..Options::default()
     };
-    let ages = status.clone();
+    let (ages, told) = (status.clone(), status.clone());
     Ok(Feed {
         age: Box::new(move |kind| {
             let resource = resource(kind);
@@ -40,6 +40,7 @@ pub(super) async fn feed(config: &Config) -> anyhow::Result<Feed> {
             Box::pin(watch::run(client, Scope::Cluster, options, changes, status))
         }),
         reviews: Some(reviews),
+        status: Some(told),
     })
 }
 

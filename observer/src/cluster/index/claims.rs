@@ -216,20 +216,17 @@ impl Claim {
 
 // === impl Life ===
 
-impl Default for Life {
-    fn default() -> Self {
-        Self {
-            ending: NEVER,
-            stopped: NEVER,
-            stopped_at_latest: NEVER,
-            stopped_unix: 0,
-            end: NEVER,
-            gone: NEVER,
-        }
-    }
-}
-
 impl Life {
+    /// Nothing is known of its end.
+    pub(super) const GOES_ON: Self = Self {
+        ending: NEVER,
+        stopped: NEVER,
+        stopped_at_latest: NEVER,
+        stopped_unix: 0,
+        end: NEVER,
+        gone: NEVER,
+    };
+
     /// Nothing says that it ends.
     pub(super) fn is_live(&self) -> bool {
         self.ending == NEVER
@@ -279,7 +276,7 @@ impl Life {
             // A container runs again: if it is not being deleted, it is not ending.
             *self = Self {
                 ending: if terminating { self.ending } else { NEVER },
-                ..Self::default()
+                ..Self::GOES_ON
             };
         }
     }

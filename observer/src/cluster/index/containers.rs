@@ -1,10 +1,10 @@
-//! Containers of a pod, in little memory: most are like those of other pods.
+//! Containers of a pod, and what else most pods have in common with others, in little memory.
 
 use std::sync::Arc;
 
 use crate::{
     cluster::object::ContainerObject,
-    model::kubernetes::{Pod, ServiceName},
+    model::kubernetes::{Owner, Pod, ServiceName},
 };
 
 use super::{intern::Interner, uid::ContainerId};
@@ -12,19 +12,35 @@ use super::{intern::Interner, uid::ContainerId};
 /// A container of a pod, as one source tells of it.
 #[derive(Debug)]
 pub(super) struct ContainerRecord {
-    pub(super) name: Arc<str>,
-    ids: Box<[ContainerId]>,
+    alike: Arc<Alike>,
+    ids: Ids,
+}
+
+/// What containers of many pods have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Alike {
+    name: Arc<str>,
     /// What it says itself that it is; `None` if nothing.
     own: Option<Arc<ServiceName>>,
     /// The same, and the rest from its pod.
     merged: Option<Arc<ServiceName>>,
 }
 
-/// What containers have in common.
+/// Ids of a container: nearly all have one.
+#[derive(Debug, PartialEq, Eq)]
+enum Ids {
+    One(ContainerId),
+    Several(Box<[ContainerId]>),
+}
+
+/// What pods have in common.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     names: Interner<str>,
     services: Interner<ServiceName>,
+    containers: Interner<Alike>,
+    namespaces: Interner<str>,
+    owners: Interner<[Owner]>,
 }
 
 /// More containers of one pod are not kept.
@@ -36,7 +52,7 @@ const MAX_IDS: usize = 4;
 pub(super) fn ids(containers: &[ContainerRecord]) -> impl Iterator<Item = (ContainerId, u16)> {
     (0..)
         .zip(containers)
-        .flat_map(|(index, container)| container.ids.iter().map(move |id| (*id, index)))
+        .flat_map(|(index, container)| container.ids().iter().map(move |id| (*id, index)))
 }
 
 /// The first unless it is empty.
@@ -49,14 +65,27 @@ fn either<'a>(own: &'a str, other: &'a str) -> Box<str> {
 /// What follows from its pod is no difference.
 impl PartialEq for ContainerRecord {
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.ids == other.ids && self.own == other.own
+        self.ids == other.ids
+            && self.alike.name == other.alike.name
+            && self.alike.own == other.alike.own
     }
 }
 
 impl ContainerRecord {
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.alike.name
+    }
+
+    pub(super) fn ids(&self) -> &[ContainerId] {
+        match &self.ids {
+            Ids::One(id) => std::slice::from_ref(id),
+            Ids::Several(ids) => ids,
+        }
+    }
+
     /// What it is as a service.
     pub(super) fn service<'a>(&'a self, pod: &'a Pod) -> &'a ServiceName {
-        self.merged.as_deref().unwrap_or(&pod.service)
+        self.alike.merged.as_deref().unwrap_or(&pod.service)
     }
 }
 
@@ -82,11 +111,17 @@ impl Shared {
                         None => *malformed += 1,
                     }
                 }
-                ContainerRecord {
+                let alike = Alike {
                     name: self.names.get(&object.name),
-                    ids: ids.into(),
-                    own: (object.service != nothing).then(|| self.share(object.service.clone())),
+                    own: (object.service != nothing).then(|| self.service(object.service.clone())),
                     merged: None,
+                };
+                ContainerRecord {
+                    alike: self.containers.share(alike),
+                    ids: match *ids {
+                        [id] => Ids::One(id),
+                        _ => Ids::Several(ids.into()),
+                    },
                 }
             })
             .collect()
@@ -95,21 +130,30 @@ impl Shared {
     /// Takes over from the pod what containers do not say themselves.
     pub(super) fn merge(&mut self, containers: &mut [ContainerRecord], pod: &ServiceName) {
         for container in containers {
-            container.merged = container.own.clone().map(|own| {
-                self.share(ServiceName {
-                    name: either(&own.name, &pod.name),
-                    namespace: either(&own.namespace, &pod.namespace),
-                    version: either(&own.version, &pod.version),
-                })
+            let Some(own) = &container.alike.own else {
+                continue;
+            };
+            let merged = self.services.share(ServiceName {
+                name: either(&own.name, &pod.name),
+                namespace: either(&own.namespace, &pod.namespace),
+                version: either(&own.version, &pod.version),
+            });
+            container.alike = self.containers.share(Alike {
+                merged: Some(merged),
+                ..(*container.alike).clone()
             });
         }
     }
 
-    fn share(&mut self, service: ServiceName) -> Arc<ServiceName> {
-        let services = &mut self.services;
-        if let Some(known) = services.known(&service) {
-            return known;
-        }
-        services.insert(Arc::new(service))
+    pub(super) fn service(&mut self, service: ServiceName) -> Arc<ServiceName> {
+        self.services.share(service)
+    }
+
+    pub(super) fn namespace(&mut self, namespace: &str) -> Arc<str> {
+        self.namespaces.get(namespace)
+    }
+
+    pub(super) fn owners(&mut self, owners: &[Owner]) -> Arc<[Owner]> {
+        self.owners.get(owners)
     }
 }

@@ -17,7 +17,8 @@ use crate::{
 
 use super::{
     claims::{LAG, before},
-    multimap::Multimap,
+    intern::Interner,
+    multimap::Hints,
     services::Socket,
     slab::Slab,
     sources::{Telling, Told},
@@ -29,8 +30,9 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Endpoints {
     records: Slab<Record>,
-    by_uid: HashMap<Uid, u32, foldhash::fast::RandomState>,
-    sockets: Multimap<Socket, Place>,
+    by_uid: Hints<Uid, u32>,
+    sockets: Hints<Socket, Place>,
+    ports: Interner<[(u8, u16)]>,
     gone: Tombstones,
     pub(super) limit: usize,
     pub(super) overflow: u64,
@@ -55,7 +57,7 @@ struct Record {
     uid: Uid,
     told: Told,
     service: Arc<Service>,
-    ports: Box<[(u8, u16)]>,
+    ports: Arc<[(u8, u16)]>,
     endpoints: Box<[(IpAddr, Option<Uid>)]>,
 }
 
@@ -81,13 +83,18 @@ impl Endpoints {
     }
 
     /// Whether it changed anything.
-    pub(super) fn set(&mut self, object: EndpointsObject, telling: &Telling) -> bool {
+    pub(super) fn set(
+        &mut self,
+        object: EndpointsObject,
+        telling: &Telling,
+        names: &mut Interner<str>,
+    ) -> bool {
         let uid = Uid::new(&object.uid);
         if self.gone.contains(&uid) {
             return false;
         }
-        let mut record = Record::new(object, uid, telling);
-        let known = self.by_uid.get(&record.uid).copied();
+        let known = self.slot(&uid);
+        let mut record = Record::new(object, uid, telling, names, &mut self.ports);
         let mut used = self.sockets.len();
         if let Some(old) = known.and_then(|slot| self.records.get_mut(slot)) {
             old.told.mark(telling);
@@ -112,7 +119,7 @@ impl Endpoints {
                 let Some(slot) = self.records.insert(Record::default()) else {
                     return false;
                 };
-                self.by_uid.insert(record.uid.clone(), slot);
+                self.by_uid.insert(&record.uid, slot);
                 slot
             }
         };
@@ -123,7 +130,7 @@ impl Endpoints {
             let told = pod.and_then(|pod| old.get(&(socket, pod.clone())));
             let told = told.copied().unwrap_or(telling.now);
             let index = u32::try_from(index).unwrap_or(u32::MAX);
-            self.sockets.insert(socket, Place { told, slot, index });
+            self.sockets.insert(&socket, Place { told, slot, index });
         }
         if let Some(place) = self.records.get_mut(slot) {
             *place = record;
@@ -132,7 +139,7 @@ impl Endpoints {
     }
 
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling) -> bool {
-        let Some(slot) = self.by_uid.get(&Uid::new(uid)).copied() else {
+        let Some(slot) = self.slot(&Uid::new(uid)) else {
             return false;
         };
         let has = |record: &Record| record.told.has(telling.source);
@@ -169,13 +176,16 @@ impl Endpoints {
 
     /// The endpoints with this socket at that time.
     pub(super) fn at(&self, socket: &Socket, at: Monotonic) -> impl Iterator<Item = Found<'_>> {
+        let socket = *socket;
         self.sockets
-            .get(socket)
+            .get(&socket)
             .filter(move |place| before(place.told, LAG) <= at)
-            .filter_map(|place| {
+            .filter_map(move |place| {
                 let record = self.records.get(place.slot)?;
-                let (_, pod) = record.endpoints.get(place.index as usize)?;
-                Some(Found {
+                let (address, pod) = record.endpoints.get(place.index as usize)?;
+                let is = *address == socket.address
+                    && record.ports.contains(&(socket.protocol, socket.port));
+                is.then_some(Found {
                     service: &record.service,
                     pod: pod.as_ref(),
                     told: place.told,
@@ -183,12 +193,20 @@ impl Endpoints {
             })
     }
 
+    fn slot(&self, uid: &Uid) -> Option<u32> {
+        let is = |slot: &u32| {
+            let record = self.records.get(*slot);
+            record.is_some_and(|record| record.uid == *uid)
+        };
+        self.by_uid.get(uid).copied().find(is)
+    }
+
     fn end(&mut self, slot: u32, now: Monotonic) -> bool {
         self.take(slot);
         let Some(record) = self.records.remove(slot) else {
             return false;
         };
-        self.by_uid.remove(&record.uid);
+        self.by_uid.remove(&record.uid, |other| *other == slot);
         self.gone.insert(record.uid, now);
         true
     }
@@ -228,14 +246,20 @@ impl Default for Record {
             uid: Uid::Hash([0; 16]),
             told: Told::default(),
             service: Arc::default(),
-            ports: Box::default(),
+            ports: Arc::default(),
             endpoints: Box::default(),
         }
     }
 }
 
 impl Record {
-    fn new(object: EndpointsObject, uid: Uid, telling: &Telling) -> Self {
+    fn new(
+        object: EndpointsObject,
+        uid: Uid,
+        telling: &Telling,
+        names: &mut Interner<str>,
+        shared: &mut Interner<[(u8, u16)]>,
+    ) -> Self {
         let endpoint = |Endpoint { address, pod_uid }: Endpoint| {
             let pod = (!pod_uid.is_empty()).then(|| Uid::new(&pod_uid));
             (address.to_canonical(), pod)
@@ -256,11 +280,11 @@ impl Record {
             uid,
             told: Told::by(telling),
             service: Arc::new(Service {
-                namespace: object.namespace,
-                name: object.service,
+                namespace: names.get(&object.namespace),
+                name: names.get(&object.service),
                 dialled: Dialled::Endpoint,
             }),
-            ports: ports.into(),
+            ports: shared.get(&ports),
             endpoints: endpoints.into(),
         }
     }

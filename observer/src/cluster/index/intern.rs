@@ -39,11 +39,22 @@ impl<T: Hash + Eq + ?Sized> Interner<T> {
         }
     }
 
-    pub(super) fn known(&self, value: &T) -> Option<Arc<T>> {
+    /// The one value that is like this.
+    pub(super) fn share(&mut self, value: T) -> Arc<T>
+    where
+        T: Sized,
+    {
+        match self.known(&value) {
+            Some(known) => known,
+            None => self.insert(Arc::new(value)),
+        }
+    }
+
+    fn known(&self, value: &T) -> Option<Arc<T>> {
         self.values.get(value).cloned()
     }
 
-    pub(super) fn insert(&mut self, value: Arc<T>) -> Arc<T> {
+    fn insert(&mut self, value: Arc<T>) -> Arc<T> {
         if self.values.len() >= self.crowded {
             self.values.retain(|value| Arc::strong_count(value) > 1);
             self.values.shrink_to_fit();

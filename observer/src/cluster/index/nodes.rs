@@ -13,6 +13,7 @@ use crate::{
 };
 
 use super::{
+    multimap::Hints,
     slab::Slab,
     sources::{Telling, Told},
     spans::{Holding, Spans, Tombstones},
@@ -23,7 +24,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     records: Slab<Record>,
-    by_uid: HashMap<Uid, u32, foldhash::fast::RandomState>,
+    by_uid: Hints<Uid, u32>,
     by_name: HashMap<Box<str>, Named, foldhash::fast::RandomState>,
     addresses: Spans<IpAddr, Arc<Node>>,
     /// Networks of pods, and how many nodes have each.
@@ -125,9 +126,8 @@ impl Nodes {
             zone: object.zone,
             region: object.region,
         };
-        let (slot, told) = match self.by_uid.get(&uid) {
+        let (slot, told) = match self.slot(&uid) {
             Some(slot) => {
-                let slot = *slot;
                 let record = self.records.get_mut(slot)?;
                 record.told.mark(telling);
                 if *record.node == node
@@ -153,7 +153,7 @@ impl Nodes {
                     networks: Box::default(),
                 };
                 let slot = self.records.insert(record)?;
-                self.by_uid.insert(uid, slot);
+                self.by_uid.insert(&uid, slot);
                 (slot, Told::by(telling))
             }
         };
@@ -177,7 +177,7 @@ impl Nodes {
 
     /// Forgets a node that a source says is gone.
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling) -> bool {
-        let Some(slot) = self.by_uid.get(&Uid::new(uid)).copied() else {
+        let Some(slot) = self.slot(&Uid::new(uid)) else {
             return false;
         };
         let has = |record: &Record| record.told.has(telling.source);
@@ -239,12 +239,20 @@ impl Nodes {
         (node, Vec::new())
     }
 
+    fn slot(&self, uid: &Uid) -> Option<u32> {
+        let is = |slot: &u32| {
+            let record = self.records.get(*slot);
+            record.is_some_and(|record| record.uid == *uid)
+        };
+        self.by_uid.get(uid).copied().find(is)
+    }
+
     fn end(&mut self, slot: u32, now: Monotonic) -> bool {
         self.take(slot, now);
         let Some(record) = self.records.remove(slot) else {
             return false;
         };
-        self.by_uid.remove(&record.uid);
+        self.by_uid.remove(&record.uid, |other| *other == slot);
         self.gone.insert(record.uid, now);
         if let Some(named) = self.by_name.get_mut(&record.node.name)
             && named.record == Some(slot)

@@ -13,7 +13,7 @@ use crate::{
 use super::{
     claims::{self, Claim, Holder, Life, is_long_ago},
     containers::{self, ContainerRecord, Shared},
-    multimap::Multimap,
+    multimap::{Hints, Multimap},
     nodes::Nodes,
     slab::Slab,
     sources::{SOURCES, Telling, Told, number},
@@ -26,10 +26,10 @@ mod changes;
 #[derive(Debug, Default)]
 pub(super) struct Pods {
     records: Slab<Record>,
-    by_uid: Multimap<Uid, u32>,
+    by_uid: Hints<Uid, u32>,
     /// By what a cgroup calls them.
-    by_alias: Multimap<Uid, u32>,
-    by_container: Multimap<ContainerId, Place>,
+    by_alias: Hints<Uid, u32>,
+    by_container: Hints<ContainerId, Place>,
     claims: Multimap<IpAddr, Claim>,
     /// Those that ended, by when they are to be forgotten.
     ended: VecDeque<(Monotonic, u32)>,
@@ -51,7 +51,6 @@ pub(super) struct Pods {
 struct Record {
     pod: Arc<Pod>,
     uid: Uid,
-    alias: Option<Uid>,
     told: Told,
     /// Who told of its owners, and of all that follows from them.
     identity: Source,
@@ -59,14 +58,23 @@ struct Record {
     /// Addresses that it has, and who told of them.
     addresses: Box<[IpAddr]>,
     addresses_by: Source,
-    /// Addresses that it claims or once claimed.
-    claimed: Vec<IpAddr>,
+    host_network: bool,
+    /// `None` where it is [`USUAL`].
+    rare: Option<Box<Rare>>,
+}
+
+/// What few pods have.
+#[derive(Debug)]
+struct Rare {
+    /// What its cgroup calls it, where that is not its uid.
+    alias: Option<Uid>,
     life: Life,
     /// When somebody who is behind last told of it after its end.
     seen: Monotonic,
     /// When it was last told without any address.
     unaddressed: Option<Monotonic>,
-    host_network: bool,
+    /// Addresses that it once had, and whose claims are remembered.
+    former: Vec<IpAddr>,
 }
 
 /// Where a container is.
@@ -77,6 +85,14 @@ struct Place {
     source: Source,
 }
 
+/// What most pods have of what few have.
+static USUAL: Rare = Rare {
+    alias: None,
+    life: Life::GOES_ON,
+    seen: Monotonic(0),
+    unaddressed: None,
+    former: Vec::new(),
+};
 /// Pods of this node may be so many more than the limit, lest others push them out.
 const RESERVED: usize = 1024;
 
@@ -110,7 +126,7 @@ impl Pods {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Pod>> {
         self.records
             .iter()
-            .filter(|(_, record)| !record.life.is_over())
+            .filter(|(_, record)| !record.life().is_over())
             .map(|(_, record)| &record.pod)
     }
 
@@ -121,7 +137,7 @@ impl Pods {
             return false;
         }
         let uid = Uid::new(&object.uid);
-        let known = self.by_uid.get(&uid).next().copied();
+        let known = self.slot(&uid);
         let slot = match known {
             Some(slot) => slot,
             None => {
@@ -140,7 +156,7 @@ impl Pods {
                 let Some(slot) = self.records.insert(record) else {
                     return false;
                 };
-                self.by_uid.insert(uid, slot);
+                self.by_uid.insert(&uid, slot);
                 slot
             }
         };
@@ -148,9 +164,9 @@ impl Pods {
             return false;
         };
         record.told.mark(telling);
-        if record.life.is_over() {
+        if record.life().is_over() {
             // It does not come back: who tells of it is behind, and may tell of it again.
-            record.seen = telling.now;
+            record.rare_mut().seen = telling.now;
             return false;
         }
         let mut changed = known.is_none();
@@ -171,7 +187,7 @@ impl Pods {
 
     /// A source says that a pod is gone.
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling, nodes: &mut Nodes) -> bool {
-        let slot = self.by_uid.get(&Uid::new(uid)).next().copied();
+        let slot = self.slot(&Uid::new(uid));
         let Some((slot, record)) = slot.and_then(|slot| Some((slot, self.records.get_mut(slot)?)))
         else {
             return false;
@@ -225,7 +241,7 @@ impl Pods {
             && (gone <= until || self.ended.len() > self.limit)
         {
             self.ended.pop_front();
-            let seen = self.records.get(slot).map(|record| record.seen);
+            let seen = self.records.get(slot).map(|record| record.rare().seen);
             if let Some(seen) = seen.filter(|seen| *seen > until && gone <= until) {
                 self.ended.push_back((seen, slot));
                 continue;
@@ -242,7 +258,7 @@ impl Pods {
             if self.claims.remove(&address, is).is_some() {
                 self.floor = self.floor.max(when);
                 if let Some(record) = self.records.get_mut(slot) {
-                    record.claimed.retain(|other| *other != address);
+                    record.rare_mut().former.retain(|other| *other != address);
                 }
                 changed = true;
             }
@@ -259,16 +275,19 @@ impl Pods {
             let Some(record) = self.records.get(place.slot) else {
                 continue;
             };
+            if !record.has_container(&id, *place) {
+                continue;
+            }
             match best {
                 Some((_, other)) if other.slot == place.slot => {
                     if place.source == Source::Node {
                         best = Some((record, *place));
                     }
                 }
-                Some((other, _)) if other.life.is_over() == record.life.is_over() => {
+                Some((other, _)) if other.life().is_over() == record.life().is_over() => {
                     doubtful = true;
                 }
-                Some((other, _)) if !other.life.is_over() => {}
+                Some((other, _)) if !other.life().is_over() => {}
                 _ => {
                     best = Some((record, *place));
                     doubtful = false;
@@ -281,7 +300,7 @@ impl Pods {
         let service = container.service(&record.pod);
         let container = Container {
             pod: record.pod.clone(),
-            name: container.name.clone(),
+            name: container.name().clone(),
         };
         Some((container, service))
     }
@@ -289,8 +308,8 @@ impl Pods {
     /// A pod by its uid, or by what its cgroup calls it.
     pub(super) fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
         let uid = Uid::new(uid);
-        let slot = match self.by_uid.get(&uid).next() {
-            Some(slot) => *slot,
+        let slot = match self.slot(&uid) {
+            Some(slot) => slot,
             None => self.aliased(&uid)?,
         };
         Some(&self.records.get(slot)?.pod)
@@ -298,17 +317,15 @@ impl Pods {
 
     /// Whether a pod is known to have been ending at that time.
     pub(super) fn is_ending(&self, uid: &Uid, at: Monotonic) -> bool {
-        let slot = self.by_uid.get(uid).next();
-        let record = slot.and_then(|slot| self.records.get(*slot));
-        record.is_some_and(|record| record.life.ending <= at)
+        let record = self.slot(uid).and_then(|slot| self.records.get(slot));
+        record.is_some_and(|record| record.life().ending <= at)
     }
 
     /// The pod of this uid, if it is on its node's network and nothing says that it ended before
     /// `at`.
     pub(super) fn on_host(&self, uid: &Uid, at: Monotonic) -> Option<&Arc<Pod>> {
-        let slot = self.by_uid.get(uid).next()?;
-        let record = self.records.get(*slot)?;
-        (record.host_network && at < record.life.ending).then_some(&record.pod)
+        let record = self.records.get(self.slot(uid)?)?;
+        (record.host_network && at < record.life().ending).then_some(&record.pod)
     }
 
     /// Whose an address was.
@@ -316,7 +333,7 @@ impl Pods {
         let claims = || {
             self.claims
                 .get(&address)
-                .filter_map(|claim| Some((claim, &self.records.get(claim.pod)?.life)))
+                .filter_map(|claim| Some((claim, self.records.get(claim.pod)?.life())))
         };
         claims::holder(claims, at)
     }
@@ -333,8 +350,11 @@ impl Pods {
             let Some(record) = self.records.get(*slot) else {
                 continue;
             };
+            if record.rare().alias.as_ref() != Some(alias) {
+                continue;
+            }
             // The hash of a static pod is that of its manifest, which another node may have too.
-            let rank = (record.life.gone, record.told.has(Source::Node));
+            let rank = (record.life().gone, record.told.has(Source::Node));
             match best {
                 Some((_, other)) if other > rank => {}
                 Some((_, other)) if other == rank => doubtful = true,
@@ -357,10 +377,10 @@ impl Pods {
         let Some(record) = self.records.get_mut(slot) else {
             return false;
         };
-        if record.life.is_over() {
+        if record.life().is_over() {
             return false;
         }
-        record.life.tell_end(now, since);
+        record.rare_mut().life.tell_end(now, since);
         if let Some(node) = &record.pod.node {
             nodes.detach(&node.name, slot);
         }
@@ -368,18 +388,27 @@ impl Pods {
         true
     }
 
+    fn slot(&self, uid: &Uid) -> Option<u32> {
+        let is = |slot: &u32| {
+            let record = self.records.get(*slot);
+            record.is_some_and(|record| record.uid == *uid)
+        };
+        self.by_uid.get(uid).copied().find(is)
+    }
+
     fn forget(&mut self, slot: u32) {
         let Some(record) = self.records.remove(slot) else {
             return;
         };
-        if !record.claimed.is_empty() {
-            self.floor = self.floor.max(record.life.possible_end());
+        let rare = record.rare();
+        if !record.addresses.is_empty() || !rare.former.is_empty() {
+            self.floor = self.floor.max(rare.life.possible_end());
         }
         self.by_uid.remove(&record.uid, |other| *other == slot);
-        if let Some(alias) = &record.alias {
+        if let Some(alias) = &rare.alias {
             self.by_alias.remove(alias, |other| *other == slot);
         }
-        for address in &record.claimed {
+        for address in record.addresses.iter().chain(&rare.former) {
             self.claims.remove(address, |claim| claim.pod == slot);
         }
         for (source, containers) in [Source::Node, Source::Cluster]
@@ -405,17 +434,46 @@ impl Record {
         Self {
             pod: Arc::default(),
             uid,
-            alias: None,
             told: Told::default(),
             identity: telling.source,
             containers: [Box::default(), Box::default()],
             addresses: Box::default(),
             addresses_by: telling.source,
-            claimed: Vec::new(),
-            life: Life::default(),
+            host_network: false,
+            rare: None,
+        }
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.as_deref().unwrap_or(&USUAL)
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    fn life(&self) -> &Life {
+        &self.rare().life
+    }
+
+    /// Whether the container there has this id.
+    fn has_container(&self, id: &ContainerId, place: Place) -> bool {
+        let containers = &self.containers[number(place.source)];
+        let container = containers.get(usize::from(place.index));
+        container.is_some_and(|container| container.ids().contains(id))
+    }
+}
+
+// === impl Rare ===
+
+impl Default for Rare {
+    fn default() -> Self {
+        Self {
+            alias: None,
+            life: Life::GOES_ON,
             seen: Monotonic(0),
             unaddressed: None,
-            host_network: false,
+            former: Vec::new(),
         }
     }
 }

@@ -7,8 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use hashbrown::HashMap;
-
 use crate::{
     cluster::{
         networks::is_claimable,
@@ -21,7 +19,8 @@ use crate::{
 };
 
 use super::{
-    multimap::Multimap,
+    intern::Interner,
+    multimap::{Hints, Multimap},
     slab::Slab,
     sources::{Telling, Told},
     spans::{Holding, Spans, Tombstones},
@@ -32,7 +31,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Services {
     records: Slab<Record>,
-    by_uid: HashMap<Uid, u32, foldhash::fast::RandomState>,
+    by_uid: Hints<Uid, u32>,
     /// Slots by hash of namespace and name, and by hash of the name of a balancer.
     by_name: Multimap<u64, u32>,
     by_balancer: Multimap<u64, u32>,
@@ -98,13 +97,18 @@ impl Services {
     }
 
     /// Whether it changed anything.
-    pub(super) fn set(&mut self, object: &ServiceObject, telling: &Telling) -> bool {
+    pub(super) fn set(
+        &mut self,
+        object: &ServiceObject,
+        telling: &Telling,
+        names: &mut Interner<str>,
+    ) -> bool {
         let uid = Uid::new(&object.uid);
         if self.gone.contains(&uid) {
             return false;
         }
-        let known = self.by_uid.get(&uid).copied();
-        let mut record = Record::new(object, uid, telling);
+        let known = self.slot(&uid);
+        let mut record = Record::new(object, uid, telling, names);
         let mut before = Vec::new();
         if let Some(known) = known.and_then(|slot| self.records.get_mut(slot)) {
             known.told.mark(telling);
@@ -144,7 +148,7 @@ impl Services {
                 let Some(slot) = self.records.insert(Record::default()) else {
                     return false;
                 };
-                self.by_uid.insert(uid, slot);
+                self.by_uid.insert(&uid, slot);
                 slot
             }
         };
@@ -160,7 +164,7 @@ impl Services {
     }
 
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling) -> bool {
-        let Some(slot) = self.by_uid.get(&Uid::new(uid)).copied() else {
+        let Some(slot) = self.slot(&Uid::new(uid)) else {
             return false;
         };
         let has = |record: &Record| record.told.has(telling.source);
@@ -257,6 +261,14 @@ impl Services {
         found.next().is_none().then_some(only)
     }
 
+    fn slot(&self, uid: &Uid) -> Option<u32> {
+        let is = |slot: &u32| {
+            let record = self.records.get(*slot);
+            record.is_some_and(|record| record.uid == *uid)
+        };
+        self.by_uid.get(uid).copied().find(is)
+    }
+
     fn hash(&self, namespace: &str, name: &str) -> u64 {
         self.state.hash_one((namespace, name))
     }
@@ -281,7 +293,7 @@ impl Services {
         for (socket, service) in &record.sockets {
             self.sockets.close(socket, service, now);
         }
-        self.by_uid.remove(&record.uid);
+        self.by_uid.remove(&record.uid, |other| *other == slot);
         self.gone.insert(record.uid, now);
         true
     }
@@ -316,21 +328,27 @@ impl Default for Record {
 }
 
 impl Record {
-    fn new(object: &ServiceObject, uid: Uid, telling: &Telling) -> Self {
+    fn new(object: &ServiceObject, uid: Uid, telling: &Telling, names: &mut Interner<str>) -> Self {
+        let named = Arc::new(Service {
+            namespace: names.get(&object.namespace),
+            name: names.get(&object.name),
+            dialled: if !object.external_name.is_empty() {
+                Dialled::ExternalName
+            } else if object.headless {
+                Dialled::Headless
+            } else {
+                Dialled::ClusterIp
+            },
+        });
         let by = |dialled| {
+            if dialled == named.dialled {
+                return named.clone();
+            }
             Arc::new(Service {
-                namespace: object.namespace.clone(),
-                name: object.name.clone(),
                 dialled,
+                ..(*named).clone()
             })
         };
-        let named = by(if !object.external_name.is_empty() {
-            Dialled::ExternalName
-        } else if object.headless {
-            Dialled::Headless
-        } else {
-            Dialled::ClusterIp
-        });
         let mut sockets = Vec::new();
         let mut seen = BTreeSet::new();
         for (dialled, addresses) in [

@@ -32,13 +32,13 @@ impl Pods {
             return false;
         };
         let alias = Uid::new(alias);
-        if alias == Uid::Text("".into()) || record.alias.as_ref() == Some(&alias) {
+        if alias == Uid::Text("".into()) || record.rare().alias.as_ref() == Some(&alias) {
             return false;
         }
-        if let Some(old) = record.alias.replace(alias.clone()) {
+        self.by_alias.insert(&alias, slot);
+        if let Some(old) = record.rare_mut().alias.replace(alias) {
             self.by_alias.remove(&old, |other| *other == slot);
         }
-        self.by_alias.insert(alias, slot);
         true
     }
 
@@ -68,7 +68,7 @@ impl Pods {
                 index,
                 source,
             };
-            self.by_container.insert(id, place);
+            self.by_container.insert(&id, place);
         }
         true
     }
@@ -106,55 +106,50 @@ impl Pods {
         if !is_news {
             return false;
         }
-        let unaddressed = record.unaddressed;
+        let unaddressed = record.rare().unaddressed;
         if addresses.is_empty() {
-            record.unaddressed = Some(telling.now);
+            record.rare_mut().unaddressed = Some(telling.now);
         }
         record.addresses_by = telling.source;
         if *record.addresses == *addresses {
             return false;
         }
         let old = std::mem::replace(&mut record.addresses, addresses.into());
-        let record = &*record;
         // With other addresses it did not have this one.
         let without = if old.is_empty() {
             unaddressed
         } else {
             Some(telling.now)
         };
-        let mut claimed = record.claimed.clone();
         for address in old.iter().filter(|old| !record.addresses.contains(*old)) {
             let is = |claim: &Claim| claim.pod == slot;
             if let Some(claim) = self.claims.find_mut(address, is) {
                 claim.dropped = telling.now;
                 self.dropped.push_back((telling.now, slot, *address));
             }
+            record.rare.get_or_insert_default().former.push(*address);
         }
         for address in record.addresses.iter().filter(|new| !old.contains(*new)) {
             let is = |claim: &Claim| claim.pod == slot;
             if let Some(claim) = self.claims.find_mut(address, is) {
                 // Had, lost and had again: in between there is doubt if another claims it.
                 claim.dropped = NEVER;
+                if let Some(rare) = &mut record.rare {
+                    rare.former.retain(|other| other != address);
+                }
                 continue;
             }
             let claim = Claim::new(slot, object.started, without, self.floor, telling);
             self.claims.insert(*address, claim);
-            claimed.push(*address);
         }
         // A pod whose addresses never rest.
-        while claimed.len() > 2 * MAX_ADDRESSES {
-            let Some(at) = claimed
-                .iter()
-                .position(|address| !record.addresses.contains(address))
-            else {
-                break;
-            };
-            let address = claimed.remove(at);
-            self.claims.remove(&address, |claim| claim.pod == slot);
-            self.floor = self.floor.max(telling.now);
-        }
-        if let Some(record) = self.records.get_mut(slot) {
-            record.claimed = claimed;
+        if let Some(rare) = &mut record.rare {
+            let most = 2 * MAX_ADDRESSES - record.addresses.len();
+            let more = rare.former.len().saturating_sub(most);
+            for address in rare.former.drain(..more) {
+                self.claims.remove(&address, |claim| claim.pod == slot);
+                self.floor = self.floor.max(telling.now);
+            }
         }
         true
     }
@@ -163,22 +158,23 @@ impl Pods {
         let Some(record) = self.records.get_mut(slot) else {
             return false;
         };
+        let mut life = *record.life();
         // A source that is behind does not know the end yet; it does not unsay it.
         if object.ended == 0 && record.told.has(Source::Node) && telling.source != Source::Node {
-            let before = record.life;
-            record
-                .life
-                .tell_terminating(object.terminating, telling.now);
-            return before != record.life;
+            life.tell_terminating(object.terminating, telling.now);
+        } else {
+            life.tell(
+                object.terminating,
+                object.ended,
+                telling.now,
+                telling.offset,
+            );
         }
-        let before = record.life;
-        record.life.tell(
-            object.terminating,
-            object.ended,
-            telling.now,
-            telling.offset,
-        );
-        before != record.life
+        let changed = life != *record.life();
+        if changed {
+            record.rare_mut().life = life;
+        }
+        changed
     }
 
     pub(super) fn set_identity(
@@ -212,11 +208,11 @@ impl Pods {
         };
         let pod = Pod {
             uid: object.uid,
-            namespace: object.namespace,
+            namespace: self.shared.namespace(&object.namespace),
             name: object.name,
             node,
-            owners: object.owners.into(),
-            service: object.service,
+            owners: self.shared.owners(&object.owners),
+            service: self.shared.service(object.service),
             labels: object.labels.into(),
             annotations: object.annotations.into(),
         };
