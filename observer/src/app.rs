@@ -1,6 +1,7 @@
 //! The only wiring: builds the stages, connects them, drains them.
 
 pub mod hub;
+pub mod kubernetes;
 
 mod cluster;
 mod ignored;

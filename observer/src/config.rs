@@ -28,6 +28,11 @@ pub use quantity::{parse_bytes, parse_duration};
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
 pub const MAX_IGNORED_PORTS: usize = 32;
 
+/// Names of the variables that settings are read from.
+pub fn variables() -> impl Iterator<Item = String> {
+    settings::ALL.iter().map(|setting| setting.variable())
+}
+
 /// Everything that can be set, validated.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         Command::Graph(arguments) => cli::graph::run(&arguments.into()).map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => {
             let check: cli::doctor::CaptureCheck = app::check;
-            cli::doctor::run(&arguments, object::embedded().is_ok(), Some(check), out)
+            let kubernetes: cli::doctor::KubernetesCheck = app::kubernetes::check;
+            let embedded = object::embedded().is_ok();
+            cli::doctor::run(&arguments, embedded, Some(check), kubernetes, out)
         }
         Command::Config(ConfigCommand::Check { file }) => {
             cli::config::check(&file, out).map(|()| ExitCode::SUCCESS)

@@ -79,7 +79,7 @@ Examples:
   observer agent --cgroup /sys/fs/cgroup/system.slice --ignore-port 22,53")]
 pub struct AgentArguments {
     /// Configuration file (YAML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "OBSERVER_CONFIG")]
     pub config: Option<PathBuf>,
     /// Address and port of the HTTP interface [default: 127.0.0.1:9920]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -126,7 +126,7 @@ Examples:
   observer hub --config /etc/observer.yaml --listen '[::]:9921'")]
 pub struct HubArguments {
     /// Configuration file (YAML)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "OBSERVER_CONFIG")]
     pub config: Option<PathBuf>,
     /// Address and port of the HTTP interface [default: 0.0.0.0:9921]
     #[arg(long, value_name = "ADDR:PORT")]
@@ -277,7 +277,8 @@ pub enum GraphOutput {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Every check is `ok`, `degraded` (works, with the cost that is named) or `missing` (the core \
-cannot work). Run it as the user that will run the agent.
+cannot work). Run it as the user that will run the agent, and with the agent's configuration: of \
+that it reads the section kubernetes, and asks the API server and the hub as the agent would.
 
 -o json prints one object:
   {
@@ -286,7 +287,8 @@ cannot work). Run it as the user that will run the agent.
       {
         \"name\": \"kernel\",       kernel, object, cgroup, bpf_capability, net_capability,
                                 proc_capability, lockdown, jit, btf, run_time_statistics,
-                                unprivileged_bpf, memory_lock, load
+                                unprivileged_bpf, memory_lock, conntrack, load,
+                                kubernetes_api, kubernetes_hub (with a hub)
         \"state\": \"ok\",          ok, degraded or missing
         \"found\": \"6.12.1\",      what was found
         \"cost\": null,           what it costs, unless ok
@@ -297,8 +299,12 @@ cannot work). Run it as the user that will run the agent.
 
 Examples:
   observer doctor
+  observer doctor --config /etc/observer.yaml
   observer doctor -o json | jq -r '.checks[] | select(.state != \"ok\") | .name'")]
 pub struct DoctorArguments {
+    /// Configuration file (YAML) of the agent; without, only the environment is read
+    #[arg(long, value_name = "FILE", env = "OBSERVER_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Form of the output
     #[arg(long, short, value_name = "FORM", default_value = "text")]
     pub output: DoctorOutput,

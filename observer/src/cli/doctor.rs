@@ -8,13 +8,17 @@ use std::{io, path::Path, process::ExitCode};
 use serde::Serialize;
 
 pub use checks::diagnose;
-pub use machine::Machine;
+pub use machine::{Asked, Kubernetes, Machine, Network};
 
 use super::arguments::{DoctorArguments, DoctorOutput};
 
 /// Tries to load every kernel program and removes it again: the features that are on, or what the
 /// kernel said against it.
 pub type CaptureCheck = fn(Option<&Path>) -> Result<Vec<String>, String>;
+
+/// Asks the API server and the hub as an agent with this configuration would: what came of it, or
+/// what is wrong with the configuration.
+pub type KubernetesCheck = fn(Option<&Path>) -> anyhow::Result<Kubernetes>;
 
 /// Result of all checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -57,6 +61,7 @@ pub fn run(
     arguments: &DoctorArguments,
     object_embedded: bool,
     capture_check: Option<CaptureCheck>,
+    kubernetes_check: KubernetesCheck,
     out: &mut dyn io::Write,
 ) -> anyhow::Result<ExitCode> {
     let mut machine = Machine::gather(arguments.cgroup.as_deref());
@@ -64,6 +69,7 @@ pub fn run(
     if object_embedded {
         machine.load = capture_check.map(|check| check(arguments.cgroup.as_deref()));
     }
+    machine.kubernetes = kubernetes_check(arguments.config.as_deref())?;
     let report = diagnose(&machine);
     match arguments.output {
         DoctorOutput::Text => write!(out, "{}", report.text())?,

@@ -27,7 +27,7 @@ use super::{
 use crate::model::time::Monotonic;
 
 use reflect::{Batch, Place, Reflector, Streaming, Told};
-use request::{accepted, ask, path_of, selector};
+use request::{accepted, ask, group, path_of, selector};
 
 /// What is watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +36,17 @@ pub enum Scope {
     Node(String),
     /// The whole cluster.
     Cluster,
+}
+
+/// Something that whoever watches asks of the API server, and must be allowed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Right {
+    /// API group; empty for the core's.
+    pub group: &'static str,
+    /// Resource, as paths call it.
+    pub resource: &'static str,
+    /// Verb.
+    pub verb: &'static str,
 }
 
 /// How it is watched.
@@ -121,14 +132,14 @@ pub async fn run(
         out: out.clone(),
         place: Place::default(),
     };
-    let (source, resources): (_, &[Resource]) = match scope {
-        Scope::Node(_) => (Source::Node, &[Resource::Pods]),
-        Scope::Cluster => (Source::Cluster, &Resource::ALL),
+    let source = match scope {
+        Scope::Node(_) => Source::Node,
+        Scope::Cluster => Source::Cluster,
     };
     // With their controllers known, few pods have to wait for them.
     let mut first: HashSet<Resource> = HashSet::new();
     let mut tasks = JoinSet::new();
-    for resource in resources {
+    for resource in scope.watched() {
         status.watch(*resource);
         if resource.kind().is_none() {
             first.insert(*resource);
@@ -157,7 +168,7 @@ pub async fn run(
         {
             tasks.spawn(pods.run());
         }
-        if scope_asks(&scope) {
+        if !scope.asked().is_empty() {
             while asked.len() < MAX_ASKED {
                 let Some(wanted) = teller.owners.wanted() else {
                     break;
@@ -206,11 +217,6 @@ pub async fn run(
             return;
         }
     }
-}
-
-/// Only who does not watch controllers asks for them.
-fn scope_asks(scope: &Scope) -> bool {
-    matches!(scope, Scope::Node(_))
 }
 
 /// Asks for one controller's metadata; `None` if there is none, or it cannot be told.
@@ -264,6 +270,39 @@ async fn controller(
         }
     };
     (wanted, controller)
+}
+
+// === impl Scope ===
+
+impl Scope {
+    /// All that is asked of the API server, and nothing else: the rules of a role.
+    pub fn rights(&self) -> Vec<Right> {
+        let right = |resource: &Resource, verb| Right {
+            group: group(*resource),
+            resource: resource.as_str(),
+            verb,
+        };
+        let watched = self.watched().iter();
+        let watched = watched.flat_map(|one| [right(one, "list"), right(one, "watch")]);
+        let asked = self.asked().iter().map(|one| right(one, "get"));
+        watched.chain(asked).collect()
+    }
+
+    /// What is listed and watched.
+    const fn watched(&self) -> &'static [Resource] {
+        match self {
+            Self::Node(_) => &[Resource::Pods],
+            Self::Cluster => &Resource::ALL,
+        }
+    }
+
+    /// What is asked for by name: only who does not watch controllers asks for them.
+    const fn asked(&self) -> &'static [Resource] {
+        match self {
+            Self::Node(_) => &[Resource::ReplicaSets, Resource::Jobs],
+            Self::Cluster => &[],
+        }
+    }
 }
 
 // === impl Teller ===

@@ -57,6 +57,13 @@ fn the_examples_of_the_reference_file_are_valid_too() {
 }
 
 #[test]
+fn variables_are_told_by_name() {
+    let variables: Vec<String> = variables().collect();
+    assert!(variables.contains(&"OBSERVER_KUBERNETES_NODE".to_owned()));
+    assert_eq!(variables.len(), settings::ALL.len());
+}
+
+#[test]
 fn the_reference_file_names_every_variable() {
     for setting in settings::ALL {
         let name = setting.variable();

@@ -2,20 +2,21 @@
 
 use axum::{
     Router,
-    extract::State,
+    extract::{RawQuery, State},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
 
 use super::{Hub, NoAnswer, exposition::Format, flows, graph, services, status};
+use crate::telemetry::health::ClusterState;
 
 const INDEX: &str = "\
 Observer: service metrics and live flows from the kernel
 
 GET /metrics          all metrics, Prometheus text or OpenMetrics by Accept
 GET /livez            200 while the pipeline runs
-GET /readyz           200 while capture is attached
+GET /readyz           200 while capture is attached; verbose tells what is known of Kubernetes
 GET /api/v1/flows     flows as JSON lines; last=N follow=true
                       service= peer= port= protocol= method= path= status= min_duration=
                       security= namespace= pod= workload= node= dialled=
@@ -85,16 +86,54 @@ async fn livez(State(hub): State<Hub>) -> Response {
     "alive\n".into_response()
 }
 
-async fn readyz(State(hub): State<Hub>) -> Response {
+/// Whether calls are observed. What is known of Kubernetes is told to who asks for it and changes
+/// nothing: while the API server is away, calls are observed all the same.
+async fn readyz(State(hub): State<Hub>, RawQuery(query): RawQuery) -> Response {
     let reasons = hub.unready();
-    if reasons.is_empty() {
-        return "ready\n".into_response();
-    }
-    let text: String = reasons
+    let mut text: String = reasons
         .iter()
         .map(|reason| format!("not ready: {reason}\n"))
         .collect();
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    if reasons.is_empty() {
+        text.push_str("ready\n");
+    }
+    let mut parameters = query.as_deref().unwrap_or_default().split('&');
+    if parameters.any(|name| name == "verbose" || name == "verbose=true") {
+        match hub.snapshot().await {
+            Ok(snapshot) => text.extend(snapshot.cluster.iter().map(knowledge)),
+            Err(error) => text.push_str(&format!("kubernetes: {error}\n")),
+        }
+    }
+    let status = if reasons.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, text).into_response()
+}
+
+/// A line on what is known of one kind of object.
+pub(super) fn knowledge(state: &ClusterState) -> String {
+    let ClusterState {
+        source,
+        kind,
+        synced,
+        age_seconds,
+        objects,
+        ..
+    } = state;
+    let known = if *synced { "known" } else { "not known yet" };
+    let heard = match age_seconds {
+        None => "never heard".to_owned(),
+        Some(age) => format!("heard {age:.0} seconds ago"),
+    };
+    let failed: String = state
+        .errors
+        .iter()
+        .filter(|(_, count)| *count > 0)
+        .map(|(reason, count)| format!(", failed {count} times: {reason}"))
+        .collect();
+    format!("kubernetes: {source}: {kind} {known}, {objects} objects, {heard}{failed}\n")
 }
 
 // === impl NoAnswer ===

@@ -215,6 +215,49 @@ async fn readiness() {
 }
 
 #[tokio::test]
+async fn readiness_tells_of_kubernetes_and_does_not_depend_on_it() {
+    let (server, pipeline) = serve(Config::default()).await;
+    let driver = drive(pipeline, 0);
+    server.hub.set_unready(Vec::new());
+    let known =
+        "kubernetes: hub: pods known, 3 objects, heard 2 seconds ago, failed 1 times: gone\n";
+    for query in ["verbose", "verbose=true", "a=b&verbose"] {
+        let (status, text) = server.status(&format!("/readyz?{query}")).await;
+        assert_eq!((status, text), (200, format!("ready\n{known}")));
+    }
+    assert_eq!(server.status("/readyz?a=verbose").await.1, "ready\n");
+    server.hub.set_unready(vec!["no cgroup".to_owned()]);
+    let (status, text) = server.status("/readyz?verbose").await;
+    assert_eq!(
+        (status, text),
+        (503, format!("not ready: no cgroup\n{known}"))
+    );
+    // Nobody who knows is there.
+    driver.abort();
+    server.hub.set_unready(Vec::new());
+    let (status, text) = server.status("/readyz?verbose").await;
+    assert_eq!(status, 200);
+    assert!(
+        text.starts_with("ready\nkubernetes: the pipeline"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_is_not_known_of_kubernetes_is_said() {
+    let state = ClusterState {
+        synced: false,
+        age_seconds: None,
+        errors: vec![("forbidden", 2), ("silent", 0)],
+        ..health().cluster.remove(0)
+    };
+    assert_eq!(
+        routes::knowledge(&state),
+        "kubernetes: hub: pods not known yet, 3 objects, never heard, failed 2 times: forbidden\n"
+    );
+}
+
+#[tokio::test]
 async fn a_silent_pipeline_is_not_alive_and_does_not_hold_clients() {
     let short = Duration::from_millis(500);
     let config = Config {

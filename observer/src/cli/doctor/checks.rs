@@ -2,7 +2,7 @@
 
 use crate::host;
 
-use super::{Check, Machine, Report, State};
+use super::{Asked, Check, Machine, Network, Report, State};
 use crate::capture::object;
 
 /// The oldest kernel that is tested: ring buffer (5.8), socket storage in these program types and
@@ -44,8 +44,11 @@ pub fn diagnose(machine: &Machine) -> Report {
         statistics(machine.statistics.as_deref()),
         unprivileged(machine.unprivileged.as_deref()),
         memory_lock(&machine.limits, kernel_version, effective),
+        conntrack(machine),
     ];
     checks.extend(machine.load.as_ref().map(load));
+    checks.push(kubernetes_api(machine));
+    checks.extend(machine.kubernetes.hub.as_ref().map(kubernetes_hub));
     let works = checks.iter().all(|check| check.state != State::Missing);
     Report { works, checks }
 }
@@ -96,6 +99,14 @@ fn cgroup(machine: &Machine) -> Check {
         );
     };
     let Some((path, is_directory)) = &machine.cgroup else {
+        if machine.whole_tree == Some(false) {
+            return Check::degraded(
+                name,
+                format!("{} is a part of the host's tree", first.point.display()),
+                "processes outside of this part, those of other containers, are not observed",
+                "mount the host's /sys/fs/cgroup at that place (in a pod: a hostPath volume)",
+            );
+        }
         return Check::ok(name, format!("cgroup v2 at {}", first.point.display()));
     };
     let shown = path.display();
@@ -244,6 +255,79 @@ fn memory_lock(limits: &str, version: Option<(u32, u32)>, effective: u64) -> Che
         Some(Some(bytes)) => Check::ok(name, format!("RLIMIT_MEMLOCK is {bytes} bytes")),
         Some(None) => Check::ok(name, "RLIMIT_MEMLOCK is unlimited"),
         None => Check::ok(name, "RLIMIT_MEMLOCK is not readable"),
+    }
+}
+
+fn conntrack(machine: &Machine) -> Check {
+    let name = "conntrack";
+    let cost = "calls to addresses that are translated, those of Services among them, are told \
+                without who really answers, where the lookups of both ends do not tell";
+    if machine.kubernetes.on && machine.network == Network::Own {
+        return Check::degraded(
+            name,
+            "this is not the network namespace of the host, which translates for pods",
+            cost,
+            "run in the network of the host (in a pod: hostNetwork: true)",
+        );
+    }
+    match &machine.conntrack {
+        None => Check::ok(name, "this network namespace tracks no connections"),
+        Some(Ok(())) => Check::ok(name, "the kernel tells whom it translates"),
+        Some(Err(error)) => Check::degraded(
+            name,
+            format!("the kernel does not tell its connection tracking: {error}"),
+            cost,
+            "give CAP_NET_ADMIN, and see that the kernel has CONFIG_NF_CT_NETLINK",
+        ),
+    }
+}
+
+fn kubernetes_api(machine: &Machine) -> Check {
+    let name = "kubernetes_api";
+    let Some(asked) = &machine.kubernetes.api else {
+        return Check::ok(
+            name,
+            "not asked (kubernetes.enabled, and neither pod, hub nor kubeconfig)",
+        );
+    };
+    let Asked {
+        who,
+        missing,
+        purpose,
+    } = asked;
+    let cost = "calls are observed, but pods, workloads and Services get no names";
+    match missing {
+        Ok(missing) if missing.is_empty() => {
+            Check::ok(name, format!("{who} lets us watch {purpose}"))
+        }
+        Ok(missing) => Check::degraded(
+            name,
+            format!("{who} does not let us {}", missing.join(", ")),
+            "what these would tell is not known: calls are observed, some without names",
+            "give these permissions to the account (the chart: rbac.create)",
+        ),
+        Err(error) => Check::degraded(
+            name,
+            format!("{who}: {error}"),
+            cost,
+            "see that the API server can be reached from here, and that the pod has the token of \
+             its account (automountServiceAccountToken)",
+        ),
+    }
+}
+
+fn kubernetes_hub(asked: &Asked) -> Check {
+    let name = "kubernetes_hub";
+    let Asked { who, missing, .. } = asked;
+    match missing {
+        Ok(_) => Check::ok(name, format!("{who} tells of the cluster")),
+        Err(error) => Check::degraded(
+            name,
+            format!("{who}: {error}"),
+            "only pods of this node get names",
+            "see that the hub runs and is ready, that its name leads there, and that \
+             kubernetes.hub_ca and kubernetes.hub_token are the files that it is for",
+        ),
     }
 }
 

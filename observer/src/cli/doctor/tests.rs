@@ -23,8 +23,24 @@ fn machine() -> Machine {
         unprivileged: Some("2".to_owned()),
         statistics: Some("0".to_owned()),
         btf: true,
+        whole_tree: Some(true),
+        network: Network::Host,
+        conntrack: Some(Ok(())),
+        kubernetes: Kubernetes {
+            on: true,
+            api: Some(asked(Ok(Vec::new()))),
+            hub: Some(asked(Ok(Vec::new()))),
+        },
         object_embedded: true,
         load: Some(Ok(vec!["payload".to_owned()])),
+    }
+}
+
+fn asked(missing: Result<Vec<String>, String>) -> Asked {
+    Asked {
+        who: "https://server".to_owned(),
+        missing,
+        purpose: "the pods of node-1".to_owned(),
     }
 }
 
@@ -185,6 +201,101 @@ fn features_and_modes() {
         check(&unknown, "lockdown")
             .found
             .starts_with("mode not readable")
+    );
+}
+
+#[test]
+fn a_container_without_the_tree_of_the_host_sees_a_part() {
+    let part = Machine {
+        whole_tree: Some(false),
+        ..machine()
+    };
+    assert_eq!(state(&part, "cgroup"), State::Degraded);
+    assert!(diagnose(&part).works);
+    // Who asks for a part gets it.
+    let chosen = Machine {
+        cgroup: Some(("/sys/fs/cgroup/unified/a".into(), true)),
+        ..part
+    };
+    assert_eq!(state(&chosen, "cgroup"), State::Ok);
+    let unknown = Machine {
+        whole_tree: None,
+        ..machine()
+    };
+    assert_eq!(state(&unknown, "cgroup"), State::Ok);
+}
+
+#[test]
+fn translation_is_known_in_the_network_of_the_host() {
+    let refused = Machine {
+        conntrack: Some(Err("not permitted".to_owned())),
+        ..machine()
+    };
+    let told = check(&refused, "conntrack");
+    assert_eq!(told.state, State::Degraded);
+    assert!(told.found.ends_with("not permitted"), "{}", told.found);
+    let none = Machine {
+        conntrack: None,
+        ..machine()
+    };
+    assert_eq!(state(&none, "conntrack"), State::Ok);
+    let own = Machine {
+        network: Network::Own,
+        ..machine()
+    };
+    assert_eq!(state(&own, "conntrack"), State::Degraded);
+    // Outside of Kubernetes a container's own network is nothing to complain of.
+    let alone = Machine {
+        kubernetes: Kubernetes::default(),
+        ..own
+    };
+    assert_eq!(state(&alone, "conntrack"), State::Ok);
+    let unknown = Machine {
+        network: Network::Unknown,
+        ..machine()
+    };
+    assert_eq!(state(&unknown, "conntrack"), State::Ok);
+}
+
+#[test]
+fn kubernetes_is_asked_and_its_absence_only_costs_names() {
+    let api = |missing| Machine {
+        kubernetes: Kubernetes {
+            api: Some(asked(missing)),
+            ..machine().kubernetes
+        },
+        ..machine()
+    };
+    let forbidden = api(Ok(vec!["list pods".to_owned(), "watch pods".to_owned()]));
+    let told = check(&forbidden, "kubernetes_api");
+    assert_eq!(told.state, State::Degraded);
+    assert_eq!(
+        told.found,
+        "https://server does not let us list pods, watch pods"
+    );
+    let away = api(Err("connection refused".to_owned()));
+    let told = check(&away, "kubernetes_api");
+    assert_eq!(told.found, "https://server: connection refused");
+    assert!(diagnose(&away).works, "calls are observed all the same");
+    let hub = Machine {
+        kubernetes: Kubernetes {
+            hub: Some(asked(Err("the hub answers 401".to_owned()))),
+            ..machine().kubernetes
+        },
+        ..machine()
+    };
+    assert_eq!(state(&hub, "kubernetes_hub"), State::Degraded);
+    let off = Machine {
+        kubernetes: Kubernetes::default(),
+        ..machine()
+    };
+    assert!(check(&off, "kubernetes_api").found.starts_with("not asked"));
+    let report = diagnose(&off);
+    assert!(
+        report
+            .checks
+            .iter()
+            .all(|check| check.name != "kubernetes_hub")
     );
 }
 

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 
 use super::counters::{Counters, Refused, add};
+use crate::cluster::watch::Right;
 
 /// Whose tokens are taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,13 @@ struct Answer {
     verdict: Result<(), Refusal>,
     until: Instant,
 }
+
+/// What the API server must allow who asks.
+pub const RIGHT: Right = Right {
+    group: "authentication.k8s.io",
+    resource: "tokenreviews",
+    verb: "create",
+};
 
 /// Most questions to the API server at a time.
 const ASKING: usize = 16;

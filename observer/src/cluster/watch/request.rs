@@ -61,6 +61,14 @@ pub(super) fn path(resource: Resource) -> &'static str {
     }
 }
 
+/// API group of a resource; empty for the core's.
+pub(super) fn group(resource: Resource) -> &'static str {
+    let named = path(resource).strip_prefix("/apis/");
+    named.map_or("", |rest| {
+        rest.split_once('/').map_or(rest, |(group, _)| group)
+    })
+}
+
 /// Path of one object.
 pub(super) fn path_of(resource: Resource, namespace: &str, name: &str) -> String {
     let (group, plural) = path(resource).rsplit_once('/').unwrap_or_default();

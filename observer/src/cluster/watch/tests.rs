@@ -563,3 +563,30 @@ async fn a_token_that_expired_is_read_anew() {
     // And nothing of it is shown.
     assert!(!format!("{:?}", run.status).contains("new"));
 }
+
+#[test]
+fn rights_are_what_is_asked_for() {
+    let text = |scope: Scope| -> Vec<String> {
+        let rights = scope.rights().into_iter();
+        rights
+            .map(|right| format!("{} {}/{}", right.verb, right.group, right.resource))
+            .collect()
+    };
+    assert_eq!(
+        text(Scope::Node("n".to_owned())),
+        [
+            "list /pods",
+            "watch /pods",
+            "get apps/replicasets",
+            "get batch/jobs"
+        ]
+    );
+    let all = text(Scope::Cluster);
+    assert_eq!(all.len(), 2 * Resource::ALL.len());
+    assert!(all.contains(&"watch discovery.k8s.io/endpointslices".to_owned()));
+    // Names in rules are those in paths.
+    for resource in Resource::ALL {
+        let (_, plural) = request::path(resource).rsplit_once('/').unwrap();
+        assert_eq!(plural, resource.as_str());
+    }
+}
