@@ -403,9 +403,10 @@ impl<'a> Site<'a> {
         Ok(match control {
             Control::Bare => None,
             Control::Direct(version, kind, name) => Some(objects::owner(version, kind, name)),
-            Control::Set(name, owner) => {
-                Some(reference("apps/v1", objects::replica_set(name, Some(owner)))?)
-            }
+            Control::Set(name, owner) => Some(reference(
+                "apps/v1",
+                objects::replica_set(name, Some(owner)),
+            )?),
             Control::Job(name, cron_job) => {
                 Some(reference("batch/v1", objects::job(name, Some(cron_job)))?)
             }

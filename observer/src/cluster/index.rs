@@ -228,6 +228,9 @@ impl Index {
         at: Monotonic,
     ) -> Option<Arc<Service>> {
         let socket = Socket::new(address, protocol);
+        if !is_claimable(socket.address) {
+            return None;
+        }
         match self.services.dialled(&socket, at) {
             Holding::One(service) => return Some(service.clone()),
             Holding::Several => return None,
@@ -263,8 +266,9 @@ impl Index {
     /// the connection is made.
     pub fn is_service_address(&self, address: SocketAddr, protocol: u8) -> bool {
         let socket = Socket::new(address, protocol);
-        self.services.has(&socket)
-            || (self.services.has_on_nodes(&socket) && self.nodes.has(socket.address))
+        is_claimable(socket.address)
+            && (self.services.has(&socket)
+                || (self.services.has_on_nodes(&socket) && self.nodes.has(socket.address)))
     }
 
     /// Forgets what was gone for long; to be called often.

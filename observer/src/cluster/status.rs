@@ -49,6 +49,8 @@ struct Watch {
     events: AtomicU64,
     errors: [AtomicU64; Reason::ALL.len()],
     last_error: Mutex<Option<(Reason, Box<str>)>>,
+    /// When each failure was last said in the log.
+    said: Mutex<[Option<Instant>; Reason::ALL.len()]>,
 }
 
 /// Why a request or a watch failed.
@@ -106,6 +108,9 @@ pub(super) enum Request {
     Watch,
     Get,
 }
+
+/// A failure that comes back is said again after so long.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
 
 // === impl Status ===
 
@@ -203,7 +208,8 @@ impl Status {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Counts a failure; `true` if it is another one than before.
+    /// Counts a failure; `true` if it is to be said: it is another one than before, and was not
+    /// said lately.
     pub(crate) fn failed(&self, resource: Resource, reason: Reason, detail: &str) -> bool {
         let watch = self.of(resource);
         if let Some(counter) = watch.errors.get(reason as usize) {
@@ -215,7 +221,16 @@ impl Status {
             .unwrap_or_else(PoisonError::into_inner);
         let new = last.as_ref().is_none_or(|(known, _)| *known != reason);
         *last = Some((reason, detail.into()));
-        new
+        drop(last);
+        let mut said = watch.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(said) = said.get_mut(reason as usize).filter(|_| new) else {
+            return false;
+        };
+        let lately = said.is_some_and(|at| at.elapsed() < SAID_AGAIN);
+        if !lately {
+            *said = Some(Instant::now());
+        }
+        !lately
     }
 
     pub(super) fn lost(&self, losses: &mut Losses) {
@@ -265,6 +280,7 @@ impl Watch {
             events: AtomicU64::new(0),
             errors: std::array::from_fn(|_| AtomicU64::new(0)),
             last_error: Mutex::new(None),
+            said: Mutex::default(),
         }
     }
 

@@ -254,8 +254,8 @@ async fn controller(
         Ok(_) => None,
         Err(failure) => {
             let failure: request::Failure = failure;
-            if failure.reason == Reason::Unauthorized {
-                client.renew();
+            if failure.reason == Reason::Unauthorized || failure.untrusted {
+                client.renew().await;
             }
             if status.failed(resource, failure.reason, &failure.detail) {
                 tracing::warn!(

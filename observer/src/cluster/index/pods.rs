@@ -138,6 +138,17 @@ impl Pods {
         }
         let uid = Uid::new(&object.uid);
         let known = self.slot(&uid);
+        let is_other = |record: &Record| {
+            *record.pod.name != *object.name || *record.pod.namespace != *object.namespace
+        };
+        if known
+            .and_then(|slot| self.records.get(slot))
+            .is_some_and(is_other)
+        {
+            // The API changes neither: somebody is mistaken, and what was told first stays.
+            self.malformed += 1;
+            return false;
+        }
         let slot = match known {
             Some(slot) => slot,
             None => {

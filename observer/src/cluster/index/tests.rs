@@ -587,3 +587,80 @@ fn tables_are_bounded() {
             .all(|table| table.entries <= table.limit)
     );
 }
+
+#[test]
+fn a_uid_that_two_pods_have_names_the_first() {
+    let mut index = index();
+    complete(&mut index);
+    set(&mut index, CLUSTER, Object::Pod(pod("p1", "10.1.0.4")), 10);
+    let other = PodObject {
+        name: "impostor".into(),
+        ..pod("p1", "10.1.0.5")
+    };
+    set(&mut index, NODE, Object::Pod(other), 11);
+    assert_eq!(index.pod("p1").map(|pod| &*pod.name), Some("p1"));
+    assert!(find(&index, "10.1.0.4:80", 20).contains("p1"));
+    assert_eq!(settle(&index, "10.1.0.5:80", 20), "outside");
+    assert_eq!(loss(&index, "object_malformed"), 1);
+}
+
+#[test]
+fn what_a_node_and_a_pod_claim_is_nobodys() {
+    let mut index = index();
+    complete(&mut index);
+    set(
+        &mut index,
+        CLUSTER,
+        Object::Node(node("n1", "node-1", "10.9.0.1")),
+        10,
+    );
+    set(&mut index, CLUSTER, Object::Pod(pod("p1", "10.9.0.1")), 10);
+    assert_eq!(settle(&index, "10.9.0.1:80", 20), "doubtful");
+    assert!(loss(&index, "address_conflict") > 0);
+}
+
+#[test]
+fn a_service_at_the_address_of_a_pod_takes_nothing_from_it() {
+    let mut index = index();
+    complete(&mut index);
+    set(&mut index, CLUSTER, Object::Pod(pod("p1", "10.1.0.4")), 10);
+    set(
+        &mut index,
+        CLUSTER,
+        Object::Service(service("s1", "web", "10.1.0.4")),
+        10,
+    );
+    // Who comes from there is the pod; who dials it means the Service, and is sent elsewhere.
+    assert!(find(&index, "10.1.0.4:80", 20).contains("p1"));
+    assert!(dialled(&index, "10.1.0.4:80", 20).contains("web"));
+    assert!(index.is_service_address("10.1.0.4:80".parse().unwrap(), 6));
+}
+
+#[test]
+fn addresses_that_nobody_can_have_are_nobodys() {
+    let mut index = index();
+    complete(&mut index);
+    for (number, address) in [
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "::",
+        "::ffff:127.0.0.1",
+        "224.0.0.1",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let socket = SocketAddr::new(address.parse().unwrap(), 80);
+        let at = socket.to_string();
+        let uid = format!("p{number}");
+        set(&mut index, CLUSTER, Object::Pod(pod(&uid, address)), 10);
+        let uid = format!("s{number}");
+        let mut service = service(&uid, &uid, address);
+        service.ports[0].node_port = 80;
+        set(&mut index, CLUSTER, Object::Service(service), 10);
+        assert_eq!(find(&index, &at, 20), "outside", "{address}");
+        assert_eq!(dialled(&index, &at, 20), "", "{address}");
+        assert!(!index.is_service_address(socket, 6), "{address}");
+    }
+}

@@ -160,7 +160,8 @@ pub(super) fn endpoints(object: &wire::EndpointSlice<'_>, losses: &mut Losses) -
     let uid = bounded(&metadata.uid, MAX_UID)?;
     let namespace = bounded(&metadata.namespace, MAX_NAME)?;
     let service = metadata.labels.get("kubernetes.io/service-name");
-    let Some(service) = service.filter(|name| !name.is_empty() && name.len() <= MAX_NAME) else {
+    let service = service.and_then(|name| bounded(&Text(name.into()), MAX_NAME));
+    let Some(service) = service else {
         return Some(Found::Unwanted(uid));
     };
     if object.address_type.as_str() == "FQDN" {
@@ -183,7 +184,7 @@ pub(super) fn endpoints(object: &wire::EndpointSlice<'_>, losses: &mut Losses) -
     Some(kept(Object::Endpoints(EndpointsObject {
         uid,
         namespace,
-        service: service.into(),
+        service,
         ports: ports(&object.ports, losses, |protocol, port| {
             (protocol, port.port.0)
         }),

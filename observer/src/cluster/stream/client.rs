@@ -2,7 +2,12 @@
 
 mod connection;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    collections::HashMap,
+    mem::{Discriminant, discriminant},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use prost::bytes::Bytes;
 use tokio::sync::mpsc;
@@ -142,6 +147,7 @@ pub async fn run(
         greeted: false,
     };
     let mut failures = 0;
+    let mut said = HashMap::new();
     loop {
         let before = follower.revision;
         let ended = tokio::select! {
@@ -160,7 +166,6 @@ pub async fn run(
             }
             Err(failure) => {
                 let text = failure.to_string();
-                tracing::warn!(error = text, "no word of the cluster from the hub");
                 status.disconnected(Some(&text));
                 // One that told something was good for a while.
                 failures = if follower.revision > before {
@@ -168,6 +173,15 @@ pub async fn run(
                 } else {
                     failures + 1
                 };
+                if say(&mut said, failure.class()) {
+                    tracing::warn!(
+                        error = text,
+                        "no word of the cluster from the hub; what was known stays, and the hub \
+                         is asked again"
+                    );
+                } else {
+                    tracing::debug!(error = text, failures, "no word from the hub again");
+                }
                 let doubled = options.least_wait.saturating_mul(1 << failures.min(16));
                 spread(doubled.min(options.most_wait))
             }
@@ -179,10 +193,42 @@ pub async fn run(
     }
 }
 
+/// What a failure is in the log: what it is, and the status of a refusal.
+type Class = (Discriminant<Failure>, u16);
+
+/// A failure is said again after so long.
+const SAID_AGAIN: Duration = Duration::from_secs(600);
+
+/// Most failures that are said within that time.
+const MAX_SAID: usize = 16;
+
+/// Whether a failure is to be said: an outage is no line for each try, nor is a hub that comes and
+/// goes.
+fn say(said: &mut HashMap<Class, Instant>, class: Class) -> bool {
+    said.retain(|_, at| at.elapsed() < SAID_AGAIN);
+    let new = !said.contains_key(&class) && said.len() < MAX_SAID;
+    if new {
+        said.insert(class, Instant::now());
+    }
+    new
+}
+
 /// A time between half of `wait` and all of it: agents that lost the hub at once come back one by one.
 fn spread(wait: Duration) -> Duration {
     let part = u32::try_from(super::random() % 256).unwrap_or(0);
     wait / 2 + wait / 2 * part / 256
+}
+
+// === impl Failure ===
+
+impl Failure {
+    fn class(&self) -> Class {
+        let status = match self {
+            Self::Refused { status, .. } => *status,
+            _ => 0,
+        };
+        (discriminant(self), status)
+    }
 }
 
 // === impl Follower ===

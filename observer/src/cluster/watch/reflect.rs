@@ -117,7 +117,9 @@ impl Reflector {
                 continue;
             };
             if streams && !listed {
-                cut_short += u32::from(failure.reason == Reason::Connection);
+                // One that is not there says nothing of what it can.
+                let is_cut = failure.begun && failure.reason == Reason::Connection;
+                cut_short += u32::from(is_cut);
                 if failure.not_understood || failure.reason == Reason::Malformed || cut_short > 1 {
                     failure.reason = Reason::NoStreamingList;
                 }
@@ -129,6 +131,9 @@ impl Reflector {
             }
             self.told(&failure, "is tried again; what was known stays");
             self.go_elsewhere(&failure, progress);
+            if failure.untrusted {
+                self.client.renew().await;
+            }
             let lists_again = listed && !matches!(self.place, Place::At(_));
             let pause = match failure.reason {
                 _ if lists_again => {
@@ -141,7 +146,7 @@ impl Reflector {
                     }
                 }
                 Reason::Unauthorized => {
-                    self.client.renew();
+                    self.client.renew().await;
                     if std::mem::replace(&mut renewed, true) {
                         backoff.pause()
                     } else {
@@ -213,7 +218,14 @@ impl Reflector {
         let mut answer = self.ask(&path, false).await?;
         answer.set_idle(self.options.timing.first_events);
         self.tell(vec![Told::Begin]).await?;
-        self.follow(answer, true).await
+        let followed = self.follow(answer, true).await;
+        followed.map_err(|end| match end {
+            End::Failed(failure) => End::Failed(Failure {
+                begun: true,
+                ..failure
+            }),
+            End::Unwanted => End::Unwanted,
+        })
     }
 
     async fn watch(&mut self, version: Box<str>) -> Result<(), End> {

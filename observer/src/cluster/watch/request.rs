@@ -28,6 +28,10 @@ pub(super) struct Failure {
     pub(super) from_the_future: bool,
     /// The request itself is not understood, rather than not served now.
     pub(super) not_understood: bool,
+    /// One of both ends does not trust the other's certificate.
+    pub(super) untrusted: bool,
+    /// An answer had begun.
+    pub(super) begun: bool,
 }
 
 /// The body of an answer.
@@ -159,6 +163,14 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
+/// Whether TLS failed, rather than what is below it.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let within = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || within.is_some_and(|within| within.is::<rustls::Error>())
+}
+
 // === impl Answer ===
 
 impl Answer {
@@ -210,6 +222,8 @@ impl Failure {
             retry_after: None,
             from_the_future: false,
             not_understood: false,
+            untrusted: false,
+            begun: false,
         }
     }
 
@@ -241,13 +255,18 @@ impl Failure {
         };
         let mut detail = error.to_string();
         let mut cause = std::error::Error::source(error);
+        let mut untrusted = false;
         while let Some(inner) = cause {
+            untrusted |= is_of_tls(inner);
             let text = inner.to_string();
             if !detail.contains(&text) {
                 detail = format!("{detail}: {text}");
             }
             cause = inner.source();
         }
-        Self::new(reason, detail)
+        Self {
+            untrusted,
+            ..Self::new(reason, detail)
+        }
     }
 }
