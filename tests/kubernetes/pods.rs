@@ -85,17 +85,42 @@ fn both_directions(api: &dyn apiserver::Cluster) -> Result<()> {
         let center_far = format!("{NAMESPACE}|center|Pod|center|node1");
         // To it, on connections of their own in IPv4, on one in IPv6.
         let path = format!("/to-{name}");
-        ask(&center.pod.container("app")?, &format!("{}{path}", pod.at(PORT)), times)?;
+        ask(
+            &center.pod.container("app")?,
+            &format!("{}{path}", pod.at(PORT)),
+            times,
+        )?;
         let v6 = std::net::SocketAddr::new(pod.addresses()[1], PORT);
-        ask_with(&center.pod.container("app")?, &format!("{v6}{path}"), times, &[])?;
+        ask_with(
+            &center.pod.container("app")?,
+            &format!("{v6}{path}"),
+            times,
+            &[],
+        )?;
         let line = format!("{center_own}|{far}|{zone}");
         expect(&agents[0], "client", &path, &ENDS, &[(&line, 2 * times)])?;
         let line = format!("{own}|{center_far}|eu-1a");
-        expect(&agents[number - 1], "server", &path, &ENDS, &[(&line, 2 * times)])?;
+        expect(
+            &agents[number - 1],
+            "server",
+            &path,
+            &ENDS,
+            &[(&line, 2 * times)],
+        )?;
         // From it.
         let path = format!("/from-{name}");
-        ask(&pod.container("app")?, &format!("{}{path}", center.pod.at(PORT)), times)?;
-        expect(&agents[number - 1], "client", &path, &ENDS, &[(&line, times)])?;
+        ask(
+            &pod.container("app")?,
+            &format!("{}{path}", center.pod.at(PORT)),
+            times,
+        )?;
+        expect(
+            &agents[number - 1],
+            "client",
+            &path,
+            &ENDS,
+            &[(&line, times)],
+        )?;
         let line = format!("{center_own}|{far}|{zone}");
         expect(&agents[0], "server", &path, &ENDS, &[(&line, times)])?;
     }
@@ -152,11 +177,20 @@ fn containers_are_told_apart_in_all_layouts_of_cgroups() -> Result<()> {
     };
     let agent = observer_tests::agent::Agent::start_with(cluster.cgroup(), &options)?;
     observer_tests::kubernetes::synced(&agent)?;
-    let keys = ["k8s_pod", "k8s_container", "k8s_node", "peer_k8s_pod", "peer_k8s_container"];
+    let keys = [
+        "k8s_pod",
+        "k8s_container",
+        "k8s_node",
+        "peer_k8s_pod",
+        "peer_k8s_container",
+    ];
     for known in &pods {
         let (pod, name, node) = (&known.pod, known.pod.name(), known.pod.node().name());
         let (app, sidecar) = (pod.container("app")?, pod.container("sidecar")?);
-        let _servers = [serve_on(&app, PORT, "app")?, serve_on(&sidecar, 9090, "sidecar")?];
+        let _servers = [
+            serve_on(&app, PORT, "app")?,
+            serve_on(&sidecar, 9090, "sidecar")?,
+        ];
         let path = format!("/{name}");
         // Over the pod's own address, and from the application to its sidecar by loopback.
         ask(&sidecar, &format!("{}{path}-in", pod.at(PORT)), 2)?;
