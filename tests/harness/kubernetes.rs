@@ -177,7 +177,7 @@ pub fn synced(agent: &Agent) -> Result<()> {
 
 /// Waits until `agent` knows `count` objects of a kind.
 pub fn knows(agent: &Agent, kind: &str, count: usize) -> Result<()> {
-    let labels = [("resource", kind)];
+    let labels = [("kind", kind)];
     let mut found = 0.0;
     let waited = wait::until("objects", 2 * PATIENCE, || {
         let metrics = agent.metrics()?;
@@ -315,9 +315,14 @@ impl<'a> Site<'a> {
         self.api.create(&object)
     }
 
-    /// Reports what runs, as a kubelet does.
+    /// Reports what runs, as a kubelet does that has begun with it just now.
     pub fn report(&self, pod: &Pod<'_>, object: &Value) -> Result<Value> {
-        let began = timestamp(now());
+        self.report_since(pod, object, now())
+    }
+
+    /// As [`Self::report`], since a time in seconds since the Unix epoch.
+    pub fn report_since(&self, pod: &Pod<'_>, object: &Value, began: u64) -> Result<Value> {
+        let began = timestamp(began);
         let runtime = pod.node().layout().runtime();
         let containers: Vec<Value> = pod
             .containers()
@@ -334,11 +339,13 @@ impl<'a> Site<'a> {
             .collect();
         let [v4, v6] = pod.addresses();
         self.api.change_status(object, |status| {
+            // The server has found it by what containers ask for, and keeps to it.
+            let quality = status["qosClass"].take();
             *status = json!({
                 "phase": "Running", "startTime": began, "hostIP": pod.node().addresses()[0],
                 "hostIPs": [{"ip": pod.node().addresses()[0]}],
                 "podIP": v4, "podIPs": [{"ip": v4}, {"ip": v6}],
-                "qosClass": pod.quality().class(), "containerStatuses": containers,
+                "qosClass": quality, "containerStatuses": containers,
             });
         })
     }

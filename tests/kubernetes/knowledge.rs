@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use observer_tests::{
     agent::Agent,
-    apiserver::{Cluster as _, double::Double, mint::timestamp, objects},
+    apiserver::{double::Double, mint::timestamp, objects},
     kubernetes::{Control, NAMESPACE, PORT, Site, ask, expect, knows, now, serve},
     node::{Cluster, Layout, PodSpec},
     requirement::{Need, lacking},
@@ -52,13 +52,24 @@ fn a_pod_that_is_younger_than_the_watch_is_waited_for() -> Result<()> {
         uid: Some(hash),
         ..PodSpec::new(NAMESPACE, "young")
     };
+    let began = now();
     let young = site.node(2).pod(spec)?;
-    ask(&young.container("app")?, &format!("{}/young", web.pod.at(PORT)), 5)?;
+    ask(
+        &young.container("app")?,
+        &format!("{}/young", web.pod.at(PORT)),
+        5,
+    )?;
     std::thread::sleep(Duration::from_secs(1));
     let object = site.admit(2, &spec, Control::Bare, |object| mirror(object, hash))?;
-    site.report(&young, &object)?;
+    site.report_since(&young, &object, began)?;
     expect(&far, "client", "/young", &ENDS, &[("young|app|pod|web", 5)])?;
-    expect(&patient, "server", "/young", &ENDS, &[("web|app|pod|young", 5)])?;
+    expect(
+        &patient,
+        "server",
+        "/young",
+        &ENDS,
+        &[("web|app|pod|young", 5)],
+    )?;
 
     // Nobody ever hears of this one. Its first call waits, the following ones do not.
     let spec = PodSpec::new(NAMESPACE, "stranger");
@@ -68,14 +79,24 @@ fn a_pod_that_is_younger_than_the_watch_is_waited_for() -> Result<()> {
         let began = Instant::now();
         ask(&place, &format!("{}{path}", web.pod.at(PORT)), times)?;
         expect(&far, "client", path, &ENDS, &[("||pod|web", times)])?;
-        expect(&patient, "server", path, &ENDS, &[("web|app|address|", times)])?;
+        expect(
+            &patient,
+            "server",
+            path,
+            &ENDS,
+            &[("web|app|address|", times)],
+        )?;
         let waited = began.elapsed();
         ensure!(
             (waited > Duration::from_secs(3)) == (path == "/stranger"),
             "{path} was told after {waited:?}"
         );
     }
-    ensure!(unknown(&far, "pod_unknown")? >= 1.0, "{:?}", far.metrics()?.losses());
+    ensure!(
+        unknown(&far, "pod_unknown")? >= 1.0,
+        "{:?}",
+        far.metrics()?.losses()
+    );
     ensure!(
         unknown(&patient, "peer_unknown")? >= 1.0,
         "{:?}",
@@ -87,9 +108,17 @@ fn a_pod_that_is_younger_than_the_watch_is_waited_for() -> Result<()> {
     let hasty = site.agent(2, &["hold: 0s"], "")?;
     let began = Instant::now();
     let stranger = site.node(2).pod(PodSpec::new(NAMESPACE, "another"))?;
-    ask(&stranger.container("app")?, &format!("{}/hasty", web.pod.at(PORT)), 3)?;
+    ask(
+        &stranger.container("app")?,
+        &format!("{}/hasty", web.pod.at(PORT)),
+        3,
+    )?;
     expect(&hasty, "client", "/hasty", &ENDS, &[("||pod|web", 3)])?;
-    ensure!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    ensure!(
+        began.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        began.elapsed()
+    );
     hasty.stop()?;
     patient.stop()
 }
@@ -110,7 +139,9 @@ fn what_the_api_says_in_error_names_nobody_wrongly() -> Result<()> {
     // Clocks of nodes that are wrong by minutes, either way.
     for (name, began) in [("early", now() - 600), ("late", now() + 600)] {
         let known = site.pod(2, name, Control::Bare)?;
-        site.api.change_status(&known.object, |status| status["startTime"] = json!(timestamp(began)))?;
+        site.api.change_status(&known.object, |status| {
+            status["startTime"] = json!(timestamp(began))
+        })?;
         servers.push(serve(&known.pod)?);
         ask(&place, &format!("{}/{name}", known.pod.at(PORT)), 3)?;
         let line = format!("client|app|pod|{name}");
@@ -119,14 +150,25 @@ fn what_the_api_says_in_error_names_nobody_wrongly() -> Result<()> {
     }
 
     // Thousands of labels.
-    let many = site.run(2, PodSpec::new(NAMESPACE, "many"), Control::Bare, |object| {
-        for number in 0..3000 {
-            object["metadata"]["labels"][format!("label-{number}")] = json!("value");
-        }
-    })?;
+    let many = site.run(
+        2,
+        PodSpec::new(NAMESPACE, "many"),
+        Control::Bare,
+        |object| {
+            for number in 0..3000 {
+                object["metadata"]["labels"][format!("label-{number}")] = json!("value");
+            }
+        },
+    )?;
     servers.push(serve(&many.pod)?);
     ask(&place, &format!("{}/many", many.pod.at(PORT)), 3)?;
-    expect(&agent, "client", "/many", &ENDS, &[("client|app|pod|many", 3)])?;
+    expect(
+        &agent,
+        "client",
+        "/many",
+        &ENDS,
+        &[("client|app|pod|many", 3)],
+    )?;
 
     // Objects that lack nearly everything, and lines that are no objects.
     for line in [
@@ -148,14 +190,28 @@ fn what_the_api_says_in_error_names_nobody_wrongly() -> Result<()> {
         .build();
     let rival = site.api.create(&rival)?;
     let began = timestamp(now());
-    site.api.change_status(&rival, |status| status["startTime"] = json!(began))?;
+    site.api
+        .change_status(&rival, |status| status["startTime"] = json!(began))?;
     knows(&agent, "pods", 6)?;
     ask(&place, &format!("{}/twice", twice.pod.at(PORT)), 3)?;
-    expect(&agent, "client", "/twice", &ENDS, &[("client|app|address|", 3)])?;
-    ensure!(unknown(&agent, "peer_unknown")? >= 1.0, "{:?}", agent.metrics()?.losses());
+    expect(
+        &agent,
+        "client",
+        "/twice",
+        &ENDS,
+        &[("client|app|address|", 3)],
+    )?;
+    ensure!(
+        unknown(&agent, "peer_unknown")? >= 1.0,
+        "{:?}",
+        agent.metrics()?.losses()
+    );
 
     // A cgroup that no kubelet would make.
-    let odd = site.node(1).cgroup().child("machine.slice/mystery-payload.scope/inner")?;
+    let odd = site
+        .node(1)
+        .cgroup()
+        .child("machine.slice/mystery-payload.scope/inner")?;
     let odd = observer_tests::place::Place::inside(&odd, site.node(1).namespace());
     ask(&odd, &format!("{}/mystery", many.pod.at(PORT)), 3)?;
     expect(&agent, "client", "/mystery", &ENDS, &[("||pod|many", 3)])?;

@@ -8,6 +8,7 @@ use observer_tests::{
     kubernetes::{Control, NAMESPACE, PORT, Site, ask, expect, serve, serve_at},
     node::{Backend, Cluster, Layout, PodSpec, Service},
     peers::{self, Peer},
+    process,
     requirement::{Need, lacking},
     resolver::Resolver,
     server::Server,
@@ -41,7 +42,11 @@ const DIALLED: [&str; 5] = [
 
 const SERVED: [&str; 4] = ["k8s_pod", "peer_kind", "peer_k8s_pod", "peer_k8s_node"];
 
-fn service<'a>(address: &str, pods: &[&'a observer_tests::node::Pod<'a>], port: u16) -> Result<Service<'a>> {
+fn service<'a>(
+    address: &str,
+    pods: &[&'a observer_tests::node::Pod<'a>],
+    port: u16,
+) -> Result<Service<'a>> {
     let backend = |pod: &&'a observer_tests::node::Pod<'a>| Backend { pod, port: PORT };
     Ok(Service {
         addresses: vec![address.parse()?],
@@ -102,9 +107,14 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
         ensure!(answers.len() == 2, "{answers:?}");
         let lines = ["near", "far"].map(|name| {
             let kind_of_peer = if name == "near" { "local" } else { "pod" };
-            (format!("client|{kind}|web|{kind_of_peer}|{name}"), answers[name])
+            (
+                format!("client|{kind}|web|{kind_of_peer}|{name}"),
+                answers[name],
+            )
         });
-        let lines = lines.each_ref().map(|(line, count)| (line.as_str(), *count));
+        let lines = lines
+            .each_ref()
+            .map(|(line, count)| (line.as_str(), *count));
         expect(&agents[0], "client", path, &DIALLED, &lines)?;
         for (agent, name, kind) in [(&agents[0], "near", "local"), (&agents[1], "far", "pod")] {
             let line = format!("{name}|{kind}|client|node1");
@@ -115,18 +125,26 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
     // gRPC through a Service.
     let target = SocketAddr::new("10.96.0.11".parse()?, rpc.address().port()).to_string();
     let load = ["grpc-load", "-address", &target, "-calls", "20"];
-    let counted = peers::count(&mut peers::go(&place, &load)?)?;
-    let total = counted.total() as usize;
-    let keys = ["rpc_system", "k8s_pod", "dialled_service", "peer_k8s_pod"];
-    let remote = |flow: &observer_tests::flow::Flow| flow.text("rpc_service") != "" && flow.is_call();
+    let printed = process::check(&mut peers::go(&place, &load)?)?;
+    ensure!(printed.starts_with("measured 20 "), "{printed}");
+    let total = 20;
+    let keys = ["k8s_pod", "dialled_service", "peer_k8s_pod"];
+    let remote =
+        |flow: &observer_tests::flow::Flow| flow.text("rpc_service") != "" && flow.is_call();
     let calls = agents[0].exactly(total, "remote calls", |flow| {
         remote(flow) && flow.text("side") == "client"
     })?;
-    let lines = observer_tests::kubernetes::lines(&calls, &keys[1..]);
-    ensure!(lines.len() == 1 && lines.contains_key("client|calls|far"), "{lines:?}");
+    let lines = observer_tests::kubernetes::lines(&calls, &keys);
+    ensure!(
+        lines.len() == 1 && lines.contains_key("client|calls|far"),
+        "{lines:?}"
+    );
     let calls = agents[1].exactly(total, "remote calls", remote)?;
     let lines = observer_tests::kubernetes::lines(&calls, &["k8s_pod", "peer_k8s_pod"]);
-    ensure!(lines.len() == 1 && lines.contains_key("far|client"), "{lines:?}");
+    ensure!(
+        lines.len() == 1 && lines.contains_key("far|client"),
+        "{lines:?}"
+    );
 
     // By a node's port from outside: masqueraded, and the node that was entered tells who called.
     let only_near = [{
@@ -137,26 +155,64 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
     cluster.serve(&only_near)?;
     let entrance = SocketAddr::new(site.node(1).addresses()[0], NODE_PORT);
     ask(&cluster.outside(), &format!("{entrance}/entrance"), 4)?;
-    let keys = ["k8s_pod", "peer_kind", "dialled_kind", "dialled_service", "wire_remote"];
+    let keys = [
+        "k8s_pod",
+        "peer_kind",
+        "dialled_kind",
+        "dialled_service",
+        "wire_remote",
+    ];
     let calls = agents[0].exactly(4, "calls from outside", |flow| {
         flow.is_call_at("server") && flow.text("path") == "/entrance"
     })?;
     for call in &calls {
-        ensure!(call.text("wire_remote").starts_with("192.0.2.2:"), "{call:?}");
+        ensure!(
+            call.text("wire_remote").starts_with("192.0.2.2:"),
+            "{call:?}"
+        );
     }
     let lines = observer_tests::kubernetes::lines(&calls, &keys[..4]);
-    let (line, count) = lines.first_key_value().map_or(("", 0), |(line, count)| (line, *count));
-    ensure!(line == "near|address|node_port|web" && count == 4, "{lines:?}");
+    let (line, count) = lines
+        .first_key_value()
+        .map_or(("", 0), |(line, count)| (line, *count));
+    ensure!(
+        line == "near|address|node_port|web" && count == 4,
+        "{lines:?}"
+    );
 
     // From the node's network: a pod on it, which only its own node can tell.
     cluster.serve(&services)?;
     let from_host = host.pod.container("app")?;
     ask(&from_host, &format!("{}/host", near.pod.at(PORT)), 3)?;
-    expect(&agents[0], "client", "/host", &DIALLED, &[("host|||local|near", 3)])?;
-    expect(&agents[0], "server", "/host", &SERVED, &[("near|local|host|node1", 3)])?;
+    expect(
+        &agents[0],
+        "client",
+        "/host",
+        &DIALLED,
+        &[("host|||local|near", 3)],
+    )?;
+    expect(
+        &agents[0],
+        "server",
+        "/host",
+        &SERVED,
+        &[("near|local|host|node1", 3)],
+    )?;
     ask(&from_host, &format!("{}/afar", far.pod.at(PORT)), 3)?;
-    expect(&agents[0], "client", "/afar", &DIALLED, &[("host|||pod|far", 3)])?;
-    expect(&agents[1], "server", "/afar", &SERVED, &[("far|node||node1", 3)])?;
+    expect(
+        &agents[0],
+        "client",
+        "/afar",
+        &DIALLED,
+        &[("host|||pod|far", 3)],
+    )?;
+    expect(
+        &agents[1],
+        "server",
+        "/afar",
+        &SERVED,
+        &[("far|node||node1", 3)],
+    )?;
 
     // Outside: a network with a name, and an address that nobody knows.
     let office: Ipv4Addr = "192.0.2.200".parse()?;
@@ -179,7 +235,10 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
     // By name: a headless Service, a name that stands for one outside.
     let resolver_pod = site.pod(1, "resolver", Control::Bare)?;
     let records = [
-        format!("host-record=peers.shop.svc.cluster.local,{}", far.pod.addresses()[0]),
+        format!(
+            "host-record=peers.shop.svc.cluster.local,{}",
+            far.pod.addresses()[0]
+        ),
         "host-record=partner.test,192.0.2.2".to_owned(),
         "cname=partner.shop.svc.cluster.local,partner.test".to_owned(),
     ];
@@ -190,8 +249,16 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
     {
         let dns = Resolver::dnsmasq(&resolver_place, namespace, address, &records)?;
         for (path, name, line) in [
-            ("/headless", "peers.shop.svc.cluster.local", "client|headless|peers|pod|far"),
-            ("/partner", "partner.shop.svc.cluster.local", "client|external_name|partner|name|"),
+            (
+                "/headless",
+                "peers.shop.svc.cluster.local",
+                "client|headless|peers|pod|far",
+            ),
+            (
+                "/partner",
+                "partner.shop.svc.cluster.local",
+                "client|external_name|partner|name|",
+            ),
         ] {
             let answer = dns.dig(&place, &[name, "A"])?;
             let address = answer.answers.last().cloned().unwrap_or_default();
