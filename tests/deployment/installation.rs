@@ -169,6 +169,7 @@ fn an_upgrade_keeps_what_is_to_stay_and_an_uninstallation_leaves_nothing() -> Re
     for (account, verb, resource, allowed) in [
         ("agent", "watch", "pods", true),
         ("agent", "get", "replicasets.apps", true),
+        ("agent", "get", "pods", false),
         ("agent", "list", "services", false),
         ("agent", "get", "secrets", false),
         ("agent", "get", "nodes/proxy", false),

@@ -1,252 +1,132 @@
-//! The agent as a container of the chart: its capabilities, its system calls, its read-only root
-//! with nothing but the program in it, and the node's processes and network.
+//! The agent as a container of the chart on a node that is in no cluster: what it sees, what of it
+//! each capability is for, and the profile of its system calls.
 
-use std::{
-    fs,
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
-};
+use std::net::{SocketAddr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
 use observer_tests::{
-    agent,
-    cgroup::{self, Cgroup},
-    chart, client,
+    cgroup::Cgroup,
+    client,
     flow::Flow,
     http,
     place::Place,
-    process::{self, Process, Signal},
     requirement::{Need, lacking},
-    server::Server,
+    server::{PYTHON, Server},
     wait::{self, PATIENCE},
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::objects::{at, each, the, with};
+use super::{
+    container::{Container, Node, own_profile},
+    objects::{at, each, the, with},
+};
 
-/// A container that is made from a pod template as a node would; gone when dropped.
-struct Container {
-    process: Process,
-    name: String,
-    folder: tempfile::TempDir,
-    address: SocketAddr,
-}
+const NEEDS: &[Need] = &[
+    Need::Helm,
+    Need::Observer,
+    Need::Tool("crun"),
+    Need::Tool("curl"),
+    Need::Tool("setpriv"),
+];
 
-/// Copies the program, and the libraries that it asks for, if any, into `root`.
-fn fill(root: &Path) -> Result<()> {
-    for folder in ["proc", "sys", "dev", "etc/observer"] {
-        fs::create_dir_all(root.join(folder))?;
-    }
-    let binary = agent::binary()?;
-    let listed = process::run(Command::new("ldd").arg(&binary))?;
-    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
-    let libraries = listed
-        .split_whitespace()
-        .filter(|word| word.starts_with('/'))
-        .map(PathBuf::from);
-    for library in libraries {
-        let place = root.join(library.strip_prefix("/")?);
-        fs::create_dir_all(place.parent().context("a library without a folder")?)?;
-        fs::copy(&library, place)?;
-    }
-    fs::copy(&binary, root.join("observer"))?;
-    Ok(())
-}
-
-/// What a runtime is told of the first container of `pod`, by the OCI runtime specification.
-fn bundle(pod: &Value, environment: &[(&str, String)], seccomp: bool) -> Result<Value> {
-    let container = at(pod, "/spec/containers/0");
-    let context = at(container, "/securityContext");
-    ensure!(*at(context, "/capabilities/drop") == json!(["ALL"]));
-    let capabilities: Vec<String> = each(context, "/capabilities/add")
-        .filter_map(|name| Some(format!("CAP_{}", name.as_str()?)))
-        .collect();
-    let mut arguments = vec![Value::from("/observer")];
-    arguments.extend(each(container, "/args").cloned());
-    let environment: Vec<String> = environment
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let mount = |destination: &str, kind: &str, source: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": source, "options": options });
-    let mut config = json!({
-        "ociVersion": "1.0.2",
-        "process": {
-            "user": { "uid": at(context, "/runAsUser"), "gid": at(context, "/runAsGroup") },
-            "args": arguments,
-            "env": environment,
-            "cwd": "/",
-            "capabilities": {
-                "bounding": capabilities,
-                "effective": capabilities,
-                "permitted": capabilities,
-            },
-            "noNewPrivileges": *at(context, "/allowPrivilegeEscalation") == json!(false),
-        },
-        "root": { "path": "root", "readonly": at(context, "/readOnlyRootFilesystem") },
-        "mounts": [
-            mount("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-            mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-            mount("/dev", "tmpfs", "tmpfs", &["nosuid", "mode=755", "size=64k"]),
+/// The agent of the chart on `cgroup`, and where it listens; it may not be ready yet.
+fn agent(
+    cgroup: &Cgroup,
+    profile: Option<&Value>,
+    without: Option<&str>,
+    set: &[&str],
+) -> Result<(Container, SocketAddr)> {
+    let objects = with(&[&["agent.http.address=loopback", "hub.enabled=false"], set].concat())?;
+    let pod = the(&objects, "DaemonSet", "-agent")?.pod().context("pod")?;
+    let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
+    let node = Node {
+        objects: &objects,
+        fields: &[("spec.nodeName", "node-1"), ("status.hostIP", "127.0.0.1")],
+        environment: &[
+            ("OBSERVER_LISTEN", &address.to_string()),
+            ("OBSERVER_SERVER", &format!("http://{address}")),
+            (
+                "OBSERVER_CGROUP",
+                &format!("/sys/fs/cgroup{}", cgroup.relative()?),
+            ),
+            ("OBSERVER_KUBERNETES_ENABLED", "off"),
         ],
-        "linux": {
-            // Those of the node are shared: network and processes.
-            "namespaces": [{ "type": "mount" }, { "type": "ipc" }, { "type": "uts" }, { "type": "cgroup" }],
-            "maskedPaths": ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/sys/firmware"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
-        },
-    });
-    let mounts = config["mounts"].as_array_mut().context("mounts")?;
-    for wanted in each(container, "/volumeMounts") {
-        let volume = each(pod, "/spec/volumes")
-            .find(|volume| volume["name"] == wanted["name"])
-            .context("a mount without a volume")?;
-        let destination = at(wanted, "/mountPath").as_str().context("mountPath")?;
-        if let Some(path) = at(volume, "/hostPath/path").as_str() {
-            mounts.push(mount(
-                destination,
-                "bind",
-                path,
-                &["rbind", "ro", "rprivate"],
-            ));
-        } else if volume.get("configMap").is_some() {
-            mounts.push(mount(destination, "bind", "config", &["bind", "ro"]));
-        }
-    }
-    if seccomp {
-        let profile = chart::workspace().join("deploy/seccomp/observer.json");
-        config["linux"]["seccomp"] = serde_json::from_str(&fs::read_to_string(profile)?)?;
-    }
-    Ok(config)
+        tokens: &[],
+        authority: None,
+        hosts: "127.0.0.1 localhost\n",
+        network: None,
+        profile,
+        without,
+    };
+    Ok((Container::start(&node, pod)?, address))
 }
 
-// === impl Container ===
+/// Waits until it is ready.
+fn await_ready(agent: &mut Container, address: SocketAddr) -> Result<()> {
+    wait::until("the agent to be ready", PATIENCE, || {
+        ensure!(agent.runs()?, "it ended");
+        let ready = http::get(address, "/readyz");
+        Ok(ready
+            .is_ok_and(|response| response.status == 200)
+            .then_some(()))
+    })
+    .with_context(|| agent.log())
+}
 
-impl Container {
-    /// Starts the agent of the chart on `cgroup`.
-    fn start(cgroup: &Cgroup, seccomp: bool) -> Result<Self> {
-        let objects = with(&["agent.http.address=loopback"])?;
-        let pod = the(&objects, "DaemonSet", "-agent")?.pod().context("pod")?;
-        let folder = tempfile::tempdir()?;
-        fill(&folder.path().join("root"))?;
-        let configuration = folder.path().join("config");
-        fs::create_dir(&configuration)?;
-        fs::write(configuration.join("observer.yaml"), "{}\n")?;
-        let address = TcpListener::bind(("127.0.0.1", 0))?.local_addr()?;
-        let observed = format!("/sys/fs/cgroup{}", cgroup.relative()?);
-        let environment = [
-            ("OBSERVER_LISTEN", address.to_string()),
-            ("OBSERVER_SERVER", format!("http://{address}")),
-            ("OBSERVER_CGROUP", observed),
-            // No cluster is here.
-            ("OBSERVER_KUBERNETES_ENABLED", "off".to_owned()),
-        ];
-        let config = bundle(pod, &environment, seccomp)?;
-        fs::write(folder.path().join("config.json"), config.to_string())?;
-        let name = cgroup::unique("node");
-        let log = fs::File::create(folder.path().join("log"))?;
-        let mut command = Self::runtime(folder.path());
-        command
-            .args(["run", "--bundle"])
-            .arg(folder.path())
-            .arg(&name)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        let container = Self {
-            process: Process::spawn(&mut command)?,
-            name,
-            folder,
-            address,
-        };
-        wait::until("the agent to be ready", PATIENCE, || {
-            let ready = http::get(address, "/readyz");
-            Ok(ready
-                .is_ok_and(|response| response.status == 200)
-                .then_some(()))
-        })
-        .with_context(|| container.log())?;
-        Ok(container)
-    }
-
-    fn runtime(folder: &Path) -> Command {
-        // As on nodes of today, cgroup v2 is where runtimes and the chart look for it.
-        let mut command = Command::new("unshare");
-        command
-            .current_dir(folder)
-            .args(["--mount", "sh", "-c"])
-            .arg("mount -t cgroup2 none /sys/fs/cgroup && exec crun \"$@\"")
-            .arg("crun")
-            .args(["--cgroup-manager=disabled", "--root"])
-            .arg(folder.join("state"));
-        command
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// What the program prints, run in the container as `kubectl exec` does.
-    fn exec(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Self::runtime(self.folder.path());
-        let environment = format!("OBSERVER_SERVER=http://{}", self.address);
-        command
-            .args(["exec", "--env", &environment, &self.name, "/observer"])
-            .args(arguments);
-        process::check(&mut command).with_context(|| self.log())
-    }
-
-    /// Ends it as the kubelet does.
-    fn stop(mut self) -> Result<()> {
-        process::check(Self::runtime(self.folder.path()).args(["kill", &self.name, "TERM"]))?;
-        let status = self.process.wait(PATIENCE)?;
-        ensure!(status.success(), "{status}: {}", self.log());
+/// A server of another user whose environment names the service.
+fn server_of_nobody(place: &Place<'_>) -> Result<Server> {
+    let mut command = place.command("setpriv")?;
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .args([PYTHON, "-m", "http.server", "--bind", "127.0.0.1"])
+        .env("OTEL_SERVICE_NAME", "shop")
+        .current_dir("/");
+    Server::other(place, &mut command, |command, _, port| {
+        command.arg(port.to_string());
         Ok(())
-    }
+    })
 }
 
-impl Drop for Container {
-    fn drop(&mut self) {
-        let _ =
-            process::run(Self::runtime(self.folder.path()).args(["delete", "--force", &self.name]));
-        let _ = self.process.signal(Signal::Kill);
+/// Three calls to `server`, as the agent tells them at the server's end.
+fn calls(agent: &Container, place: &Place<'_>, server: &Server) -> Result<Vec<Flow>> {
+    for _ in 0..3 {
+        client::curl(place, &[&server.url("/nothing/7")])?;
     }
+    wait::until("the calls", PATIENCE, || {
+        let text = agent.exec(&["flows", "--last", "100", "--output", "json"])?;
+        let mut flows = Flow::parse_lines(&text)?;
+        flows.retain(|flow| flow.is_call_at("server"));
+        Ok((flows.len() >= 3).then_some(flows))
+    })
+}
+
+/// The checks of `observer doctor` that are not well, by name.
+fn unwell(agent: &Container) -> Result<Vec<String>> {
+    let report: Value = serde_json::from_str(&agent.exec(&["doctor", "-o", "json"])?)?;
+    Ok(each(&report, "/checks")
+        .filter(|check| check["state"] != "ok")
+        .map(|check| check["name"].as_str().unwrap_or_default().to_owned())
+        .collect())
 }
 
 #[test]
 fn the_agent_of_the_chart_sees_who_calls_whom() -> Result<()> {
-    if lacking(&[
-        Need::Helm,
-        Need::Observer,
-        Need::Tool("crun"),
-        Need::Tool("curl"),
-    ])? {
+    if lacking(NEEDS)? {
         return Ok(());
     }
     let cgroup = Cgroup::create("deployed")?;
     let place = Place::host(&cgroup);
-    for seccomp in [false, true] {
-        let container = Container::start(&cgroup, seccomp)?;
-        // Of a program that is in no image of ours, the environment names the service.
-        let server = Server::python(&place, &[("OTEL_SERVICE_NAME", "shop")])?;
-        for _ in 0..3 {
-            client::curl(&place, &[&server.url("/orders/7")])?;
-        }
-        let flows = wait::until("the calls", PATIENCE, || {
-            let text = container.exec(&["flows", "--last", "100", "--output", "json"])?;
-            let mut flows = Flow::parse_lines(&text)?;
-            flows.retain(|flow| flow.is_call_at("server"));
-            Ok((flows.len() >= 3).then_some(flows))
-        })?;
-        for flow in &flows {
+    let own = own_profile()?;
+    for profile in [None, Some(&own)] {
+        let (mut container, address) = agent(&cgroup, profile, None, &[])?;
+        await_ready(&mut container, address)?;
+        let server = server_of_nobody(&place)?;
+        for flow in calls(&container, &place, &server)? {
             ensure!(flow.text("service") == "shop", "{flow:?}");
             ensure!(flow.text("peer_service") == "curl", "{flow:?}");
         }
-        let report: Value = serde_json::from_str(&container.exec(&["doctor", "-o", "json"])?)?;
-        let bad: Vec<&Value> = each(&report, "/checks")
-            .filter(|check| check["state"] != "ok")
-            .collect();
-        ensure!(bad.is_empty(), "seccomp {seccomp}: {bad:#?}");
+        let unwell = unwell(&container)?;
+        ensure!(unwell.is_empty(), "{unwell:?}");
         server.stop()?;
         container.stop()?;
     }
@@ -254,9 +134,40 @@ fn the_agent_of_the_chart_sees_who_calls_whom() -> Result<()> {
 }
 
 #[test]
+fn every_capability_is_for_something() -> Result<()> {
+    if lacking(NEEDS)? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("capable")?;
+    let place = Place::host(&cgroup);
+    // Without these nothing is observed, and the agent says so and ends.
+    for name in ["BPF", "NET_ADMIN"] {
+        let (mut container, _) = agent(&cgroup, None, Some(name), &[])?;
+        wait::until("the end of the agent", PATIENCE, || {
+            Ok((!container.runs()?).then_some(()))
+        })
+        .with_context(|| format!("without {name}"))?;
+        let log = container.log();
+        ensure!(log.contains(&format!("CAP_{name}")), "{name}: {log}");
+    }
+    // Without these, services of other users are named by less.
+    let server = server_of_nobody(&place)?;
+    for name in ["SYS_PTRACE", "DAC_READ_SEARCH"] {
+        let (mut container, address) = agent(&cgroup, None, Some(name), &[])?;
+        await_ready(&mut container, address)?;
+        for flow in calls(&container, &place, &server)? {
+            ensure!(flow.text("service") != "shop", "{name}: {flow:?}");
+        }
+        let unwell = unwell(&container)?;
+        ensure!(unwell == ["proc_capability"], "{name}: {unwell:?}");
+        container.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
 fn the_profile_of_system_calls_allows_no_way_out() -> Result<()> {
-    let path = chart::workspace().join("deploy/seccomp/observer.json");
-    let profile: Value = serde_json::from_str(&fs::read_to_string(path)?)?;
+    let profile = own_profile()?;
     ensure!(*at(&profile, "/defaultAction") == "SCMP_ACT_ERRNO");
     let mut allowed = Vec::new();
     for rule in each(&profile, "/syscalls") {

@@ -3,22 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use observer::cluster::{
+    stream::authentication,
+    watch::{self, Scope},
+};
 use observer_tests::requirement::{Need, lacking};
 
 use super::objects::{Object, at, each, the, with};
-
-/// What a hub watches, and an agent that has none.
-const WATCHED: &[(&str, &str)] = &[
-    ("", "nodes"),
-    ("", "pods"),
-    ("", "services"),
-    ("apps", "replicasets"),
-    ("batch", "jobs"),
-    ("discovery.k8s.io", "endpointslices"),
-];
-
-/// What an agent looks up one at a time: the pods of its node, and their owners.
-const LOOKED_UP: &[(&str, &str)] = &[("", "pods"), ("apps", "replicasets"), ("batch", "jobs")];
 
 /// A verb on a resource of a group.
 type Right = (String, String, String);
@@ -47,17 +38,17 @@ fn rights(objects: &[Object], name_end: &str) -> Result<BTreeSet<Right>> {
     Ok(rights)
 }
 
-fn all(resources: &[(&str, &str)], verbs: &[&str]) -> BTreeSet<Right> {
-    resources
-        .iter()
-        .flat_map(|(group, resource)| {
-            verbs.iter().map(|verb| {
-                (
-                    (*group).to_owned(),
-                    (*resource).to_owned(),
-                    (*verb).to_owned(),
-                )
-            })
+/// What the code says that it asks for.
+fn asked(rights: impl IntoIterator<Item = watch::Right>) -> BTreeSet<Right> {
+    rights
+        .into_iter()
+        .map(|right| {
+            let watch::Right {
+                group,
+                resource,
+                verb,
+            } = right;
+            (group.to_owned(), resource.to_owned(), verb.to_owned())
         })
         .collect()
 }
@@ -67,16 +58,11 @@ fn each_role_may_do_what_it_does_and_nothing_else() -> Result<()> {
     if lacking(&[Need::Helm])? {
         return Ok(());
     }
-    let mut agent = all(LOOKED_UP, &["get"]);
-    agent.extend(all(&[("", "pods")], &["list", "watch"]));
-    let mut alone = agent.clone();
-    alone.extend(all(WATCHED, &["list", "watch"]));
-    let unasked = all(WATCHED, &["list", "watch"]);
+    let agent = asked(Scope::Node("any".to_owned()).rights());
+    let alone = asked(Scope::Cluster.rights());
+    let unasked = alone.clone();
     let mut hub = unasked.clone();
-    hub.extend(all(
-        &[("authentication.k8s.io", "tokenreviews")],
-        &["create"],
-    ));
+    hub.extend(asked([authentication::RIGHT]));
 
     let objects = with(&[])?;
     ensure!(rights(&objects, "-agent")? == agent, "agent with a hub");

@@ -10,7 +10,7 @@ use observer_tests::{
 };
 use serde_json::Value;
 
-use super::objects::{MATRIX, at, the, with};
+use super::objects::{MATRIX, at, each, the, with};
 
 #[test]
 fn helm_finds_nothing_wrong() -> Result<()> {
@@ -142,9 +142,8 @@ fn ports_are_those_of_the_daemon() -> Result<()> {
     };
     let listen = port("/listen").context("deploy/observer.yaml has no `listen`")?;
     ensure!(*at(&values, "/agent/http/port") == listen);
-    if let Some(listen) = port("/hub/listen") {
-        ensure!(*at(&values, "/hub/port") == listen);
-    }
+    let listen = port("/hub/listen").context("deploy/observer.yaml has no `hub.listen`")?;
+    ensure!(*at(&values, "/hub/port") == listen);
     Ok(())
 }
 
@@ -155,14 +154,11 @@ fn the_daemon_takes_the_configuration_of_each_role() -> Result<()> {
     }
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("observer.yaml");
-    let documented = std::fs::read_to_string(chart::workspace().join("deploy/observer.yaml"))?;
-    let has_hub = documented.lines().any(|line| line == "hub:");
+    let mut checked = 0;
     for (what, set) in MATRIX {
         let objects = with(set)?;
         for config in objects.iter().filter(|object| object.kind() == "ConfigMap") {
-            if config.name().ends_with("-hub") && !has_hub {
-                continue;
-            }
+            checked += 1;
             let text = at(&config.0, "/data/observer.yaml")
                 .as_str()
                 .context("no configuration")?;
@@ -172,6 +168,41 @@ fn the_daemon_takes_the_configuration_of_each_role() -> Result<()> {
                 .with_context(|| format!("{what}, {}:\n{text}", config.name()))?;
         }
     }
+    // One of the renderings is without a hub.
+    ensure!(checked == 2 * MATRIX.len() - 1, "{checked}");
+    Ok(())
+}
+
+#[test]
+fn variables_of_the_pods_are_those_of_the_program() -> Result<()> {
+    if lacking(&[Need::Helm, Need::Observer])? {
+        return Ok(());
+    }
+    let mut known: Vec<String> = observer::config::variables().collect();
+    // Those of the command line, as its help names them.
+    for command in ["agent", "hub", "flows", "doctor"] {
+        let help = agent::run(&[command, "--help"])?;
+        let help = String::from_utf8(help.stdout)?;
+        let named = help.split("[env: ").skip(1);
+        known.extend(named.filter_map(|rest| rest.split(['=', ']']).next().map(str::to_owned)));
+    }
+    let mut used = 0;
+    for (what, set) in MATRIX {
+        for object in with(set)? {
+            let Some(pod) = object.pod() else { continue };
+            for variable in each(pod, "/spec/containers/0/env") {
+                let name = at(variable, "/name").as_str().context("a name")?;
+                let refers = ["HOST_ADDRESS"].contains(&name);
+                ensure!(
+                    refers || known.iter().any(|known| known == name),
+                    "{what}: {}: {name} is nothing that the program reads",
+                    object.name()
+                );
+                used += 1;
+            }
+        }
+    }
+    ensure!(used > 0, "no variables");
     Ok(())
 }
 

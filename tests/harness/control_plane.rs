@@ -136,6 +136,16 @@ impl ControlPlane {
         Ok(this)
     }
 
+    /// Where it runs: the server is on 127.0.0.1, port 6443, and says that it is 10.96.0.1 too.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// The certificate of the authority that signed the server's.
+    pub fn authority(&self) -> PathBuf {
+        self.folder.path().join("certificates/apiserver.crt")
+    }
+
     /// `program` where it reaches the server, as somebody who may do everything.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
         let mut command = self

@@ -24,7 +24,7 @@ use crate::{
         kubernetes::{Network, Service},
         lookup::Resolution,
         time::Monotonic,
-        workload::{Peer, Workload},
+        workload::{NameSource, Peer, Workload},
     },
 };
 
@@ -243,10 +243,20 @@ impl Cluster {
                 *wire = answerer.map(|answerer| (local, answerer));
             }
         }
-        if matches!(peer, Peer::Local(_) | Peer::Pod(_)) {
-            return known;
-        }
         let far = wire.map_or(remote, |(_, far)| far);
+        match peer {
+            // Of this host, and nothing was seen of it yet: its address may tell whose it is.
+            Peer::Local(other)
+                if other.source == NameSource::Unknown && other.cgroup.is_empty() =>
+            {
+                if let Sight::Pod(pod) = self.sight(far, protocol, at, asked) {
+                    *peer = Peer::Pod(pod);
+                }
+                return known;
+            }
+            Peer::Local(_) | Peer::Pod(_) => return known,
+            _ => {}
+        }
         if role != Role::Server && self.index.is_service_address(far, protocol) {
             // Nobody on this node tells who answered.
             return known;

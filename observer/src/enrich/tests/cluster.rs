@@ -377,6 +377,25 @@ fn the_other_end_is_a_pod_and_a_service() {
 }
 
 #[test]
+fn an_end_of_this_node_of_which_nothing_was_seen_is_known_by_its_address() {
+    let mut node = Node::new();
+    node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
+    node.set(pod(OTHER, "pay-y", "10.244.2.8", &[]), 0);
+    let server = Connection {
+        owner: Owner::default(),
+        sequences: Some((9, 7)),
+        ..connection(1, Role::Server, "10.244.2.8:8080", "10.244.1.7:40000", "")
+    };
+    node.open(&server, 1);
+    let client = Connection {
+        sequences: Some((7, 9)),
+        ..node.client(2, "10.244.2.8:8080")
+    };
+    let link = node.open(&client, 1).unwrap();
+    assert_eq!(&*link.peer.pod().unwrap().name, "pay-y");
+}
+
+#[test]
 fn an_address_of_the_cluster_that_nobody_has_is_waited_for_once() {
     let mut node = Node::new();
     node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
