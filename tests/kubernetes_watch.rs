@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,7 @@ use observer::cluster::{
     client::{Access, Client},
     object::{Change, Kind, Object, Source},
     status::Status,
+    status::{Reason, Row},
     watch::{self, Options, Scope, Timing},
 };
 use observer_tests::{
@@ -22,6 +23,7 @@ use observer_tests::{
         faults::{Act, Fault},
         kubeconfig,
         objects::{self, Pod},
+        real::Real,
     },
     wait::{self, PATIENCE},
 };
@@ -40,6 +42,7 @@ struct Watcher {
     completed: BTreeMap<Kind, usize>,
     /// What it sends now.
     token: String,
+    status: Arc<Status>,
     // Dropped in this order.
     _runtime: Runtime,
     folder: TempDir,
@@ -48,10 +51,41 @@ struct Watcher {
 impl Watcher {
     /// Starts one with the token of an account that may do what `rules` say.
     fn start(cluster: &dyn Cluster, scope: Scope, rules: &[Rule<'_>]) -> Result<Self> {
+        let timing = Timing {
+            answer: Duration::from_secs(3),
+            first_events: Duration::from_secs(3),
+            first_pause: Duration::from_millis(50),
+            longest_pause: Duration::from_millis(400),
+            ..Timing::default()
+        };
+        Self::start_with(cluster, scope, rules, timing)
+    }
+
+    /// As [`Self::start`], with times of its own.
+    fn start_with(
+        cluster: &dyn Cluster,
+        scope: Scope,
+        rules: &[Rule<'_>],
+        timing: Timing,
+    ) -> Result<Self> {
         let token = cluster.account("observer", rules)?;
+        Self::start_as(cluster, scope, token, timing)
+    }
+
+    /// As [`Self::start_with`], with a token that is there.
+    fn start_as(
+        cluster: &dyn Cluster,
+        scope: Scope,
+        token: String,
+        timing: Timing,
+    ) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("kubeconfig");
         let mut config: serde_json::Value = serde_json::from_str(&kubeconfig(cluster, ""))?;
+        // A copy that a test may replace.
+        let authority = folder.path().join("ca.crt");
+        fs::copy(cluster.authority(), &authority)?;
+        config["clusters"][0]["cluster"]["certificate-authority"] = json!(authority);
         let file = folder.path().join("token");
         fs::write(&file, &token)?;
         config["users"][0]["user"] = json!({"tokenFile": file});
@@ -60,13 +94,6 @@ impl Watcher {
             Source::Cluster
         } else {
             Source::Node
-        };
-        let timing = Timing {
-            answer: Duration::from_secs(3),
-            first_events: Duration::from_secs(3),
-            first_pause: Duration::from_millis(50),
-            longest_pause: Duration::from_millis(400),
-            ..Timing::default()
         };
         let options = Options {
             timing,
@@ -81,7 +108,8 @@ impl Watcher {
         let client = runtime.block_on(Client::new(&access))?;
         let (sender, changes) = mpsc::channel(64);
         let status = Arc::new(Status::new(source));
-        runtime.spawn(watch::run(Arc::new(client), scope, options, sender, status));
+        let told = status.clone();
+        runtime.spawn(watch::run(Arc::new(client), scope, options, sender, told));
         Ok(Self {
             changes,
             source,
@@ -89,6 +117,7 @@ impl Watcher {
             listed: BTreeMap::new(),
             completed: BTreeMap::new(),
             token,
+            status,
             _runtime: runtime,
             folder,
         })
@@ -143,6 +172,22 @@ impl Watcher {
             Ok((found == names).then_some(()))
         });
         waited.with_context(|| format!("{found:?} instead of {names:?}"))
+    }
+
+    /// Waits until the watch of pods fails for this reason; says how.
+    fn fails(&self, reason: Reason) -> Result<String> {
+        wait::until(&format!("{reason:?}"), 3 * PATIENCE, || {
+            let failing = self.pods()?.failing;
+            let (found, detail) = failing.unwrap_or((Reason::Expired, Box::default()));
+            Ok((found == reason).then(|| detail.into_string()))
+        })
+    }
+
+    /// State of the watch of pods.
+    fn pods(&self) -> Result<Row> {
+        let mut rows = self.status.rows().into_iter();
+        rows.find(|row| row.resource.as_str() == "pods")
+            .context("pods are not watched")
     }
 
     fn of(&self, kind: Kind) -> Vec<String> {
@@ -381,4 +426,253 @@ fn what_may_not_be_read_does_not_keep_the_rest() -> Result<()> {
         watcher.knows(Kind::Node, &["node-0"])?;
         watcher.knows(Kind::Pod, &["first"])
     })
+}
+
+/// Times of which hours pass in seconds.
+fn hasty() -> Timing {
+    Timing {
+        answer: Duration::from_millis(400),
+        idle: Duration::from_millis(900),
+        first_events: Duration::from_millis(400),
+        watch: Duration::from_secs(4),
+        first_pause: Duration::from_millis(8),
+        longest_pause: Duration::from_millis(600),
+        ..Timing::default()
+    }
+}
+
+/// As [`watched`], with times of which hours pass in seconds.
+fn hastily_watched() -> Result<(Double, Watcher)> {
+    let double = Double::start()?;
+    double.bookmark_every(Duration::from_millis(600));
+    let cluster: &dyn Cluster = &double;
+    cluster.create(&pod("first"))?;
+    let scope = Scope::Node("node-0".to_owned());
+    let mut watcher = Watcher::start_with(cluster, scope, READER, hasty())?;
+    watcher.complete(Kind::Pod, 1)?;
+    watcher.knows(Kind::Pod, &["first"])?;
+    Ok((double, watcher))
+}
+
+#[test]
+fn bookmarks_keep_a_quiet_watch_and_their_lack_ends_it() -> Result<()> {
+    let (double, mut watcher) = hastily_watched()?;
+    // Three times the silence that ends a watch.
+    std::thread::sleep(Duration::from_millis(2700));
+    (&double as &dyn Cluster).expect_requests(&[("watch", "pods", 1)])?;
+    ensure!(watcher.pods()?.failing.is_none(), "{:?}", watcher.pods()?);
+    double.bookmark_every(Duration::from_secs(3600));
+    double.end("pods");
+    watcher.fails(Reason::Silent)?;
+    watcher.knows(Kind::Pod, &["first"])
+}
+
+#[test]
+fn a_server_that_accepts_and_says_nothing_is_left_and_found_again() -> Result<()> {
+    let (mut double, mut watcher) = hastily_watched()?;
+    double.fall_silent();
+    watcher.fails(Reason::Silent)?;
+    watcher.knows(Kind::Pod, &["first"])?;
+    double.start()?;
+    (&double as &dyn Cluster).create(&pod("second"))?;
+    watcher.knows(Kind::Pod, &["first", "second"])?;
+    ensure!(watcher.pods()?.failing.is_none(), "{:?}", watcher.pods()?);
+    // One that reads the request, and does not answer it.
+    double.misbehave(Fault::new(Act::Silence));
+    double.disconnect();
+    watcher.fails(Reason::Silent)?;
+    double.behave();
+    (&double as &dyn Cluster).create(&pod("third"))?;
+    watcher.knows(Kind::Pod, &["first", "second", "third"])
+}
+
+#[test]
+fn a_certificate_that_nobody_trusts_is_refused_and_a_new_authority_is_read() -> Result<()> {
+    let (double, mut watcher) = hastily_watched()?;
+    let cluster: &dyn Cluster = &double;
+    let distrusts = |watcher: &Watcher| {
+        wait::until("an error that says so", 3 * PATIENCE, || {
+            let failing = watcher.pods()?.failing;
+            let told = failing.is_some_and(|(_, detail)| detail.contains("certificate"));
+            Ok(told.then_some(()))
+        })
+    };
+    let stranger = double.pretend()?;
+    distrusts(&watcher)?;
+    // Put back.
+    double.change_certificate()?;
+    cluster.create(&pod("second"))?;
+    watcher.knows(Kind::Pod, &["first", "second"])?;
+    // Another authority, and its certificate in the place of the first one's.
+    drop(stranger);
+    let stranger = double.pretend()?;
+    distrusts(&watcher)?;
+    watcher.knows(Kind::Pod, &["first", "second"])?;
+    fs::copy(stranger.certificate(), watcher.folder.path().join("ca.crt"))?;
+    let waited = wait::until("trust", 3 * PATIENCE, || {
+        Ok(watcher.pods()?.failing.is_none().then_some(()))
+    });
+    waited.with_context(|| format!("{:?}", watcher.pods()))
+}
+
+#[test]
+fn events_that_come_twice_or_in_another_order_lead_to_the_same() -> Result<()> {
+    let (double, mut watcher) = watched()?;
+    let cluster: &dyn Cluster = &double;
+    let second = cluster.create(&pod("second"))?;
+    watcher.knows(Kind::Pod, &["first", "second"])?;
+    let line = |kind: &str, object: &serde_json::Value| {
+        json!({"type": kind, "object": object}).to_string()
+    };
+    for _ in 0..3 {
+        double.inject("pods", &line("ADDED", &second));
+    }
+    // Of one that nobody knows, and twice.
+    let mut third = second.clone();
+    third["metadata"]["uid"] = json!("a-third");
+    third["metadata"]["name"] = json!("third");
+    double.inject("pods", &line("DELETED", &third));
+    double.inject("pods", &line("MODIFIED", &third));
+    watcher.knows(Kind::Pod, &["first", "second", "third"])?;
+    double.inject("pods", &line("DELETED", &third));
+    double.inject("pods", &line("DELETED", &third));
+    watcher.knows(Kind::Pod, &["first", "second"])?;
+    // An older version of the resource after a newer one.
+    let mut older = second.clone();
+    older["metadata"]["resourceVersion"] = json!("1");
+    double.inject("pods", &line("MODIFIED", &older));
+    cluster.create(&pod("zeta"))?;
+    watcher.knows(Kind::Pod, &["first", "second", "zeta"])?;
+    ensure!(watcher.completed[&Kind::Pod] == 1, "it was listed again");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_is_away_for_long_is_asked_seldom() -> Result<()> {
+    let (mut double, mut watcher) = hastily_watched()?;
+    double.misbehave(Fault::new(Act::Busy(503, None)));
+    double.disconnect();
+    watcher.fails(Reason::Server)?;
+    // Past the pauses that grow.
+    std::thread::sleep(Duration::from_secs(2));
+    let errors = |watcher: &Watcher| -> Result<u64> {
+        Ok(watcher.pods()?.errors.iter().map(|(_, count)| count).sum())
+    };
+    let before = (errors(&watcher)?, Instant::now());
+    std::thread::sleep(Duration::from_secs(6));
+    let tries = errors(&watcher)? - before.0;
+    // A try after each 300 to 600 milliseconds: at 100 times the pace, one to two a minute.
+    let least = before.1.elapsed().as_millis() / 600;
+    let most = before.1.elapsed().as_millis() / 300 + 1;
+    ensure!(
+        (least / 2..=most).contains(&u128::from(tries)),
+        "{tries} tries instead of {least} to {most}"
+    );
+    // Also one that is not there at all.
+    double.behave();
+    double.stop()?;
+    watcher.fails(Reason::Connection)?;
+    std::thread::sleep(Duration::from_secs(2));
+    let before = (errors(&watcher)?, Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
+    let tries = errors(&watcher)? - before.0;
+    let most = before.1.elapsed().as_millis() / 300 + 1;
+    ensure!(u128::from(tries) <= most, "{tries} tries, {most} at most");
+    double.start()?;
+    (&double as &dyn Cluster).create(&pod("second"))?;
+    watcher.knows(Kind::Pod, &["first", "second"])
+}
+
+#[test]
+fn a_server_that_is_away_at_first_is_not_taken_for_an_old_one() -> Result<()> {
+    let mut double = Double::start()?;
+    (&double as &dyn Cluster).create(&pod("first"))?;
+    let token = (&double as &dyn Cluster).account("observer", READER)?;
+    double.stop()?;
+    let scope = Scope::Node("node-0".to_owned());
+    let mut watcher = Watcher::start_as(&double, scope, token, hasty())?;
+    wait::until("some tries", PATIENCE, || {
+        // It may not have begun.
+        let errors = watcher.pods().map(|row| row.errors).unwrap_or_default();
+        Ok((errors.iter().map(|(_, count)| count).sum::<u64>() > 4).then_some(()))
+    })?;
+    double.start()?;
+    watcher.complete(Kind::Pod, 1)?;
+    (&double as &dyn Cluster).expect_requests(&[("watch", "pods", 1)])
+}
+
+#[test]
+fn tokens_that_end_again_and_again_lose_nothing() -> Result<()> {
+    let (double, mut watcher) = hastily_watched()?;
+    let cluster: &dyn Cluster = &double;
+    let mut token = watcher.token.clone();
+    let mut names = vec!["first".to_owned()];
+    for number in 0..6 {
+        let next = cluster.token("observer", &[], None)?;
+        fs::write(watcher.folder.path().join("token"), &next)?;
+        double.expire(&token);
+        token = next;
+        double.disconnect();
+        let name = format!("pod-{number}");
+        cluster.create(&pod(&name))?;
+        names.push(name);
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        watcher.knows(Kind::Pod, &names)?;
+    }
+    // One that is not renewed for a while: what was known stays.
+    double.expire(&token);
+    double.disconnect();
+    let detail = watcher.fails(Reason::Unauthorized)?;
+    ensure!(!detail.contains(&token), "{detail}");
+    std::thread::sleep(Duration::from_secs(1));
+    let requests = cluster.count("watch", "pods")?;
+    ensure!(requests < 60, "{requests} requests");
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    watcher.knows(Kind::Pod, &known)?;
+    let next = cluster.token("observer", &[], None)?;
+    fs::write(watcher.folder.path().join("token"), next)?;
+    cluster.create(&pod("zeta"))?;
+    let known: Vec<&str> = known.into_iter().chain(["zeta"]).collect();
+    watcher.knows(Kind::Pod, &known)
+}
+
+#[test]
+fn the_real_server_that_ends_is_missed_at_once_and_found_again() -> Result<()> {
+    let Some(mut real) = Real::start()? else {
+        return Ok(());
+    };
+    let cluster: &mut dyn Cluster = &mut real;
+    cluster.create(&pod("first"))?;
+    let mut watcher = Watcher::start(cluster, Scope::Node("node-0".to_owned()), READER)?;
+    watcher.knows(Kind::Pod, &["first"])?;
+    let began = Instant::now();
+    cluster.stop()?;
+    watcher.fails(Reason::Connection)?;
+    let noticed = began.elapsed();
+    println!("noticed {noticed:?} after SIGTERM was sent");
+    ensure!(noticed < Duration::from_secs(20), "{noticed:?}");
+    watcher.knows(Kind::Pod, &["first"])?;
+    cluster.start()?;
+    cluster.create(&pod("second"))?;
+    watcher.knows(Kind::Pod, &["first", "second"])
+}
+
+#[test]
+fn the_real_server_without_streaming_lists_is_listed() -> Result<()> {
+    let Some(real) = Real::start_with("WatchList=false")? else {
+        return Ok(());
+    };
+    let cluster: &dyn Cluster = &real;
+    cluster.create(&pod("first"))?;
+    let mut watcher = Watcher::start(cluster, Scope::Node("node-0".to_owned()), READER)?;
+    watcher.complete(Kind::Pod, 1)?;
+    watcher.knows(Kind::Pod, &["first"])?;
+    cluster.create(&pod("second"))?;
+    watcher.knows(Kind::Pod, &["first", "second"])?;
+    ensure!(
+        cluster.count("list", "pods")? == 1,
+        "{:?}",
+        cluster.requests()?
+    );
+    Ok(())
 }

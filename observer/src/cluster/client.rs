@@ -17,7 +17,7 @@ use hyper_util::{
 use kube::{
     Config,
     client::{Body, ClientBuilder, ConfigExt as _},
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tower::{BoxError, ServiceExt as _};
 
@@ -46,13 +46,19 @@ pub enum Error {
     )]
     InCluster(#[source] kube::config::InClusterError),
     /// The kubeconfig cannot be used.
-    #[error("cannot use the kubeconfig {path}: {source}")]
+    #[error("cannot use the kubeconfig {path}: {reason}")]
     Kubeconfig {
         /// Which one.
         path: String,
-        /// Why.
-        source: kube::config::KubeconfigError,
+        /// Why, without anything that the file says: there are credentials in it.
+        reason: String,
     },
+    /// The token in the kubeconfig is none.
+    #[error(
+        "the token in the kubeconfig is not one line of printable text: write it anew, or name \
+         its file by tokenFile"
+    )]
+    Token,
     /// What it says cannot be made a client of.
     #[error("cannot make a client of the Kubernetes API: {0}")]
     Client(#[source] kube::Error),
@@ -87,8 +93,30 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration:
 const RENEW_PAUSE: Duration = Duration::from_secs(1);
 const NAME: &str = concat!("observer/", env!("CARGO_PKG_VERSION"));
 
+/// What is wrong with a kubeconfig; the parser would show the line.
+fn reason(error: &KubeconfigError) -> String {
+    let KubeconfigError::Parse(error) = error else {
+        return error.to_string();
+    };
+    let place = error.location().map_or_else(String::new, |place| {
+        format!(": see line {}, column {}", place.line(), place.column())
+    });
+    format!("it is not the YAML of a kubeconfig{place}")
+}
+
 /// A client that says nothing in the log, as failures are told by those who ask, and once.
-fn client(config: &Config) -> Result<kube::Client, kube::Error> {
+fn client(config: &Config) -> Result<kube::Client, Error> {
+    // The library would panic at such a token.
+    let credentials = serde_json::to_value(&config.auth_info).unwrap_or_default();
+    if let Some(token) = credentials.get("token").and_then(|token| token.as_str())
+        && HeaderValue::from_str(token).is_err()
+    {
+        return Err(Error::Token);
+    }
+    made(config).map_err(Error::Client)
+}
+
+fn made(config: &Config) -> Result<kube::Client, kube::Error> {
     let mut config = config.clone();
     config
         .headers
@@ -126,11 +154,11 @@ impl Access {
             Self::Kubeconfig { path, context } => (path, context),
         };
         let shown = path.as_ref().map(|path| path.display().to_string());
-        let failed = |source| Error::Kubeconfig {
+        let failed = |error| Error::Kubeconfig {
             path: shown
                 .clone()
                 .unwrap_or_else(|| "of the environment".to_owned()),
-            source,
+            reason: reason(&error),
         };
         let options = KubeConfigOptions {
             context: context.clone(),
@@ -163,7 +191,7 @@ impl Client {
     }
 
     fn made(access: Option<Access>, config: Config) -> Result<Self, Error> {
-        let client = client(&config).map_err(Error::Client)?;
+        let client = client(&config)?;
         let current = Mutex::new(Current {
             config,
             client,
@@ -202,7 +230,7 @@ impl Client {
             }
         }
         let made = match failed {
-            None => client(&config).map_err(Error::Client),
+            None => client(&config),
             Some(error) => Err(error),
         };
         let mut current = self.current();

@@ -213,13 +213,14 @@ impl Double {
         Ok(())
     }
 
-    /// Takes a certificate of an authority that nobody trusts, and closes all connections.
-    pub fn pretend(&self) -> Result<()> {
+    /// Takes a certificate of an authority that nobody trusts, and closes all connections; says which
+    /// authority.
+    pub fn pretend(&self) -> Result<Authority> {
         let stranger = Authority::create()?;
         let tls = settings(&pair(&stranger, "stranger")?)?;
         *locked(&self.shared.tls) = tls;
         self.disconnect();
-        Ok(())
+        Ok(stranger)
     }
 
     /// How many watches of all resources there are now.

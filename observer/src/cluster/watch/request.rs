@@ -163,12 +163,13 @@ fn retry_after(response: &Response<Body>) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(MAX_RETRY_AFTER))
 }
 
-/// Whether TLS failed, rather than what is below it.
+/// Whether TLS failed, rather than what is below it. Errors of I/O do not tell what they wrap as
+/// their source.
 fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     let within = error
         .downcast_ref::<std::io::Error>()
         .and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || within.is_some_and(|within| within.is::<rustls::Error>())
+    error.is::<rustls::Error>() || within.is_some_and(|within| is_of_tls(within))
 }
 
 // === impl Answer ===
