@@ -34,6 +34,8 @@ pub struct PodSpec<'a> {
     pub is_static: bool,
     /// Last octet of its address; else one that no pod of the node had.
     pub octet: Option<u8>,
+    /// The uid that the API gave it; else one of its own.
+    pub uid: Option<&'a str>,
 }
 
 /// A running pod. When it is dropped, its processes are killed, and its address is free.
@@ -113,6 +115,7 @@ impl<'a> PodSpec<'a> {
             host_network: false,
             is_static: false,
             octet: None,
+            uid: None,
         }
     }
 }
@@ -127,10 +130,10 @@ impl Node {
     }
 
     fn start(&self, spec: PodSpec<'_>) -> Result<Pod<'_>> {
-        let uid = if spec.is_static {
-            unique(32)
-        } else {
-            unique_uid()
+        let uid = match spec.uid {
+            Some(uid) => uid.to_owned(),
+            None if spec.is_static => unique(32),
+            None => unique_uid(),
         };
         let path = self.layout.pod(spec.quality, &uid);
         let cgroup = self.cgroup.child(&path)?;
