@@ -83,6 +83,8 @@ pub struct Enricher {
     routes: Routes,
     cluster: Option<Cluster>,
     waiting: Waiting,
+    /// Connections of which something waits since it was last looked at.
+    fresh: Vec<ConnectionId>,
     /// Connections that were told, and of which more may become known.
     unsure: VecDeque<ConnectionId>,
     /// Revision of the index when what waits was last looked at.
@@ -153,6 +155,7 @@ impl Enricher {
             servers: HashMap::default(),
             cluster: config.cluster.clone().map(Cluster::new),
             waiting: Waiting::default(),
+            fresh: Vec::new(),
             unsure: VecDeque::new(),
             revision: 0,
             asked: Monotonic::default(),

@@ -156,13 +156,20 @@ impl Enricher {
             return self.name(connection, workload, now);
         };
         let theirs = state.link.workload.clone();
-        let peer = Peer::Local(workload.clone());
+        let (named, known) = match &mut self.cluster {
+            Some(cluster) => cluster.pods.name(workload, &cluster.index, now),
+            None => (workload.clone(), Knowledge::Complete),
+        };
         state.link = Arc::new(Link {
-            peer,
+            peer: Peer::Local(named),
             ..Link::clone(&state.link)
         });
+        // What comes on the other end is about this pod as well.
+        state.waits |= known == Knowledge::Awaited;
         let id = state.link.connection.id;
-        self.doubt(id);
+        if known == Knowledge::Unsure {
+            self.doubt(id);
+        }
         Peer::Local(theirs)
     }
 

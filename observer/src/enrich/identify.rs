@@ -103,6 +103,10 @@ const UDP: u8 = 17;
 /// How long everything may wait while the first lists of the cluster are not complete.
 pub(super) const HOLD_AT_START: Duration = Duration::from_secs(20);
 
+/// How late the end of a pod may be told: what is in doubt for less stays so, as its address may have
+/// been given to another.
+const LATE: Duration = Duration::from_secs(3);
+
 /// Addresses that were waited for in vain.
 const MAX_STRANGERS: usize = 16_384;
 
@@ -287,11 +291,13 @@ impl Cluster {
     fn sight(&self, far: SocketAddr, protocol: u8, at: Monotonic, asked: Asked<'_>) -> Sight {
         let found = self.index.find(far, protocol, at);
         match found {
-            Sight::Doubtful if asked.last => match self.index.settle(far, protocol, at) {
-                // It looked like an address of the cluster, and nobody has it.
-                Sight::Outside => Sight::Doubtful,
-                settled => settled,
-            },
+            Sight::Doubtful if asked.last && asked.now.since(at) >= LATE => {
+                match self.index.settle(far, protocol, at) {
+                    // It looked like an address of the cluster, and nobody has it.
+                    Sight::Outside => Sight::Doubtful,
+                    settled => settled,
+                }
+            }
             found => found,
         }
     }

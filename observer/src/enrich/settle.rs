@@ -40,9 +40,15 @@ impl Enricher {
         };
         let revision = cluster.index.revision();
         let changed = self.revision != revision;
+        let fresh = std::mem::take(&mut self.fresh);
         if !self.waiting.is_empty() && (all || changed || self.waiting.is_due(now)) {
             for id in self.waiting.ids() {
                 self.try_to_tell(id, host, now, all, out);
+            }
+        } else {
+            // What it waits for may have become known before it began to wait.
+            for id in fresh {
+                self.try_to_tell(id, host, now, false, out);
             }
         }
         while let Some(id) = self.waiting.overdue() {
@@ -61,6 +67,9 @@ impl Enricher {
             Some(cluster) => cluster.deadline(now),
             None => now,
         };
+        if !self.waiting.has(id) {
+            self.fresh.push(id);
+        }
         self.waiting.push(id, deadline, told);
     }
 

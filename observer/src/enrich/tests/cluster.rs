@@ -241,6 +241,50 @@ fn a_pod_that_stays_unknown_is_told_as_such_and_not_waited_for_again() {
 }
 
 #[test]
+fn both_ends_of_this_host_are_pods() {
+    let mut node = Node::new();
+    let client = Connection {
+        sequences: Some((7, 9)),
+        ..node.client(1, "10.244.1.7:80")
+    };
+    let server = Connection {
+        id: ConnectionId(2),
+        role: Role::Server,
+        local: client.remote,
+        remote: client.local,
+        sequences: Some((9, 7)),
+        ..client.clone()
+    };
+    let is_named = |link: &Link| {
+        let local = matches!(link.peer, Peer::Local(_));
+        let named = |pod: Option<&Arc<_>>| pod.is_some();
+        local && named(link.workload.pod()) && named(link.peer.pod())
+    };
+    // Known from the start: whichever comes first.
+    node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
+    assert!(node.open(&client, 1).is_some());
+    assert!(is_named(&node.open(&server, 1).unwrap()));
+    assert!(is_named(node.bench.enricher.link(ConnectionId(1)).unwrap()));
+    // Known later: what comes on both ends waits, also when one had been told as not in a pod.
+    let mut node = Node::new();
+    let outside = Connection {
+        owner: Owner::default(),
+        ..client.clone()
+    };
+    let server = Connection {
+        owner: node.client(2, OUTSIDE).owner,
+        ..server
+    };
+    assert!(node.open(&outside, 1).is_none(), "its address is a pod's");
+    assert!(node.open(&server, 1).is_none());
+    assert!(node.call(1, 1).is_none());
+    node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 2);
+    assert_eq!(node.settle(2).len(), 3);
+    let call = node.call(1, 2).unwrap();
+    assert!(call.link.peer.pod().is_some());
+}
+
+#[test]
 fn the_other_end_is_a_pod_and_a_service() {
     let mut node = Node::new();
     node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
@@ -373,6 +417,34 @@ fn nothing_is_given_up_before_the_first_lists_are_complete() {
     node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 10);
     assert_eq!(node.settle(10).len(), 1);
     assert_eq!(identify::HOLD_AT_START, Duration::from_secs(20));
+}
+
+#[test]
+fn an_address_that_is_about_to_be_free_is_settled_late() {
+    let Object::Pod(ending) = pod(OTHER, "pay-y", "10.244.2.8", &[]) else {
+        unreachable!();
+    };
+    let ending = PodObject {
+        terminating: true,
+        ..ending
+    };
+    for (waited, expected) in [(2, None), (HOLD, Some("pay-y"))] {
+        let mut node = Node::new();
+        node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
+        node.set(pod(OTHER, "pay-y", "10.244.2.8", &[]), 0);
+        node.set(Object::Pod(ending.clone()), 5);
+        let connection = Connection {
+            started: at(6),
+            ..node.client(1, "10.244.2.8:80")
+        };
+        assert_eq!(node.open(&connection, 6), None);
+        let Bench { host, enricher, .. } = &mut node.bench;
+        let mut told = Vec::new();
+        enricher.settle(host, at(6 + waited), true, &mut told);
+        let link = told[0].link_mut().unwrap();
+        let pod = link.peer.pod().map(|pod| &*pod.name);
+        assert_eq!(pod, expected, "after {waited} seconds");
+    }
 }
 
 #[test]
