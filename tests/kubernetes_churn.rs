@@ -274,6 +274,17 @@ fn expect_nothing_wrong(verdict: &Verdict) -> Result<()> {
     Ok(())
 }
 
+/// Checks that names are known as well as they can be: of a pod of the agent's own node always, but
+/// on a machine that is too slow to tell of it in time, and of others but for the time in which
+/// their address goes from one to the next.
+fn expect_little_unknown(verdict: &Verdict) -> Result<()> {
+    for (wanted, most) in [("own", 0.002), ("peer", 0.01)] {
+        let part = verdict.part_unknown(|what, end| what == "call" && end == wanted);
+        ensure!(part <= most, "{part:.4} of {wanted}: {}", verdict.text());
+    }
+    Ok(())
+}
+
 #[test]
 fn calls_of_pods_that_come_and_go_bear_their_names() -> Result<()> {
     let _alone = alone();
@@ -282,6 +293,7 @@ fn calls_of_pods_that_come_and_go_bear_their_names() -> Result<()> {
     }
     let (verdict, lived) = churn(Telling::Watches, Duration::from_secs(60))?;
     expect_nothing_wrong(&verdict)?;
+    expect_little_unknown(&verdict)?;
     ensure!(lived >= 40, "only {lived} pods lived");
     Ok(())
 }
@@ -292,8 +304,9 @@ fn so_they_do_with_a_hub() -> Result<()> {
     if cannot_run()? {
         return Ok(());
     }
-    let (verdict, _) = churn(Telling::Hub, Duration::from_secs(22))?;
-    expect_nothing_wrong(&verdict)
+    let (verdict, _) = churn(Telling::Hub, Duration::from_secs(20))?;
+    expect_nothing_wrong(&verdict)?;
+    expect_little_unknown(&verdict)
 }
 
 #[test]
@@ -302,6 +315,6 @@ fn no_name_is_wrong_while_the_api_breaks_off() -> Result<()> {
     if cannot_run()? {
         return Ok(());
     }
-    let (verdict, _) = churn(Telling::BrokenWatches, Duration::from_secs(22))?;
+    let (verdict, _) = churn(Telling::BrokenWatches, Duration::from_secs(20))?;
     expect_nothing_wrong(&verdict)
 }

@@ -1,7 +1,7 @@
 //! What the pods noted of themselves, and how what agents tell compares with it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Write as _,
     fs,
     net::{IpAddr, SocketAddr},
@@ -51,8 +51,12 @@ pub(crate) struct Verdict {
     pub(crate) names: BTreeMap<(&'static str, &'static str), Names>,
     /// What was told of calls that nobody noted, of the wrong connection, too often or not at all.
     pub(crate) faults: Vec<String>,
+    /// Names that are unknown, by the age of the pod.
+    pub(crate) unknown: BTreeMap<(&'static str, &'static str, &'static str), usize>,
     /// Some that are wrong or unknown, to be looked at.
     pub(crate) samples: Vec<String>,
+    /// What they are like: one is enough of each.
+    shown: BTreeSet<(&'static str, &'static str, String, Option<String>)>,
     /// Calls that were answered.
     pub(crate) answered: usize,
 }
@@ -221,12 +225,21 @@ impl Truth {
                     names.wrong += 1;
                     "wrong"
                 }
-                (None, Some(_)) => {
+                (None, Some(uid)) => {
                     names.unknown += 1;
-                    "unknown"
+                    let age = self.age(uid, began);
+                    *verdict.unknown.entry((what, end, age)).or_default() += 1;
+                    age
                 }
             };
-            if verdict.samples.len() < MOST_SAMPLES || judged == "wrong" {
+            let alike = (
+                judged,
+                what,
+                flow.text("side").to_owned(),
+                told.or(truth).map(str::to_owned),
+            );
+            let first = verdict.shown.insert(alike);
+            if judged == "wrong" || first && verdict.samples.len() < MOST_SAMPLES {
                 let mut text = format!(
                     "{judged} {end} of {what}, node {number}, {} {} -> {} ({}), at {}: told {told:?}, true {truth:?};",
                     flow.text("side"),
@@ -270,6 +283,16 @@ impl Truth {
         self.lives.iter().find(has).map(|life| &*life.uid)
     }
 
+    /// How old a pod was, as far as the API told of it by then.
+    fn age(&self, uid: &str, at: u64) -> &'static str {
+        match self.lives.iter().find(|life| life.uid == uid) {
+            Some(life) if at < life.told => "not yet told",
+            Some(life) if at >= life.ending => "ending",
+            Some(life) if at < life.told + 3_000_000_000 => "told just then",
+            _ => "known",
+        }
+    }
+
     /// Whether a pod is the last that had an address that nobody has, or the next.
     fn is_next_to(&self, uid: &str, address: Option<IpAddr>, at: u64) -> bool {
         let at_address = || {
@@ -307,7 +330,7 @@ impl Call {
 
 impl Verdict {
     /// Part of the names that are unknown, of all that have one.
-    pub(crate) fn unknown(&self, wanted: impl Fn(&str, &str) -> bool) -> f64 {
+    pub(crate) fn part_unknown(&self, wanted: impl Fn(&str, &str) -> bool) -> f64 {
         let (mut unknown, mut all) = (0, 0);
         for ((what, end), names) in &self.names {
             if wanted(what, end) {
@@ -331,6 +354,9 @@ impl Verdict {
             text += &format!(
                 "{what} {end}: {right} right, {unknown} unknown, {wrong} wrong, {open} open\n"
             );
+        }
+        for ((what, end, age), count) in &self.unknown {
+            text += &format!("{count} unknown, {what} {end}: {age}\n");
         }
         let shown = self.faults.iter().take(10).chain(&self.samples);
         shown.fold(text, |text, line| text + line + "\n")
