@@ -10,12 +10,12 @@ use std::{
     net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{PoisonError, RwLock},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use observer_tests::{
     agent::{self, Agent, Options},
     apiserver::{
@@ -24,7 +24,7 @@ use observer_tests::{
         faults::{Act, Fault},
         kubeconfig,
     },
-    flow::Flow,
+    flow::{BOTH_SIDES, Flow},
     http,
     node::{Cluster, Layout},
     process::Process,
@@ -75,11 +75,8 @@ fn cannot_run() -> Result<bool> {
     ])
 }
 
-/// One at a time: each of these is work enough for a machine.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// Held by the longest of these for itself, and shared by the others: it is work enough for a machine.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 fn free_address() -> Result<SocketAddr> {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).context("find a free port")?;
@@ -211,18 +208,25 @@ fn churn(telling: Telling, duration: Duration) -> Result<(Verdict, usize)> {
         agents.push(agent?);
     }
 
-    let mut dice = Dice(7);
     let mut stable = Vec::new();
-    for (number, octet) in [
-        (1, STABLE[1]),
-        (2, STABLE[1]),
-        (1, STABLE[0]),
-        (2, STABLE[0]),
-    ] {
-        let running = world.begin(&plan(number, octet, 0), &mut dice)?;
-        running.listens(world.folder())?;
-        stable.push(running);
-    }
+    thread::scope(|scope| -> Result<()> {
+        let started = [1, 2].map(|number| {
+            STABLE.map(|octet| {
+                let world = &world;
+                scope.spawn(move || {
+                    let mut dice = Dice(u64::from(octet) + number as u64);
+                    let running = world.begin(&plan(number, octet, 0), &mut dice)?;
+                    running.listens(world.folder())?;
+                    anyhow::Ok(running)
+                })
+            })
+        });
+        for thread in started.into_iter().flatten() {
+            let running = thread.join().map_err(|_| anyhow!("a thread died"))?;
+            stable.push(running?);
+        }
+        Ok(())
+    })?;
     let end = Instant::now() + duration;
     thread::scope(|scope| {
         for number in [1, 2] {
@@ -236,24 +240,34 @@ fn churn(telling: Telling, duration: Duration) -> Result<(Verdict, usize)> {
         }
     });
     world.error()?;
-    for running in stable.into_iter().rev() {
-        world.end(running, &mut dice)?;
-    }
+    world.end_all(stable)?;
     let lives = world.lives();
     let lived = lives.len();
     let truth = Truth::read(folder.path(), lives)?;
     // All that waits for a pod is told by then.
-    thread::sleep(Duration::from_secs(5));
-    let mut told: [Vec<Flow>; 2] = [Vec::new(), Vec::new()];
-    for (number, (agent, told)) in (1..).zip(agents.iter().zip(&mut told)) {
-        let namespace = cluster.node(number).namespace();
-        *told = namespace.within(|| agent.flows())?;
-        let losses = namespace.within(|| agent.metrics())?.losses();
-        eprintln!("node {number}: {} flows, lost: {losses:?}", told.len());
-        if std::env::var_os("CHURN_LOG").is_some() {
-            eprintln!("{}", agent.log()?);
+    thread::sleep(Duration::from_secs(4));
+    let ask = |number: usize| -> Result<Vec<Flow>> {
+        let (agent, namespace) = (&agents[number - 1], cluster.node(number).namespace());
+        let (flows, metrics) = namespace.within(|| Ok((agent.flows()?, agent.metrics()?)))?;
+        let (count, losses) = (flows.len(), metrics.losses());
+        eprintln!("node {number}: {count} flows, lost: {losses:?}");
+        for side in BOTH_SIDES {
+            let name = format!("http_{side}_request_duration_seconds_count");
+            let counted = metrics.sum(&name, &[]);
+            let calls = flows.iter().filter(|flow| flow.is_call_at(side)).count();
+            ensure!(
+                counted == calls as f64,
+                "node {number}: {name} is {counted}, not {calls}"
+            );
         }
-    }
+        Ok(flows)
+    };
+    let ask = &ask;
+    let [first, second] = thread::scope(|scope| {
+        let asked = [1, 2].map(|number| scope.spawn(move || ask(number)));
+        asked.map(|thread| thread.join().map_err(|_| anyhow!("a thread died"))?)
+    });
+    let told = [first?, second?];
     let verdict = truth.judge(&told)?;
     eprintln!("{telling:?}: {lived} pods lived; {}", verdict.text());
     for agent in agents {
@@ -287,7 +301,7 @@ fn expect_little_unknown(verdict: &Verdict) -> Result<()> {
 
 #[test]
 fn calls_of_pods_that_come_and_go_bear_their_names() -> Result<()> {
-    let _alone = alone();
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
     if cannot_run()? {
         return Ok(());
     }
@@ -300,21 +314,21 @@ fn calls_of_pods_that_come_and_go_bear_their_names() -> Result<()> {
 
 #[test]
 fn so_they_do_with_a_hub() -> Result<()> {
-    let _alone = alone();
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     if cannot_run()? {
         return Ok(());
     }
-    let (verdict, _) = churn(Telling::Hub, Duration::from_secs(20))?;
+    let (verdict, _) = churn(Telling::Hub, Duration::from_secs(14))?;
     expect_nothing_wrong(&verdict)?;
     expect_little_unknown(&verdict)
 }
 
 #[test]
 fn no_name_is_wrong_while_the_api_breaks_off() -> Result<()> {
-    let _alone = alone();
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     if cannot_run()? {
         return Ok(());
     }
-    let (verdict, _) = churn(Telling::BrokenWatches, Duration::from_secs(20))?;
+    let (verdict, _) = churn(Telling::BrokenWatches, Duration::from_secs(16))?;
     expect_nothing_wrong(&verdict)
 }

@@ -338,6 +338,20 @@ impl<'a> World<'a> {
         Ok((object, dice.between(100, 1200)))
     }
 
+    /// Ends pods, all at a time.
+    pub(crate) fn end_all(&self, running: Vec<Running<'a>>) -> Result<()> {
+        thread::scope(|scope| {
+            for (seed, running) in (1..).zip(running) {
+                scope.spawn(move || {
+                    if let Err(error) = self.end(running, &mut Dice(seed)) {
+                        locked(&self.errors).push(error.context("end a pod that stayed"));
+                    }
+                });
+            }
+        });
+        self.error()
+    }
+
     /// Tells both nodes' proxies and the API who answers for the Service.
     fn publish(&self, backends: &[(Arc<Pod<'a>>, Value)]) -> Result<()> {
         let addresses: Vec<String> = (backends.iter())
