@@ -220,6 +220,11 @@ impl Index {
         self.look(address, protocol, at, true)
     }
 
+    /// Whether an address is a pod's own, or was a short time ago.
+    pub fn is_pods(&self, address: IpAddr) -> bool {
+        self.pods.has(address.to_canonical())
+    }
+
     /// The Service that somebody means who dials this address.
     pub fn dialled(
         &self,

@@ -45,11 +45,20 @@ pub(super) struct Cluster {
     pub(super) config: Config,
     pub(super) index: Index,
     pub(super) pods: Pods,
-    /// Addresses that were waited for in vain, and until when nobody waits for them again.
-    strangers: HashMap<IpAddr, Monotonic, foldhash::fast::RandomState>,
+    /// Addresses that were waited for in vain.
+    strangers: HashMap<IpAddr, Stranger, foldhash::fast::RandomState>,
     /// When it was first asked something.
     began: Option<Monotonic>,
     pub(super) losses: Losses,
+}
+
+/// An address that was waited for in vain.
+#[derive(Clone, Copy, Debug)]
+struct Stranger {
+    /// Until when nobody waits for it again.
+    until: Monotonic,
+    /// Somebody was there; else a pod may come, which is worth to be waited for.
+    answered: bool,
 }
 
 /// What could not be told.
@@ -72,6 +81,8 @@ struct Ends<'a> {
     role: Role,
     protocol: u8,
     at: Monotonic,
+    /// Somebody is at the other end.
+    answered: bool,
 }
 
 /// When something is asked.
@@ -156,6 +167,7 @@ impl Cluster {
             role: connection.role,
             protocol: TCP,
             at: connection.established.unwrap_or(connection.started),
+            answered: connection.established.is_some() || connection.pre_existing,
         };
         self.ends(ends, host, asked)
     }
@@ -178,6 +190,7 @@ impl Cluster {
             role: lookup.role,
             protocol: UDP,
             at: lookup.sent,
+            answered: true,
         };
         self.ends(ends, host, asked)
     }
@@ -200,6 +213,7 @@ impl Cluster {
             role: datagrams.role(),
             protocol: UDP,
             at: datagrams.started,
+            answered: true,
         };
         self.ends(ends, host, asked)
     }
@@ -207,7 +221,7 @@ impl Cluster {
     /// Forgets what is no longer of use. Meant to be called about once a minute.
     pub(super) fn expire(&mut self, now: Monotonic) {
         self.pods.expire(now);
-        self.strangers.retain(|_, until| *until > now);
+        self.strangers.retain(|_, stranger| stranger.until > now);
     }
 
     fn ends(&mut self, ends: Ends<'_>, host: &mut Host, asked: Asked<'_>) -> Knowledge {
@@ -221,6 +235,7 @@ impl Cluster {
             role,
             protocol,
             at,
+            answered,
         } = ends;
         let mut known = self.own(workload, asked);
         if let Peer::Local(other) = peer {
@@ -271,29 +286,43 @@ impl Cluster {
         }
         let address = wire.map_or(remote, |(_, far)| far).ip();
         match sight {
-            Sight::Pod(pod) => *peer = Peer::Pod(pod),
+            Sight::Pod(pod) => {
+                // The next that has it is waited for again.
+                self.strangers.remove(&address);
+                *peer = Peer::Pod(pod);
+            }
             Sight::Node(node) => *peer = Peer::Node(node),
             Sight::Network(name) if !matches!(peer, Peer::Named { .. }) => {
                 *peer = Peer::Network(Network { name, address });
             }
             Sight::Network(_) | Sight::Outside => {}
-            Sight::Doubtful => known = known.max(self.doubtful(address, asked)),
+            Sight::Doubtful => known = known.max(self.doubtful(address, answered, asked)),
         }
         known
     }
 
     /// What is known when nobody, or more than one, has an address of the cluster.
-    fn doubtful(&mut self, address: IpAddr, asked: Asked<'_>) -> Knowledge {
+    fn doubtful(&mut self, address: IpAddr, answered: bool, asked: Asked<'_>) -> Knowledge {
+        let now = asked.now;
+        let before = self.strangers.get(&address).filter(|one| one.until > now);
         if asked.last {
             self.losses.peer_unknown += 1;
+            if self.index.is_pods(address) {
+                // Of pods, at other times: the next to ask may be told.
+                return Knowledge::Unsure;
+            }
+            let stranger = Stranger {
+                until: now.plus(STRANGE),
+                answered: answered || before.is_some_and(|one| one.answered),
+            };
             if self.strangers.len() >= MAX_STRANGERS {
                 self.strangers.clear();
             }
-            self.strangers.insert(address, asked.now.plus(STRANGE));
+            self.strangers.insert(address, stranger);
             return Knowledge::Unsure;
         }
-        match self.strangers.get(&address) {
-            Some(until) if *until > asked.now => Knowledge::Unsure,
+        match before {
+            Some(stranger) if stranger.answered || !answered => Knowledge::Unsure,
             _ => Knowledge::Awaited,
         }
     }

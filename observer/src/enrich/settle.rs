@@ -12,8 +12,17 @@ use super::{
 use crate::{
     cluster::index::Index,
     host::Host,
-    model::{call::Link, connection::ConnectionId, time::Monotonic},
+    model::{call::Link, connection::ConnectionId, time::Monotonic, workload::Peer},
 };
+
+/// What was found out while the calls of a connection are looked at.
+#[derive(Default)]
+struct Looked {
+    /// Calls share few links: each is looked at once.
+    links: Vec<(Arc<Link>, Arc<Link>)>,
+    /// The other end, where that is on this host.
+    local: Option<Peer>,
+}
 
 /// Between two looks at connections that were told with something unknown.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
@@ -64,7 +73,8 @@ impl Enricher {
     /// Holds something back.
     pub(super) fn wait(&mut self, id: ConnectionId, told: Told, now: Monotonic) {
         let deadline = match &mut self.cluster {
-            Some(cluster) => cluster.deadline(now),
+            // What the kernel tells may be a little younger than our last look at the clock.
+            Some(cluster) => cluster.deadline(now.max(told.met())),
             None => now,
         };
         if !self.waiting.has(id) {
@@ -81,7 +91,7 @@ impl Enricher {
         host: &mut Host,
         now: Monotonic,
     ) -> Option<Told> {
-        let known = self.identify_told(&mut told, &mut Vec::new(), host, now, false);
+        let known = self.identify_told(&mut told, &mut Looked::default(), host, now, false);
         if known != Knowledge::Awaited {
             return Some(told);
         }
@@ -114,10 +124,15 @@ impl Enricher {
         let last = last || held.deadline <= now;
         let mut told = std::mem::take(&mut held.told);
         let mut known = Knowledge::Complete;
-        // Calls of a connection share few links: each is looked at once.
-        let mut links: Vec<(Arc<Link>, Arc<Link>)> = Vec::new();
+        // The other end may have been found on this host in the meantime.
+        let peer = self.connections.get(&id).map(|state| &state.link.peer);
+        let local = peer.filter(|peer| peer.is_local()).cloned();
+        let mut looked = Looked {
+            links: Vec::new(),
+            local,
+        };
         for one in &mut told {
-            known = known.max(self.identify_told(one, &mut links, host, now, last));
+            known = known.max(self.identify_told(one, &mut looked, host, now, last));
         }
         if let Some(state) = self.connections.get(&id) {
             let mut link = Link::clone(&state.link);
@@ -147,20 +162,24 @@ impl Enricher {
     fn identify_told(
         &mut self,
         told: &mut Told,
-        links: &mut Vec<(Arc<Link>, Arc<Link>)>,
+        looked: &mut Looked,
         host: &mut Host,
         now: Monotonic,
         last: bool,
     ) -> Knowledge {
         if let Some(link) = told.link_mut() {
-            if let Some((_, known)) = links.iter().find(|(before, _)| Arc::ptr_eq(before, link)) {
+            let same = |(before, _): &&(Arc<Link>, _)| Arc::ptr_eq(before, link);
+            if let Some((_, known)) = looked.links.iter().find(same) {
                 *link = known.clone();
                 return Knowledge::Complete;
             }
             let mut better = Link::clone(link);
+            if let Some(local) = looked.local.as_ref().filter(|_| !better.peer.is_local()) {
+                better.peer = local.clone();
+            }
             let known = self.identify(&mut better, host, now, last);
             let better = Arc::new(better);
-            links.push((link.clone(), better.clone()));
+            looked.links.push((link.clone(), better.clone()));
             *link = better;
             return known;
         }

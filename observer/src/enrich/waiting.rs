@@ -136,6 +136,24 @@ impl Waiting {
 // === impl Told ===
 
 impl Told {
+    /// When its ends met: whose their addresses were is asked for then.
+    pub(super) fn met(&self) -> Monotonic {
+        let link = match self {
+            Self::Call(call) => &call.link,
+            Self::Link(
+                LinkEvent::Opened(link)
+                | LinkEvent::Recognised { link, .. }
+                | LinkEvent::Progress { link, .. }
+                | LinkEvent::Closed { link, .. }
+                | LinkEvent::Failed { link, .. },
+            ) => link,
+            Self::Lookup(resolution) => return resolution.lookup.sent,
+            Self::Datagrams(conversation) => return conversation.datagrams.started,
+        };
+        let connection = &link.connection;
+        connection.established.unwrap_or(connection.started)
+    }
+
     /// The link that it is about, if it is about one.
     pub(super) fn link_mut(&mut self) -> Option<&mut Arc<Link>> {
         match self {

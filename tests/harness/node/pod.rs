@@ -36,6 +36,8 @@ pub struct PodSpec<'a> {
     pub uid: Option<&'a str>,
     /// Last octet of its address; else one that no pod of the node had.
     pub octet: Option<u8>,
+    /// The uid that the API gave it; else one of its own.
+    pub uid: Option<&'a str>,
 }
 
 /// A running pod. When it is dropped, its processes are killed, and its address is free.
@@ -116,6 +118,7 @@ impl<'a> PodSpec<'a> {
             is_static: false,
             uid: None,
             octet: None,
+            uid: None,
         }
     }
 }

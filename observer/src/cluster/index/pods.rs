@@ -349,6 +349,11 @@ impl Pods {
         claims::holder(claims, at)
     }
 
+    /// Whether any pod says, or said a short time ago, that an address is its own.
+    pub(super) fn has(&self, address: IpAddr) -> bool {
+        self.claims.get(&address).next().is_some()
+    }
+
     pub(super) fn at(&self, slot: u32) -> Option<&Arc<Pod>> {
         Some(&self.records.get(slot)?.pod)
     }
