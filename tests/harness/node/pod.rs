@@ -32,8 +32,6 @@ pub struct PodSpec<'a> {
     /// It comes from a file of the node: its cgroups bear a hash, not the uid that the API gives
     /// to its mirror.
     pub is_static: bool,
-    /// Its uid; else one of its own.
-    pub uid: Option<&'a str>,
     /// Last octet of its address; else one that no pod of the node had.
     pub octet: Option<u8>,
     /// The uid that the API gave it; else one of its own.
@@ -116,7 +114,6 @@ impl<'a> PodSpec<'a> {
             quality: Quality::default(),
             host_network: false,
             is_static: false,
-            uid: None,
             octet: None,
             uid: None,
         }
