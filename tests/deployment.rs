@@ -19,3 +19,5 @@ mod security;
 mod shape;
 #[path = "deployment/values.rs"]
 mod values;
+#[path = "deployment/workloads.rs"]
+mod workloads;

@@ -380,12 +380,6 @@ impl Container {
         Ok(self.process.ended()?.is_none())
     }
 
-    /// Processes of the container, as the machine counts them.
-    #[allow(dead_code, reason = "for whoever traces it")]
-    pub(crate) fn id(&self) -> u32 {
-        self.process.id()
-    }
-
     /// What the program prints, run in the container as `kubectl exec` does.
     pub(crate) fn exec(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Self::runtime(self.folder.path());
