@@ -129,9 +129,9 @@ fn the_graph_has_what_clients_counted() -> Result<()> {
             ensure!(edge[key] == *value, "{key} at the {side}: {edge:#}");
         }
         let labels = [
-            ("source", "front"),
+            ("source_name", "front"),
             ("source_namespace", NAMESPACE),
-            ("destination", "back"),
+            ("destination_name", "back"),
             ("reporter", side),
             ("k8s_cluster_name", "test"),
         ];

@@ -277,7 +277,8 @@ impl Cluster {
             return known;
         }
         let mut sight = self.sight(far, protocol, at, asked);
-        if let (Sight::Node(_), Role::Server, None) = (&sight, role, &wire)
+        // Also an end of a pod's link that is the node's, of which the API knows nothing.
+        if let (Sight::Node(_) | Sight::Doubtful, Role::Server, None) = (&sight, role, &wire)
             && let Some((caller, asked_for)) = host.caller(protocol, local, remote)
         {
             *wire = Some((asked_for, caller));
@@ -295,7 +296,11 @@ impl Cluster {
             Sight::Network(name) if !matches!(peer, Peer::Named { .. }) => {
                 *peer = Peer::Network(Network { name, address });
             }
-            Sight::Network(_) | Sight::Outside => {}
+            Sight::Network(_) | Sight::Outside => {
+                if let Peer::Address(known) = peer {
+                    *known = address;
+                }
+            }
             Sight::Doubtful => known = known.max(self.doubtful(address, answered, asked)),
         }
         known
