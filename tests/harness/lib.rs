@@ -17,6 +17,7 @@ pub mod client;
 pub mod control_plane;
 pub mod conversation;
 pub mod flow;
+pub mod followers;
 pub mod h2load;
 pub mod http;
 pub mod kubernetes;

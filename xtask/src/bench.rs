@@ -3,6 +3,7 @@
 //! A server and a client saturate every core, in a cgroup of their own. Runs with an observer of that
 //! cgroup and runs without alternate in pairs; what is reported is the median of the pairs' ratios.
 
+mod cluster;
 mod hold;
 mod load;
 mod report;
@@ -97,9 +98,17 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !is_root() {
         bail!("observing needs root: run this as root");
     }
-    setup::for_testing()?;
-    build::kernel_programs()?;
-    build::release()?;
+    // A cluster needs none of the servers and clients that make the loads.
+    if options.scenarios != [Scenario::Cluster] {
+        setup::for_testing()?;
+    }
+    // Somebody who names a binary measures that one.
+    let is_built = std::env::var_os("OBSERVER_BIN").is_none();
+    if is_built {
+        setup::for_building()?;
+        build::kernel_programs()?;
+        build::release()?;
+    }
     if options.micro {
         run_command(cargo().args(["bench", "--locked", "--package", "observer"]))?;
     }
@@ -113,7 +122,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     for scenario in scenarios {
         if scenario == Scenario::Cluster {
             extent.check()?;
-            hub(options.quick)?;
+            if is_built && !options.micro {
+                lookups()?;
+            }
+            say("bench: cluster");
+            report.cluster = Some(cluster::measure(&cgroup, options.quick, || extent.check())?);
         } else if scenario == Scenario::Open {
             extent.check()?;
             say("bench: open");
@@ -135,23 +148,12 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
 }
 
-/// Measures a hub: a benchmark of its own, as it needs no programs, no cgroup and no server.
-fn hub(quick: bool) -> Result<()> {
-    say("bench: cluster");
+/// Measures what it costs to ask the index of such a cluster: a benchmark of its own.
+fn lookups() -> Result<()> {
+    say("bench: cluster, lookups");
     let mut command = cargo();
-    command.args([
-        "bench",
-        "--locked",
-        "--package",
-        "observer",
-        "--bench",
-        "hub",
-        "--",
-    ]);
-    if quick {
-        command.arg("--quick");
-    }
-    run_command(&mut command)
+    command.args(["bench", "--locked", "--package", "observer"]);
+    run_command(command.args(["--bench", "cluster"]))
 }
 
 // === impl Extent ===

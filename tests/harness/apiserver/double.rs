@@ -150,6 +150,35 @@ impl Double {
         Ok(())
     }
 
+    /// Writes an object, status and all, without a request.
+    pub fn write(&self, object: &Value) -> Result<()> {
+        let refused = |refusal: super::refusal::Refusal| anyhow::anyhow!("{}", refusal.body);
+        let mut target = store::target(object, None).context("no known kind")?;
+        let written = self.store().update(&target, object.clone());
+        let written = written.map_err(refused)?;
+        if target.resource.status && !object["status"].is_null() {
+            target.subresource = "status".to_owned();
+            let mut with_status = (*written).clone();
+            with_status["status"] = object["status"].clone();
+            self.store().update(&target, with_status).map_err(refused)?;
+        }
+        Ok(())
+    }
+
+    /// Removes an object at once, without a request.
+    pub fn take(&self, object: &Value) -> Result<()> {
+        let target = store::target(object, None).context("no known kind")?;
+        let taken = self.store().delete(&target, Some(0));
+        let refused = |refusal: super::refusal::Refusal| anyhow::anyhow!("{}", refusal.body);
+        taken.map(drop).map_err(refused)
+    }
+
+    /// An object as it is, by resource, namespace and name.
+    pub fn object(&self, plural: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
+        let resource = super::resource::named(plural)?;
+        self.store().get(resource, namespace, name)
+    }
+
     /// Misbehaves from now on.
     pub fn misbehave(&self, fault: Fault) {
         locked(&self.shared.faults).push(fault);

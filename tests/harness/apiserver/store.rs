@@ -1,7 +1,7 @@
 //! Objects of the double, what happened to them, and what lists and watches read of that.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -37,6 +37,8 @@ struct State {
     uids: u64,
     /// Ports and addresses of Services given out so far.
     addresses: u32,
+    /// Addresses that Services asked for themselves.
+    asked: BTreeSet<String>,
     ports: u16,
 }
 
@@ -469,13 +471,15 @@ impl State {
                 let number = self.addresses + 16;
                 let [high, low] = SERVICE_NETWORK;
                 let ip = format!("{high}.{low}.{}.{}", number >> 8 & 0xff, number & 0xff);
-                if !taken(self, &ip) {
+                // Only one that somebody asked for can be in the way: none is given out twice.
+                if !self.asked.contains(&ip) {
                     break ip;
                 }
             };
             spec["clusterIPs"] = json!([ip]);
         } else if asked != "None" {
             validate::service_address(service, taken(self, &asked))?;
+            self.asked.insert(asked);
         }
         let spec = &mut service["spec"];
         spec["clusterIP"] = spec["clusterIPs"][0].clone();

@@ -1,6 +1,6 @@
 //! What was measured, as a table with the aim beside each number, and as JSON.
 
-mod row;
+pub(super) mod row;
 
 use std::io::Write;
 
@@ -8,6 +8,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{
+    cluster::Scale,
     hold::Held,
     load::Load,
     scenario::Scenario,
@@ -20,6 +21,7 @@ use row::{Aim, Row, median};
 pub(super) struct Report {
     pub(super) loads: Vec<Outcome>,
     pub(super) held: Option<Held>,
+    pub(super) cluster: Option<Scale>,
 }
 
 /// What was measured of one load.
@@ -84,6 +86,19 @@ impl Report {
             }
             write_losses(out, [&held.without, &held.with])?;
         }
+        if let Some(cluster) = &self.cluster {
+            writeln!(out, "\ncluster: {}", cluster.title())?;
+            for row in cluster.rows() {
+                row.write(out)?;
+            }
+            writeln!(out, "  requests to the API server, by who asks")?;
+            for (asked, count) in &cluster.requests {
+                writeln!(out, "    {asked:<58} {count:>6}")?;
+            }
+            for loss in &cluster.losses {
+                writeln!(out, "  lost: {loss}")?;
+            }
+        }
         Ok(())
     }
 
@@ -103,7 +118,7 @@ impl Report {
             json!({
                 "scenario": outcome.scenario.name(),
                 "pairs": outcome.pairs.len(),
-                "measures": measures(outcome.rows()),
+                "measures": measures(&outcome.rows()),
                 "losses": losses(outcome.pairs.iter().map(|pair| &pair.watched)),
                 "programs": programs.collect::<Vec<_>>(),
             })
@@ -112,8 +127,15 @@ impl Report {
         if let Some(held) = &self.held {
             report["open"] = json!({
                 "connections": held.connections,
-                "measures": measures(held.rows()),
+                "measures": measures(&held.rows()),
                 "losses": losses([&held.without, &held.with]),
+            });
+        }
+        if let Some(cluster) = &self.cluster {
+            report["cluster"] = json!({
+                "measures": measures(cluster.rows()),
+                "requests": cluster.requests,
+                "losses": cluster.losses,
             });
         }
         writeln!(out, "{report:#}")?;
@@ -121,8 +143,8 @@ impl Report {
     }
 }
 
-fn measures(rows: Vec<Row>) -> Value {
-    let pairs = rows.into_iter().map(|row| {
+fn measures(rows: &[Row]) -> Value {
+    let pairs = rows.iter().map(|row| {
         let value = json!({
             "median": median(&row.values),
             "values": row.values,

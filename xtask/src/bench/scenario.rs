@@ -29,7 +29,7 @@ pub(crate) enum Scenario {
     Grpc,
     /// 10,000 open connections, and none: memory, and CPU without traffic
     Open,
-    /// A hub of a large cluster with 1,000 agents: memory, CPU, bytes, time until all know all
+    /// A cluster of 10,000 pods: its hub with 1,000 agents, and an agent with and without the hub
     Cluster,
 }
 
@@ -84,7 +84,7 @@ impl Scenario {
             Self::H2Large => "HTTP/2, 64 KiB responses, 10 streams at a time",
             Self::Grpc => "gRPC, unary calls of 32 B, 10 at a time",
             Self::Open => "open connections without traffic",
-            Self::Cluster => "a hub and 1,000 agents",
+            Self::Cluster => "a cluster of 10,000 pods",
         }
     }
 

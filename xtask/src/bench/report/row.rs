@@ -6,7 +6,7 @@ use anyhow::Result;
 
 /// What a number should be.
 #[derive(Clone, Copy)]
-pub(super) enum Aim {
+pub(in crate::bench) enum Aim {
     AtLeast(f64),
     Below(f64),
     Within(f64, f64),
@@ -14,17 +14,17 @@ pub(super) enum Aim {
 }
 
 /// One line of the table: the median of some runs, and their range.
-pub(super) struct Row {
-    pub(super) key: &'static str,
-    pub(super) label: &'static str,
-    pub(super) values: Vec<f64>,
-    pub(super) unit: &'static str,
-    pub(super) digits: usize,
-    pub(super) aim: Aim,
+pub(in crate::bench) struct Row {
+    pub(in crate::bench) key: &'static str,
+    pub(in crate::bench) label: &'static str,
+    pub(in crate::bench) values: Vec<f64>,
+    pub(in crate::bench) unit: &'static str,
+    pub(in crate::bench) digits: usize,
+    pub(in crate::bench) aim: Aim,
 }
 
 /// The middle of `values`; 0 if there are none.
-pub(super) fn median(values: &[f64]) -> f64 {
+pub(in crate::bench) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
@@ -49,7 +49,7 @@ impl Row {
     }
 
     /// Whether the aim is met: by the median, and where numbers have to be exact by all.
-    pub(super) fn met(&self) -> Option<bool> {
+    pub(in crate::bench) fn met(&self) -> Option<bool> {
         let (least, most) = self.range();
         match self.aim {
             Aim::AtLeast(limit) => Some(median(&self.values) >= limit),
@@ -60,7 +60,7 @@ impl Row {
     }
 
     /// Writes it: what, the median, the range, the aim and whether that is met.
-    pub(super) fn write(&self, out: &mut impl Write) -> Result<()> {
+    pub(in crate::bench) fn write(&self, out: &mut impl Write) -> Result<()> {
         let Self {
             label,
             unit,
@@ -92,7 +92,7 @@ impl Row {
 
 impl Aim {
     /// It in a few characters.
-    pub(super) fn text(self, digits: usize) -> Option<String> {
+    pub(in crate::bench) fn text(self, digits: usize) -> Option<String> {
         match self {
             Self::AtLeast(limit) => Some(format!(">= {limit:.digits$}")),
             Self::Below(limit) => Some(format!("< {limit:.digits$}")),
