@@ -155,7 +155,10 @@ impl Enricher {
         let Some(id) = other else {
             return self.name(connection, workload, now);
         };
-        let Some(theirs) = connections.get(&id).map(|state| state.link.workload.clone()) else {
+        let Some(theirs) = connections
+            .get(&id)
+            .map(|state| state.link.workload.clone())
+        else {
             return self.name(connection, workload, now);
         };
         self.tell_end(id, workload, now);
