@@ -130,7 +130,7 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
     let total = 20;
     let keys = ["k8s_pod", "dialled_service", "peer_k8s_pod"];
     let remote =
-        |flow: &observer_tests::flow::Flow| flow.text("rpc_service") != "" && flow.is_call();
+        |flow: &observer_tests::flow::Flow| !flow.text("rpc_service").is_empty() && flow.is_call();
     let calls = agents[0].exactly(total, "remote calls", |flow| {
         remote(flow) && flow.text("side") == "client"
     })?;
