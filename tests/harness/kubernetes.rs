@@ -148,6 +148,20 @@ pub fn expect(
     let what = format!("calls of {path} at the {side} side");
     let calls = agent.exactly(count, &what, |flow| {
         flow.is_call_at(side) && flow.text("path").starts_with(path)
+    });
+    let calls = calls.with_context(|| {
+        let all = agent.flows().unwrap_or_default();
+        let all = lines(&all, &["kind", "event", "side", "path", "local", "outcome"]);
+        let metrics = agent.metrics().unwrap_or_default();
+        let tables: Vec<_> = metrics
+            .select("observer_table_entries", &[])
+            .filter(|sample| sample.value > 0.0)
+            .map(|sample| format!("{:?} {}", sample.labels, sample.value))
+            .collect();
+        format!(
+            "lost {:?}, kept {tables:?}, told {all:#?}",
+            metrics.losses()
+        )
     })?;
     let found = lines(&calls, keys);
     let expected = expected

@@ -134,6 +134,8 @@ fn what_the_api_says_in_error_names_nobody_wrongly() -> Result<()> {
     let client = site.pod(1, "client", Control::Bare)?;
     let place = client.pod.container("app")?;
     let agent = site.agent(1, &["hold: 1s", "labels: [\"*\"]"], "")?;
+    // Servers end before their pods.
+    let mut pods = Vec::new();
     let mut servers = Vec::new();
 
     // Clocks of nodes that are wrong by minutes, either way.
@@ -146,7 +148,7 @@ fn what_the_api_says_in_error_names_nobody_wrongly() -> Result<()> {
         ask(&place, &format!("{}/{name}", known.pod.at(PORT)), 3)?;
         let line = format!("client|app|pod|{name}");
         expect(&agent, "client", &format!("/{name}"), &ENDS, &[(&line, 3)])?;
-        std::mem::forget(known);
+        pods.push(known);
     }
 
     // Thousands of labels.

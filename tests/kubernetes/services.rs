@@ -81,7 +81,7 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
     web["spec"]["clusterIP"] = json!(VIRTUAL);
     web["spec"]["ports"][0]["nodePort"] = json!(NODE_PORT);
     site.service(web, &[&near, &far])?;
-    site.service(objects::headless("peers", &[PORT]), &[&near, &far])?;
+    site.service(objects::headless("peers", &[PORT]), &[&far])?;
     site.service(objects::named_outside("partner", "partner.test"), &[])?;
     let rpc = Server::go_rpc_at(&far.pod.container("app")?, far.pod.addresses()[0])?;
     let mut calls = objects::service("calls", &[rpc.address().port()]);
@@ -204,7 +204,7 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
         "client",
         "/afar",
         &DIALLED,
-        &[("host|||pod|far", 3)],
+        &[("host|headless|peers|pod|far", 3)],
     )?;
     expect(
         &agents[1],
