@@ -192,7 +192,9 @@ pub(super) fn measure(
             let busy: Vec<f64> = cpu()?
                 .iter()
                 .zip(used)
-                .map(|(now, before)| (*now - before).as_secs_f64() / time.as_secs_f64() * 100.0)
+                .map(|(now, before)| {
+                    now.saturating_sub(before).as_secs_f64() / time.as_secs_f64() * 100.0
+                })
                 .collect();
             Ok((
                 sent,
