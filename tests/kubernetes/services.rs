@@ -204,7 +204,7 @@ fn a_service_is_told_with_the_pod_that_served() -> Result<()> {
         "client",
         "/afar",
         &DIALLED,
-        &[("host|headless|peers|pod|far", 3)],
+        &[("host|||pod|far", 3)],
     )?;
     expect(
         &agents[1],

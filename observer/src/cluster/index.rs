@@ -438,8 +438,7 @@ impl Index {
         self.pods.on_host(uid, at)
     }
 
-    /// The one Service whose endpoint this is, among those that are dialled by their endpoints:
-    /// those without an address of their own, and those that stand for something outside.
+    /// The one Service that stands for something outside of the cluster, whose endpoint this is.
     fn endpoint(&self, socket: &Socket, at: Monotonic) -> Option<Arc<Service>> {
         let known = [Kind::Service, Kind::Endpoints]
             .iter()
@@ -449,15 +448,11 @@ impl Index {
         }
         let mut only: Option<&Arc<Service>> = None;
         for endpoint in self.endpoints.at(socket, at) {
-            let named = endpoint.service;
-            let service = match endpoint.pod {
-                None => named,
-                Some(pod) if self.pods.is_ending(pod, at) => continue,
-                Some(_) => match self.services.headless(&named.namespace, &named.name) {
-                    Some(service) => service,
-                    None => continue,
-                },
-            };
+            // A pod that is dialled by its own address may be meant by that alone.
+            if endpoint.pod.is_some() {
+                continue;
+            }
+            let service = endpoint.service;
             if only.is_some_and(|only| only != service) {
                 return None;
             }

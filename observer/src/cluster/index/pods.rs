@@ -326,12 +326,6 @@ impl Pods {
         Some(&self.records.get(slot)?.pod)
     }
 
-    /// Whether a pod is known to have been ending at that time.
-    pub(super) fn is_ending(&self, uid: &Uid, at: Monotonic) -> bool {
-        let record = self.slot(uid).and_then(|slot| self.records.get(slot));
-        record.is_some_and(|record| record.life().ending <= at)
-    }
-
     /// The pod of this uid, if it is on its node's network and nothing says that it ended before
     /// `at`.
     pub(super) fn on_host(&self, uid: &Uid, at: Monotonic) -> Option<&Arc<Pod>> {

@@ -208,12 +208,6 @@ impl Services {
         self.sockets.is_held(&any_node(socket))
     }
 
-    /// A headless Service, by how it is dialled.
-    pub(super) fn headless(&self, namespace: &str, name: &str) -> Option<&Arc<Service>> {
-        let record = self.named(namespace, name)?;
-        (record.named.dialled == Dialled::Headless).then_some(&record.named)
-    }
-
     /// The Service of this name, if the name leads to this address.
     pub(super) fn by_name(
         &self,

@@ -428,7 +428,7 @@ fn services_are_dialled_in_every_way() {
         ("198.51.100.2:80", "web external_ip", true),
         ("192.0.2.1:30080", "web node_port", true),
         ("192.0.2.9:30080", "", false),
-        ("10.0.0.8:8080", "db headless", false),
+        ("10.0.0.8:8080", "", false),
         ("198.51.100.9:8080", "old endpoint", false),
     ] {
         assert_eq!(dialled(&index, address, 11), expected, "{address}");
