@@ -244,7 +244,7 @@ fn hasty() -> Timing {
 /// As [`watched`], with times of which hours pass in seconds.
 fn hastily_watched() -> Result<(Double, Watcher)> {
     let double = Double::start()?;
-    double.bookmark_every(Duration::from_millis(600));
+    double.bookmark_every(Duration::from_millis(150));
     let cluster: &dyn Cluster = &double;
     cluster.create(&pod("first"))?;
     let scope = Scope::Node("node-0".to_owned());

@@ -132,6 +132,8 @@ fn agents_of_a_hub_name_the_same_and_ask_little() -> Result<()> {
     })?;
     let late = site.pod(2, "late", Control::Bare)?;
     let _late_server = serve(&late.pod)?;
+    // A hub is looked for again after pauses, which are longer than calls wait for a pod.
+    knows(one, "pods", 3)?;
     check((one, &client), (two, &late, "late"), "/late")?;
 
     // Without the API server for a while.

@@ -204,13 +204,23 @@ where
 async fn until_stopped(hub: &Hub, gathered: tokio::task::JoinHandle<()>) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot await SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot await SIGINT")?;
+    // Unhandled, it would end the hub, and somebody may mean the agent's way to reload.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot await SIGHUP")?;
     let mut stopping = hub.stopping();
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        _ = stopping.wait_for(|stop| *stop) => Ok(()),
-        // Nothing is told that is not watched.
-        _ = gathered => anyhow::bail!("the watch of the cluster stopped unexpectedly; what it said is above"),
+    let mut gathered = gathered;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP changes nothing: the hub reads its settings when it starts");
+            }
+            _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+            // Nothing is told that is not watched.
+            _ = &mut gathered => anyhow::bail!(
+                "the watch of the cluster stopped unexpectedly; what it said is above"
+            ),
+        }
     }
 }
 

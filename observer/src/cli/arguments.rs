@@ -119,7 +119,7 @@ The hub answers HTTP, or HTTPS when it is given a certificate:
 It needs no privilege, and of the API the permissions to list and watch pods, services, nodes, \
 EndpointSlices and controllers of pods, and to create TokenReviews unless hub.authenticate is false.
 
-Signals: SIGTERM and SIGINT end the streams and exit 0.
+Signals: SIGTERM and SIGINT end the streams and exit 0; SIGHUP changes nothing.
 
 Examples:
   observer hub
