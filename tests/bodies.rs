@@ -4,7 +4,7 @@ use std::{fs::File, time::Duration};
 
 use anyhow::{Result, ensure};
 use observer_tests::{
-    agent::Agent,
+    agent::{Agent, Options},
     cgroup::Cgroup,
     client::{self, Fetched},
     flow::{BOTH_SIDES, Flow},
@@ -93,7 +93,13 @@ fn chunked_downloads_are_counted_to_the_byte() -> Result<()> {
     let cgroup = Cgroup::create("chunks")?;
     let place = Place::host(&cgroup);
     let python = Server::python(&place, &[])?;
-    let agent = Agent::start(&cgroup)?;
+    // Both ends of the largest are copied: more than the default buffer holds where nobody drains it
+    // for a moment.
+    let options = Options {
+        configuration: Some("capture:\n  ring_bytes: 32MiB\n".to_owned()),
+        ..Options::default()
+    };
+    let agent = Agent::start_with(&cgroup, &options)?;
     for kibibytes in [104, 600, 4096] {
         let path = format!("/chunked/{kibibytes}");
         let fetched = client::curl(&place, &[&python.url(&path)])?;
