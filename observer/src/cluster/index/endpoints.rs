@@ -20,7 +20,7 @@ use super::{
     intern::Interner,
     multimap::Hints,
     services::Socket,
-    slab::Slab,
+    slab::{Recorded, Slab},
     sources::{Telling, Told},
     spans::Tombstones,
     uid::Uid,
@@ -139,11 +139,8 @@ impl Endpoints {
     }
 
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling) -> bool {
-        let Some(slot) = self.slot(&Uid::new(uid)) else {
-            return false;
-        };
-        let has = |record: &Record| record.told.has(telling.source);
-        self.records.get(slot).is_some_and(has) && self.end(slot, telling.now)
+        let slot = self.records.slot_told(&self.by_uid, uid, telling);
+        slot.is_some_and(|slot| self.end(slot, telling.now))
     }
 
     /// A list begins: it may fit where the last one did not.
@@ -152,12 +149,7 @@ impl Endpoints {
     }
 
     pub(super) fn complete(&mut self, telling: &Telling) -> bool {
-        let left: Vec<u32> = self
-            .records
-            .iter()
-            .filter(|(_, record)| record.told.is_left_out(telling))
-            .map(|(slot, _)| slot)
-            .collect();
+        let left = self.records.left_out(telling);
         self.lacking = self.refused;
         for slot in &left {
             self.end(*slot, telling.now);
@@ -194,11 +186,7 @@ impl Endpoints {
     }
 
     fn slot(&self, uid: &Uid) -> Option<u32> {
-        let is = |slot: &u32| {
-            let record = self.records.get(*slot);
-            record.is_some_and(|record| record.uid == *uid)
-        };
-        self.by_uid.get(uid).copied().find(is)
+        self.records.slot(&self.by_uid, uid)
     }
 
     fn end(&mut self, slot: u32, now: Monotonic) -> bool {
@@ -239,6 +227,16 @@ impl Found<'_> {
 }
 
 // === impl Record ===
+
+impl Recorded for Record {
+    fn uid(&self) -> &Uid {
+        &self.uid
+    }
+
+    fn told(&self) -> &Told {
+        &self.told
+    }
+}
 
 impl Default for Record {
     fn default() -> Self {

@@ -14,7 +14,7 @@ use crate::{
 
 use super::{
     multimap::Hints,
-    slab::Slab,
+    slab::{Recorded, Slab},
     sources::{Telling, Told},
     spans::{Holding, Spans, Tombstones},
     uid::Uid,
@@ -177,21 +177,13 @@ impl Nodes {
 
     /// Forgets a node that a source says is gone.
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling) -> bool {
-        let Some(slot) = self.slot(&Uid::new(uid)) else {
-            return false;
-        };
-        let has = |record: &Record| record.told.has(telling.source);
-        self.records.get(slot).is_some_and(has) && self.end(slot, telling.now)
+        let slot = self.records.slot_told(&self.by_uid, uid, telling);
+        slot.is_some_and(|slot| self.end(slot, telling.now))
     }
 
     /// Forgets what a source had, and its latest list has not.
     pub(super) fn complete(&mut self, telling: &Telling) -> bool {
-        let left: Vec<u32> = self
-            .records
-            .iter()
-            .filter(|(_, record)| record.told.is_left_out(telling))
-            .map(|(slot, _)| slot)
-            .collect();
+        let left = self.records.left_out(telling);
         for slot in &left {
             self.end(*slot, telling.now);
         }
@@ -240,11 +232,7 @@ impl Nodes {
     }
 
     fn slot(&self, uid: &Uid) -> Option<u32> {
-        let is = |slot: &u32| {
-            let record = self.records.get(*slot);
-            record.is_some_and(|record| record.uid == *uid)
-        };
-        self.by_uid.get(uid).copied().find(is)
+        self.records.slot(&self.by_uid, uid)
     }
 
     fn end(&mut self, slot: u32, now: Monotonic) -> bool {
@@ -282,5 +270,17 @@ impl Nodes {
                 }
             }
         }
+    }
+}
+
+// === impl Record ===
+
+impl Recorded for Record {
+    fn uid(&self) -> &Uid {
+        &self.uid
+    }
+
+    fn told(&self) -> &Told {
+        &self.told
     }
 }

@@ -15,7 +15,7 @@ use super::{
     containers::{self, ContainerRecord, Shared},
     multimap::{Hints, Multimap},
     nodes::Nodes,
-    slab::Slab,
+    slab::{Recorded, Slab},
     sources::{SOURCES, Telling, Told, number},
     uid::{ContainerId, Uid},
 };
@@ -198,15 +198,12 @@ impl Pods {
 
     /// A source says that a pod is gone.
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling, nodes: &mut Nodes) -> bool {
-        let slot = self.slot(&Uid::new(uid));
-        let Some((slot, record)) = slot.and_then(|slot| Some((slot, self.records.get_mut(slot)?)))
-        else {
+        let Some(slot) = self.records.slot_told(&self.by_uid, uid, telling) else {
             return false;
         };
-        if !record.told.has(telling.source) {
-            return false;
+        if let Some(record) = self.records.get_mut(slot) {
+            record.told.clear(telling.source);
         }
-        record.told.clear(telling.source);
         self.end(slot, telling.now, None, nodes)
     }
 
@@ -217,12 +214,7 @@ impl Pods {
         since: Monotonic,
         nodes: &mut Nodes,
     ) -> bool {
-        let left: Vec<u32> = self
-            .records
-            .iter()
-            .filter(|(_, record)| record.told.is_left_out(telling))
-            .map(|(slot, _)| slot)
-            .collect();
+        let left = self.records.left_out(telling);
         let mut changed = false;
         for slot in left {
             if let Some(record) = self.records.get_mut(slot) {
@@ -399,11 +391,7 @@ impl Pods {
     }
 
     fn slot(&self, uid: &Uid) -> Option<u32> {
-        let is = |slot: &u32| {
-            let record = self.records.get(*slot);
-            record.is_some_and(|record| record.uid == *uid)
-        };
-        self.by_uid.get(uid).copied().find(is)
+        self.records.slot(&self.by_uid, uid)
     }
 
     fn forget(&mut self, slot: u32) {
@@ -438,6 +426,16 @@ impl Pods {
 }
 
 // === impl Record ===
+
+impl Recorded for Record {
+    fn uid(&self) -> &Uid {
+        &self.uid
+    }
+
+    fn told(&self) -> &Told {
+        &self.told
+    }
+}
 
 impl Record {
     fn new(uid: Uid, telling: &Telling) -> Self {

@@ -21,7 +21,7 @@ use crate::{
 use super::{
     intern::Interner,
     multimap::{Hints, Multimap},
-    slab::Slab,
+    slab::{Recorded, Slab},
     sources::{Telling, Told},
     spans::{Holding, Spans, Tombstones},
     uid::Uid,
@@ -164,20 +164,12 @@ impl Services {
     }
 
     pub(super) fn remove(&mut self, uid: &str, telling: &Telling) -> bool {
-        let Some(slot) = self.slot(&Uid::new(uid)) else {
-            return false;
-        };
-        let has = |record: &Record| record.told.has(telling.source);
-        self.records.get(slot).is_some_and(has) && self.end(slot, telling.now)
+        let slot = self.records.slot_told(&self.by_uid, uid, telling);
+        slot.is_some_and(|slot| self.end(slot, telling.now))
     }
 
     pub(super) fn complete(&mut self, telling: &Telling) -> bool {
-        let left: Vec<u32> = self
-            .records
-            .iter()
-            .filter(|(_, record)| record.told.is_left_out(telling))
-            .map(|(slot, _)| slot)
-            .collect();
+        let left = self.records.left_out(telling);
         for slot in &left {
             self.end(*slot, telling.now);
         }
@@ -256,11 +248,7 @@ impl Services {
     }
 
     fn slot(&self, uid: &Uid) -> Option<u32> {
-        let is = |slot: &u32| {
-            let record = self.records.get(*slot);
-            record.is_some_and(|record| record.uid == *uid)
-        };
-        self.by_uid.get(uid).copied().find(is)
+        self.records.slot(&self.by_uid, uid)
     }
 
     fn hash(&self, namespace: &str, name: &str) -> u64 {
@@ -306,6 +294,16 @@ impl Socket {
 }
 
 // === impl Record ===
+
+impl Recorded for Record {
+    fn uid(&self) -> &Uid {
+        &self.uid
+    }
+
+    fn told(&self) -> &Told {
+        &self.told
+    }
+}
 
 impl Default for Record {
     fn default() -> Self {

@@ -1,10 +1,23 @@
 //! Records by small numbers that stay theirs while they live.
 
+use super::{
+    multimap::Hints,
+    sources::{Telling, Told},
+    uid::Uid,
+};
+
 /// Records by number.
 #[derive(Debug)]
 pub(super) struct Slab<T> {
     records: Vec<Option<T>>,
     free: Vec<u32>,
+}
+
+/// What is kept of an object of the API, whatever its kind.
+pub(super) trait Recorded {
+    fn uid(&self) -> &Uid;
+    /// Who told of it.
+    fn told(&self) -> &Told;
 }
 
 // === impl Slab ===
@@ -53,5 +66,35 @@ impl<T> Slab<T> {
         (0..)
             .zip(&self.records)
             .filter_map(|(slot, record)| Some((slot, record.as_ref()?)))
+    }
+}
+
+impl<T: Recorded> Slab<T> {
+    /// The record of a uid, which `by_uid` hints at.
+    pub(super) fn slot(&self, by_uid: &Hints<Uid, u32>, uid: &Uid) -> Option<u32> {
+        let is = |slot: &u32| self.get(*slot).is_some_and(|record| record.uid() == uid);
+        by_uid.get(uid).copied().find(is)
+    }
+
+    /// As [`Self::slot`], if whoever tells now told of it before.
+    pub(super) fn slot_told(
+        &self,
+        by_uid: &Hints<Uid, u32>,
+        uid: &str,
+        telling: &Telling,
+    ) -> Option<u32> {
+        let has = |slot: &u32| {
+            let record = self.get(*slot);
+            record.is_some_and(|record| record.told().has(telling.source))
+        };
+        self.slot(by_uid, &Uid::new(uid)).filter(has)
+    }
+
+    /// What a source had told, and its latest list has not.
+    pub(super) fn left_out(&self, telling: &Telling) -> Vec<u32> {
+        self.iter()
+            .filter(|(_, record)| record.told().is_left_out(telling))
+            .map(|(slot, _)| slot)
+            .collect()
     }
 }
