@@ -210,6 +210,32 @@ fn an_ended_uid_does_not_come_back() {
 }
 
 #[test]
+fn a_removal_ends_only_what_its_source_had() {
+    let mut index = index();
+    complete(&mut index);
+    set(&mut index, NODE, Object::Pod(pod("mine", "10.0.0.1")), 10);
+    let web = service("web", "web", "10.96.0.1");
+    set(&mut index, CLUSTER, Object::Service(web), 10);
+    let n1 = node("n1", "n1", "192.0.2.1");
+    set(&mut index, CLUSTER, Object::Node(n1), 10);
+    let remove = |index: &mut Index, source, kind, uid: &str| {
+        tell(index, source, Change::Remove(kind, uid.into()), 20);
+    };
+    remove(&mut index, CLUSTER, Kind::Pod, "mine");
+    remove(&mut index, NODE, Kind::Service, "web");
+    remove(&mut index, NODE, Kind::Node, "n1");
+    assert_eq!(find(&index, "10.0.0.1:80", 21), "pod mine");
+    assert_eq!(dialled(&index, "10.96.0.1:80", 21), "web cluster_ip");
+    assert_eq!(find(&index, "192.0.2.1:80", 21), "node n1");
+    remove(&mut index, NODE, Kind::Pod, "mine");
+    remove(&mut index, CLUSTER, Kind::Service, "web");
+    remove(&mut index, CLUSTER, Kind::Node, "n1");
+    for kind in [Kind::Pod, Kind::Service, Kind::Node] {
+        assert_eq!(index.objects(kind), 0, "{kind:?}");
+    }
+}
+
+#[test]
 fn a_list_ends_only_what_its_source_had() {
     let mut index = index();
     set(&mut index, NODE, Object::Pod(pod("mine", "10.0.0.1")), 10);

@@ -28,6 +28,28 @@ fn where_nobody_answered_somebody_who_does_is_waited_for() {
 }
 
 #[test]
+fn a_stranger_that_became_a_pod_is_none_any_more() {
+    let mut node = Node::new();
+    node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
+    let client = |node: &Node, id, second| Connection {
+        started: at(second),
+        established: Some(at(second)),
+        ..node.client(id, "10.244.2.9:80")
+    };
+    let first = client(&node, 1, 1);
+    assert_eq!(node.open(&first, 1), None);
+    assert_eq!(node.settle(HOLD + 1).len(), 1, "waited for in vain");
+    node.set(pod(OTHER, "pay-y", "10.244.2.9", &[]), 10);
+    let second = client(&node, 2, 12);
+    let link = node.open(&second, 12).unwrap();
+    assert_eq!(&*link.peer.pod().unwrap().name, "pay-y");
+    // Gone; the next one with its address is not known yet.
+    node.learn(Change::Remove(Kind::Pod, OTHER.into()), 20);
+    let third = client(&node, 3, 21);
+    assert_eq!(node.open(&third, 21), None);
+}
+
+#[test]
 fn an_address_of_pods_is_waited_for_again() {
     let mut node = Node::new();
     node.set(pod(UID, "cart-x", "10.244.1.7", &[ID]), 0);
