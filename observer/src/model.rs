@@ -10,5 +10,7 @@ pub mod lookup;
 pub mod resource_attributes;
 pub mod rpc;
 pub mod security;
+pub mod span;
 pub mod time;
+pub mod trace;
 pub mod workload;

@@ -189,6 +189,8 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
             outcome: Outcome::Complete,
             ended: Monotonic(2 * SECOND + 10_000_000),
             hop: (1, 2),
+            context: None,
+            cause: None,
         },
         route: path.into(),
         error: (status >= 500).then_some("500"),

@@ -178,6 +178,8 @@ fn exchange(id: u64, role: Role, head: &Arc<RequestHead>) -> Exchange {
         outcome: Outcome::Complete,
         ended: at(3),
         hop: (7, 9),
+        context: None,
+        cause: None,
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     connection::{ConnectionId, Role},
     rpc::Rpc,
     time::Monotonic,
+    trace::{Cause, TraceContext},
 };
 
 /// Version of HTTP on the wire (`network.protocol.version`).
@@ -110,6 +111,10 @@ pub struct Exchange {
     /// Sequence number of the request's first byte and acknowledgement number of the segment that it came
     /// in, the same at both ends.
     pub hop: (u32, u32),
+    /// What its fields say of its trace.
+    pub context: Option<Arc<TraceContext>>,
+    /// The request that made a client make this one, as far as threads show it.
+    pub cause: Option<Cause>,
 }
 
 /// A request whose response is not complete yet.

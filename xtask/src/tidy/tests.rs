@@ -26,6 +26,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "serve",
         &["model", "config", "telemetry", "aggregate", "listen"],
     ),
+    ("export", &["model", "config", "telemetry", "aggregate"]),
     // The command line prints what it is told; of capture it knows whether there is an object.
     ("cli", &["model", "config", "host", "telemetry", "capture"]),
 ];

@@ -113,6 +113,8 @@ impl Http1 {
             outcome,
             ended,
             hop: pending.hop,
+            context: None,
+            cause: None,
         }
     }
 }

@@ -179,6 +179,8 @@ impl Stream {
             outcome,
             ended,
             hop: self.hop,
+            context: None,
+            cause: None,
         })
     }
 

@@ -475,12 +475,12 @@ fn hello(protocol: u32) -> Vec<u8> {
     codec::encode(Content::Hello(hello)).unwrap().to_vec()
 }
 
-fn batch(revision: u64, changes: Vec<prost::bytes::Bytes>) -> Vec<u8> {
+fn batch(revision: u64, changes: Vec<bytes::Bytes>) -> Vec<u8> {
     let batch = Batch { revision, changes };
     codec::encode(Content::Batch(batch)).unwrap().to_vec()
 }
 
-fn set(name: &str) -> prost::bytes::Bytes {
+fn set(name: &str) -> bytes::Bytes {
     let Change::Set(object) = pod(name) else {
         panic!("not an object")
     };
