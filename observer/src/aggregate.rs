@@ -26,6 +26,7 @@ pub mod series;
 pub mod services;
 pub mod sketch;
 pub mod snapshot;
+pub mod spans;
 
 mod calls;
 mod connections;

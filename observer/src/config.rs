@@ -12,6 +12,7 @@ mod hub;
 mod kubernetes;
 mod quantity;
 mod settings;
+mod traces;
 
 use std::{
     fmt,
@@ -24,6 +25,7 @@ pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
 pub use quantity::{parse_bytes, parse_duration};
+pub use traces::{Sampler, Sampling, SamplingRule, TracedPeers, Traces};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
 pub const MAX_IGNORED_PORTS: usize = 32;
@@ -65,6 +67,8 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Spans.
+    pub traces: Traces,
     /// Own log.
     pub log: Log,
 }

@@ -46,6 +46,7 @@ fn summary(config: &Config) -> String {
         kubernetes,
         networks,
         hub,
+        traces,
         log,
     } = config;
     let cgroup = cgroup
@@ -141,6 +142,21 @@ fn summary(config: &Config) -> String {
                 count(hub.max_agents, "agent")
             ),
         ),
+        (
+            "traces",
+            format!(
+                "{}, {} of those undecided, {}, {} elsewhere, causes {}",
+                traces.sampling.sampler.as_str(),
+                traces.sampling.ratio,
+                count(traces.rules.len(), "rule"),
+                traces.peers.as_str(),
+                if traces.causes {
+                    "watched"
+                } else {
+                    "not watched"
+                },
+            ),
+        ),
         ("log", log.level.as_str().to_owned()),
     ];
     lines
@@ -181,7 +197,7 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
         assert!(
-            error.ends_with("kubernetes, networks, hub, log"),
+            error.ends_with("networks, hub, traces, log"),
             "the place once: {error}"
         );
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
-    Routes, ServiceRule, Udp,
+    Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,8 +23,17 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        traces,
         log,
     } = old;
+    let Traces {
+        causes,
+        sampling: _,
+        rules: _,
+        peers: _,
+        dns: _,
+        wait: _,
+    } = traces;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
     let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
     let _: &Dns = dns;
@@ -51,6 +60,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
+        ("traces.causes", *causes != new.traces.causes),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -84,6 +94,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        traces,
         log: _,
     } = new;
     Config {
@@ -110,6 +121,10 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
+        traces: Traces {
+            causes: old.traces.causes,
+            ..traces
+        },
         log: old.log,
     }
 }

@@ -2,6 +2,7 @@
 
 mod hub;
 mod kubernetes;
+mod traces;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -13,6 +14,7 @@ use super::{
 
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
+pub(super) use traces::*;
 
 /// A setting that is one value, or a list of values with commas between.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +135,14 @@ pub(super) const ALL: &[Setting] = &[
     HUB_AUTHENTICATE,
     HUB_AGENT_ACCOUNT,
     HUB_MAX_AGENTS,
+    TRACES_SAMPLER,
+    TRACES_RATIO,
+    TRACES_KEEP_FAILED,
+    TRACES_SLOWER_THAN,
+    TRACES_PEERS,
+    TRACES_DNS,
+    TRACES_CAUSES,
+    TRACES_WAIT,
     LOG_LEVEL,
 ];
 
@@ -334,12 +344,16 @@ fn history(config: &mut Config, text: &str) -> Result<(), String> {
 }
 
 fn sampling(config: &mut Config, text: &str) -> Result<(), String> {
-    config.flows.sampling = text
-        .parse()
+    config.flows.sampling = ratio(text)?;
+    Ok(())
+}
+
+/// A share.
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))?;
-    Ok(())
+        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))
 }
 
 fn dns_timeout(config: &mut Config, text: &str) -> Result<(), String> {
