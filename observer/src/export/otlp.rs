@@ -1,0 +1,9 @@
+//! OTLP (OpenTelemetry Protocol 1.x): from our values to messages, and from messages to a collector.
+
+mod attributes;
+mod call;
+pub mod logs;
+mod lookup;
+mod peer;
+pub mod resource;
+pub mod traces;

@@ -1,0 +1,1 @@
+//! Log records, decoded and compared.

@@ -1,0 +1,1 @@
+//! Resources of workloads and of the observer.

@@ -1,0 +1,1 @@
+//! Spans, decoded and compared.
