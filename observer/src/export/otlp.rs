@@ -2,6 +2,8 @@
 
 mod attributes;
 mod call;
+#[cfg(test)]
+mod fixture;
 pub mod logs;
 mod lookup;
 mod peer;
