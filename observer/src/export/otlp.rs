@@ -2,6 +2,7 @@
 
 mod attributes;
 mod call;
+pub mod compression;
 #[cfg(test)]
 mod fixture;
 pub mod logs;
