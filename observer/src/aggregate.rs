@@ -7,18 +7,20 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    config::Histograms,
     model::{
         call::{Call, Link, LinkEvent},
-        connection::Role,
         datagram::Traffic,
         exchange::InFlight,
-        rpc::Rpc,
         time::Monotonic,
+        trace::{SpanId, TraceId},
     },
     telemetry::health::Health,
 };
 
 pub mod contract;
+pub mod distribution;
+pub mod exponential;
 pub mod graph;
 pub mod histogram;
 pub mod history;
@@ -71,6 +73,8 @@ pub struct Config {
     /// Whether services are measured by pod, with `k8s_pod_name`. A connection keeps the labels
     /// that it was first seen with.
     pub pod_labels: bool,
+    /// Which histograms of durations are kept. Series keep what they began with.
+    pub histograms: Histograms,
 }
 
 /// Most label sets of each group of families that share them.
@@ -133,6 +137,7 @@ impl Default for Config {
             flow_ratio: 1.0,
             cluster: String::new(),
             pod_labels: false,
+            histograms: Histograms::default(),
         }
     }
 }
@@ -197,6 +202,7 @@ impl Aggregator {
             edges: Edges {
                 store: Store::new(edges),
                 cluster: config.cluster.as_str().into(),
+                exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
             history: History::new(config.flow_history, config.flow_ratio),
@@ -224,25 +230,32 @@ impl Aggregator {
             self.edges.cluster = labelling.cluster.clone();
             self.identities.labelling = Arc::new(labelling);
         }
+        self.edges.exponential = config.histograms.has_native();
         self.history
             .reconfigure(config.flow_history, config.flow_ratio);
         self.config = config;
     }
 
-    /// Measures a call that ended; returns its flow, unless it is left out of the sample.
-    pub fn call(&mut self, call: &Call, now: Monotonic) -> Option<&Flow> {
-        let mut service = self.call_tracked(call, now);
+    /// Measures a call that ended; returns its flow, unless it is left out of the sample. `span` is
+    /// that of the call if it is in the sample of spans: it may become an exemplar.
+    pub fn call(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
+        let mut service = self.call_tracked(call, span, now);
         if service.is_none() && self.links.table.contains_key(&call.link.connection.id) {
             // More is known of the connection than when it was last heard of.
             self.track(&call.link, call.exchange.role, now);
-            service = self.call_tracked(call, now);
+            service = self.call_tracked(call, span, now);
         }
-        let service = service.unwrap_or_else(|| self.call_untracked(call, now));
+        let service = service.unwrap_or_else(|| self.call_untracked(call, span, now));
         if let Some(service) = self.services.update(service, now) {
             service.call(call, now);
         }
         if let Some(rpc) = &call.exchange.rpc {
-            self.rpc(call, rpc, now);
+            self.rpc(call, rpc, span, now);
         }
         self.history.call(call)
     }
@@ -384,69 +397,6 @@ impl Aggregator {
     pub fn history(&self) -> &History {
         &self.history
     }
-
-    /// Counts a call on a tracked connection, in the series of its last call if that was alike;
-    /// returns its service, or `None` when the connection is not tracked as this link.
-    fn call_tracked(&mut self, call: &Call, now: Monotonic) -> Option<Handle> {
-        let role = call.exchange.role;
-        let tracked = self.links.table.get_mut(&call.link.connection.id)?;
-        if !tracked.is(&call.link, role) {
-            return None;
-        }
-        tracked.used = now;
-        let calls = if role == Role::Client {
-            &mut self.client
-        } else {
-            &mut self.server
-        };
-        let handle = match &tracked.memo {
-            Some((key, handle)) if key.fits(call) => Some(*handle),
-            _ => None,
-        };
-        if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
-            value.observe(&call.exchange);
-        } else {
-            let key = CallKey::new(tracked.identity.clone(), call);
-            let handle = observe(calls, &key, call, now);
-            // A key that overflowed may get a series of its own later: ask every time.
-            tracked.memo = (!handle.is_overflow()).then_some((key, handle));
-        }
-        self.edges.call(tracked, call, now);
-        Some(tracked.service)
-    }
-
-    /// Counts a call on a connection that is not tracked; returns its service.
-    fn call_untracked(&mut self, call: &Call, now: Monotonic) -> Handle {
-        let role = call.exchange.role;
-        let identity = self.identities.intern(&call.link, role);
-        let calls = if role == Role::Client {
-            &mut self.client
-        } else {
-            &mut self.server
-        };
-        observe(calls, &CallKey::new(identity.clone(), call), call, now);
-        self.edges.call_untracked(call, now);
-        service(&mut self.services, &identity, now)
-    }
-
-    /// Counts a remote procedure call.
-    fn rpc(&mut self, call: &Call, rpc: &Rpc, now: Monotonic) {
-        let role = call.exchange.role;
-        let identity = match self.links.table.get(&call.link.connection.id) {
-            Some(tracked) if tracked.is(&call.link, role) => tracked.identity.clone(),
-            _ => self.identities.intern(&call.link, role),
-        };
-        let calls = if role == Role::Client {
-            &mut self.rpc_client
-        } else {
-            &mut self.rpc_server
-        };
-        let key = RpcKey::new(identity, call, rpc);
-        let handle = calls.resolve(&key, now, || (key.labels(), RpcCalls::default()));
-        if let Some(calls) = calls.update(handle, now) {
-            calls.observe(&call.exchange, rpc);
-        }
-    }
 }
 
 /// What the first bytes of a connection showed is a flow of its own. A handshake is one when it
@@ -462,20 +412,6 @@ fn is_flow(link: &Link) -> bool {
             !http || opening.proxied.is_some() || opening.started_by.is_some()
         }
     }
-}
-
-/// Counts a call in the series of `key`.
-fn observe(
-    calls: &mut Store<CallKey, Calls>,
-    key: &CallKey,
-    call: &Call,
-    now: Monotonic,
-) -> Handle {
-    let handle = calls.resolve(key, now, || (key.labels(), Calls::default()));
-    if let Some(value) = calls.update(handle, now) {
-        value.observe(&call.exchange);
-    }
-    handle
 }
 
 /// The series of a service.

@@ -144,6 +144,25 @@ pub struct Metrics {
     pub idle_expiry: Duration,
     /// Series of each pod instead of each workload.
     pub pods: bool,
+    /// Which histograms of durations there are.
+    pub histograms: Histograms,
+    /// Families of the service graph, named as Tempo names them.
+    pub service_graph: bool,
+    /// Families of spans, named as Tempo names them.
+    pub span_metrics: bool,
+}
+
+/// Which histograms of durations there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// Fixed buckets.
+    Classic,
+    /// Buckets that grow by a constant factor, which only the protobuf format of Prometheus and
+    /// OTLP have: the text formats have fixed buckets all the same.
+    Native,
+    /// Both, where the format has both.
+    #[default]
+    Both,
 }
 
 /// Live flows.
@@ -225,6 +244,15 @@ pub struct ConfigError {
     pub problem: String,
 }
 
+// === impl Histograms ===
+
+impl Histograms {
+    /// Buckets that grow by a constant factor are kept.
+    pub fn has_native(self) -> bool {
+        self != Self::Classic
+    }
+}
+
 // === impl Config ===
 
 impl Config {
@@ -299,6 +327,9 @@ impl Default for Metrics {
             series_budget: 2_000,
             idle_expiry: Duration::from_secs(900),
             pods: false,
+            histograms: Histograms::default(),
+            service_graph: true,
+            span_metrics: false,
         }
     }
 }

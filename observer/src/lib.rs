@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! kernel record -> capture RawBatch -> decode Event -> assemble Exchange
-//!     -> enrich Call -> aggregate Snapshot -> serve
+//!     -> enrich Call -> aggregate Snapshot -> serve, export
 //! ```
 //!
 //! What the stages read is a noun: [`model`] (values), [`config`], [`host`] (this machine),
@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod config;
 pub mod decode;
 pub mod enrich;
+pub mod export;
 pub mod host;
 pub mod listen;
 pub mod mesh;

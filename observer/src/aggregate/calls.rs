@@ -5,18 +5,28 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{
-    call::Call,
-    exchange::{Exchange, HttpVersion, Outcome, RequestHead},
-    security::Security,
-    time::Monotonic,
+use crate::{
+    config::Histograms,
+    model::{
+        call::Call,
+        connection::Role,
+        exchange::{Exchange, HttpVersion, Outcome, RequestHead},
+        rpc::Rpc,
+        security::Security,
+        time::Monotonic,
+        trace::{SpanId, TraceId},
+    },
 };
 
 use super::{
+    Aggregator,
     contract::{METHODS, OTHER_METHOD, UNKNOWN},
+    distribution::Distribution,
     histogram::{BODY_BYTES, Histogram, REQUEST_SECONDS},
     identity::Interned,
-    series::Labels,
+    rpc::{RpcCalls, RpcKey},
+    series::{Handle, Labels, Store},
+    service,
 };
 
 /// What tells series of calls apart.
@@ -33,9 +43,9 @@ pub(super) struct CallKey {
 }
 
 /// Histograms of one series of calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
-    pub(super) duration: Histogram,
+    pub(super) duration: Distribution,
     pub(super) request_body: Histogram,
     pub(super) response_body: Histogram,
 }
@@ -148,13 +158,28 @@ impl Hash for CallKey {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn observe(&mut self, exchange: &Exchange) {
+    /// None yet; durations with exponential buckets or without.
+    pub(super) fn new(exponential: bool) -> Self {
+        Self {
+            duration: Distribution::new(exponential),
+            request_body: Histogram::default(),
+            response_body: Histogram::default(),
+        }
+    }
+
+    /// Counts a call that ended `now`; `span` is that of the call if it is in the sample.
+    pub(super) fn observe(
+        &mut self,
+        exchange: &Exchange,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
         // The end of a lost exchange was not seen: its duration and sizes would be guesses.
         if exchange.outcome == Outcome::Lost {
             return;
         }
         self.duration
-            .observe_duration(&REQUEST_SECONDS, exchange.duration());
+            .observe_duration(&REQUEST_SECONDS, exchange.duration(), span, now);
         self.request_body
             .observe(&BODY_BYTES, exchange.sent.body_bytes);
         if let Some(response) = exchange.received {
@@ -204,4 +229,106 @@ impl Method {
             None => OTHER_METHOD,
         }
     }
+}
+
+// === impl Aggregator ===
+
+impl Aggregator {
+    /// Counts a call on a tracked connection, in the series of its last call if that was alike;
+    /// returns its service, or `None` when the connection is not tracked as this link.
+    pub(super) fn call_tracked(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) -> Option<Handle> {
+        let role = call.exchange.role;
+        let tracked = self.links.table.get_mut(&call.link.connection.id)?;
+        if !tracked.is(&call.link, role) {
+            return None;
+        }
+        tracked.used = now;
+        let calls = if role == Role::Client {
+            &mut self.client
+        } else {
+            &mut self.server
+        };
+        let handle = match &tracked.memo {
+            Some((key, handle)) if key.fits(call) => Some(*handle),
+            _ => None,
+        };
+        if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
+            value.observe(&call.exchange, span, now);
+        } else {
+            let key = CallKey::new(tracked.identity.clone(), call);
+            let handle = observe(calls, &key, call, span, self.config.histograms, now);
+            // A key that overflowed may get a series of its own later: ask every time.
+            tracked.memo = (!handle.is_overflow()).then_some((key, handle));
+        }
+        self.edges.call(tracked, call, span, now);
+        Some(tracked.service)
+    }
+
+    /// Counts a call on a connection that is not tracked; returns its service.
+    pub(super) fn call_untracked(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) -> Handle {
+        let role = call.exchange.role;
+        let identity = self.identities.intern(&call.link, role);
+        let calls = if role == Role::Client {
+            &mut self.client
+        } else {
+            &mut self.server
+        };
+        let key = CallKey::new(identity.clone(), call);
+        observe(calls, &key, call, span, self.config.histograms, now);
+        self.edges.call_untracked(call, span, now);
+        service(&mut self.services, &identity, now)
+    }
+
+    /// Counts a remote procedure call.
+    pub(super) fn rpc(
+        &mut self,
+        call: &Call,
+        rpc: &Rpc,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
+        let role = call.exchange.role;
+        let identity = match self.links.table.get(&call.link.connection.id) {
+            Some(tracked) if tracked.is(&call.link, role) => tracked.identity.clone(),
+            _ => self.identities.intern(&call.link, role),
+        };
+        let calls = if role == Role::Client {
+            &mut self.rpc_client
+        } else {
+            &mut self.rpc_server
+        };
+        let key = RpcKey::new(identity, call, rpc);
+        let exponential = self.config.histograms.has_native();
+        let handle = calls.resolve(&key, now, || (key.labels(), RpcCalls::new(exponential)));
+        if let Some(calls) = calls.update(handle, now) {
+            calls.observe(&call.exchange, rpc, span, now);
+        }
+    }
+}
+
+/// Counts a call in the series of `key`.
+fn observe(
+    calls: &mut Store<CallKey, Calls>,
+    key: &CallKey,
+    call: &Call,
+    span: Option<(TraceId, SpanId)>,
+    histograms: Histograms,
+    now: Monotonic,
+) -> Handle {
+    let make = || (key.labels(), Calls::new(histograms.has_native()));
+    let handle = calls.resolve(key, now, make);
+    if let Some(value) = calls.update(handle, now) {
+        value.observe(&call.exchange, span, now);
+    }
+    handle
 }

@@ -11,13 +11,13 @@ use crate::model::{
     exchange::{Exchange, Outcome},
     rpc::{self, Rpc, RpcSystem},
     security::Security,
+    time::Monotonic,
+    trace::{SpanId, TraceId},
 };
 
 use super::{
-    contract::OTHER_METHOD,
-    histogram::{Histogram, REQUEST_SECONDS},
-    identity::Interned,
-    series::Labels,
+    contract::OTHER_METHOD, distribution::Distribution, histogram::REQUEST_SECONDS,
+    identity::Interned, series::Labels,
 };
 
 /// What tells series of remote procedure calls apart.
@@ -32,9 +32,9 @@ pub(super) struct RpcKey {
 }
 
 /// Measures of one series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RpcCalls {
-    pub(super) duration: Histogram,
+    pub(super) duration: Distribution,
     pub(super) sent_messages: u64,
     pub(super) received_messages: u64,
 }
@@ -98,11 +98,27 @@ impl Hash for RpcKey {
 // === impl RpcCalls ===
 
 impl RpcCalls {
-    pub(super) fn observe(&mut self, exchange: &Exchange, rpc: &Rpc) {
+    /// None yet; durations with exponential buckets or without.
+    pub(super) fn new(exponential: bool) -> Self {
+        Self {
+            duration: Distribution::new(exponential),
+            sent_messages: 0,
+            received_messages: 0,
+        }
+    }
+
+    /// Counts a call that ended `now`; `span` is that of the call if it is in the sample.
+    pub(super) fn observe(
+        &mut self,
+        exchange: &Exchange,
+        rpc: &Rpc,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
         // The end of a lost exchange was not seen.
         if exchange.outcome != Outcome::Lost {
             self.duration
-                .observe_duration(&REQUEST_SECONDS, exchange.duration());
+                .observe_duration(&REQUEST_SECONDS, exchange.duration(), span, now);
         }
         let (sent, received) = match exchange.role {
             Role::Client => (rpc.requests, rpc.responses),

@@ -6,6 +6,7 @@ mod kubernetes;
 mod udp;
 
 use crate::{
+    config::Histograms,
     model::{connection::Role, time::Monotonic},
     telemetry::health::{ClusterState, Health, Loss},
 };
@@ -14,7 +15,8 @@ use super::{
     Aggregator,
     calls::{ActiveKey, CallKey, Calls},
     contract::{self, Family},
-    histogram::{BODY_BYTES, Buckets, Histogram, REQUEST_SECONDS},
+    distribution::Distribution,
+    histogram::{BODY_BYTES, Buckets, REQUEST_SECONDS},
     identity::ServiceKey,
     rpc::{RpcCalls, RpcKey},
     series::{Labels, Store, labels},
@@ -32,6 +34,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceRow>,
     /// State of what is known of Kubernetes; empty outside.
     pub cluster: Vec<ClusterState>,
+    /// Which histograms are shown, where a format has both.
+    pub histograms: Histograms,
 }
 
 /// The series of one family.
@@ -62,7 +66,7 @@ pub enum Value {
     /// A number.
     Float(f64),
     /// Observations; boxed, because most series are one number.
-    Histogram(&'static Buckets, Box<Histogram>),
+    Histogram(&'static Buckets, Box<Distribution>),
 }
 
 struct Builder {
@@ -118,15 +122,16 @@ impl Builder {
 
     fn calls(&mut self, store: &Store<CallKey, Calls>, families: [&'static Family; 3]) {
         let [duration, request, response] = families;
-        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Calls) -> &Histogram| {
-            let series = store.iter().map(|(_, labels, calls)| {
-                Series::new(labels, Value::Histogram(buckets, Box::new(*pick(calls))))
-            });
-            self.add(family, series);
-        };
-        histograms(duration, &REQUEST_SECONDS, |calls| &calls.duration);
-        histograms(request, &BODY_BYTES, |calls| &calls.request_body);
-        histograms(response, &BODY_BYTES, |calls| &calls.response_body);
+        let mut histograms =
+            |family, buckets: &'static Buckets, pick: fn(&Calls) -> Distribution| {
+                let series = store.iter().map(|(_, labels, calls)| {
+                    Series::new(labels, Value::Histogram(buckets, Box::new(pick(calls))))
+                });
+                self.add(family, series);
+            };
+        histograms(duration, &REQUEST_SECONDS, |calls| calls.duration.clone());
+        histograms(request, &BODY_BYTES, |calls| calls.request_body.into());
+        histograms(response, &BODY_BYTES, |calls| calls.response_body.into());
     }
 
     fn active(&mut self, aggregator: &Aggregator, at: Monotonic) {
@@ -181,7 +186,7 @@ impl Builder {
             (&contract::RPC_CLIENT_DURATION, client),
         ] {
             let series = store.iter().map(|(_, labels, calls)| {
-                let value = Value::Histogram(&REQUEST_SECONDS, Box::new(calls.duration));
+                let value = Value::Histogram(&REQUEST_SECONDS, Box::new(calls.duration.clone()));
                 Series::new(labels, value)
             });
             self.add(family, series);
@@ -395,6 +400,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         families: builder.families,
         services: rows(aggregator, at),
         cluster: health.cluster,
+        histograms: aggregator.config.histograms,
     }
 }
 

@@ -115,6 +115,7 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         flow_ratio: config.flows.sampling,
         cluster: config.kubernetes.cluster.clone(),
         pod_labels: config.metrics.pods,
+        histograms: config.metrics.histograms,
         ..aggregate::Config::default()
     }
 }

@@ -35,7 +35,15 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         wait: _,
     } = traces;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
-    let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
+    let _: (&Ignore, &Vec<ServiceRule>, &Routes) = (ignore, services, routes);
+    let Metrics {
+        series_budget: _,
+        idle_expiry: _,
+        pods: _,
+        histograms,
+        service_graph: _,
+        span_metrics: _,
+    } = metrics;
     let _: &Dns = dns;
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
@@ -56,6 +64,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             "capture.max_connections",
             *max_connections != new.capture.max_connections,
         ),
+        ("metrics.histograms", *histograms != new.metrics.histograms),
         ("flows.history", *history != new.flows.history),
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
@@ -105,7 +114,11 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         only,
         services,
         routes,
-        metrics,
+        // What a histogram counted cannot be counted again in other buckets.
+        metrics: Metrics {
+            histograms: old.metrics.histograms,
+            ..metrics
+        },
         flows: Flows {
             history: old.flows.history,
             sampling: flows.sampling,

@@ -114,6 +114,9 @@ struct MetricsSection {
     series_budget: Option<Value>,
     idle_expiry: Option<Value>,
     pods: Option<Value>,
+    histograms: Option<Value>,
+    service_graph: Option<Value>,
+    span_metrics: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -221,6 +224,9 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::SERIES_BUDGET, metrics.series_budget),
         (settings::IDLE_EXPIRY, metrics.idle_expiry),
         (settings::METRICS_PODS, metrics.pods),
+        (settings::HISTOGRAMS, metrics.histograms),
+        (settings::SERVICE_GRAPH, metrics.service_graph),
+        (settings::SPAN_METRICS, metrics.span_metrics),
         (settings::HISTORY, flows.history),
         (settings::SAMPLING, flows.sampling),
         (settings::DNS_TIMEOUT, dns.timeout),

@@ -9,7 +9,8 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use clap::ValueEnum;
 
 use super::{
-    Config, ConfigError, Flags, Glob, LogLevel, MAX_IGNORED_PORTS, parse_bytes, parse_duration,
+    Config, ConfigError, Flags, Glob, Histograms, LogLevel, MAX_IGNORED_PORTS, parse_bytes,
+    parse_duration,
 };
 
 pub(super) use hub::*;
@@ -61,6 +62,18 @@ pub(super) const METRICS_PODS: Setting = Setting {
     key: "metrics.pods",
     set: metrics_pods,
 };
+pub(super) const HISTOGRAMS: Setting = Setting {
+    key: "metrics.histograms",
+    set: histograms,
+};
+pub(super) const SERVICE_GRAPH: Setting = Setting {
+    key: "metrics.service_graph",
+    set: service_graph,
+};
+pub(super) const SPAN_METRICS: Setting = Setting {
+    key: "metrics.span_metrics",
+    set: span_metrics,
+};
 pub(super) const IDLE_EXPIRY: Setting = Setting {
     key: "metrics.idle_expiry",
     set: idle_expiry,
@@ -106,6 +119,9 @@ pub(super) const ALL: &[Setting] = &[
     SERIES_BUDGET,
     IDLE_EXPIRY,
     METRICS_PODS,
+    HISTOGRAMS,
+    SERVICE_GRAPH,
+    SPAN_METRICS,
     HISTORY,
     SAMPLING,
     DNS_TIMEOUT,
@@ -326,6 +342,26 @@ fn idle_expiry(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn metrics_pods(config: &mut Config, text: &str) -> Result<(), String> {
     config.metrics.pods = truth(text)?;
+    Ok(())
+}
+
+fn histograms(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.histograms = match text.trim() {
+        "classic" => Histograms::Classic,
+        "native" => Histograms::Native,
+        "both" => Histograms::Both,
+        _ => return Err(format!("{text:?} is not `classic`, `native` or `both`")),
+    };
+    Ok(())
+}
+
+fn service_graph(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.service_graph = truth(text)?;
+    Ok(())
+}
+
+fn span_metrics(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.span_metrics = truth(text)?;
     Ok(())
 }
 

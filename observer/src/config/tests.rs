@@ -87,7 +87,8 @@ fn a_whole_file() {
          - match: {executable: /usr/bin/python3*, arguments: '*shop.py*', port: 8080}\n  \
            name: shop\n  namespace: store\n\
          routes: {patterns: ['/users/{id}']}\n\
-         metrics: {series_budget: 5, idle_expiry: 1m, pods: true}\n\
+         metrics: {series_budget: 5, idle_expiry: 1m, pods: true, histograms: classic, \
+         service_graph: false, span_metrics: true}\n\
          flows: {history: 0, sampling: 0.25}\n\
          dns: {timeout: 2s, names: 0}\n\
          udp: {max_flows: 200, idle: 1m}\n\
@@ -158,6 +159,9 @@ fn a_whole_file() {
                 series_budget: 5,
                 idle_expiry: Duration::from_secs(60),
                 pods: true,
+                histograms: Histograms::Classic,
+                service_graph: false,
+                span_metrics: true,
             },
             flows: Flows {
                 history: 0,

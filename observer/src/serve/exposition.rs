@@ -116,7 +116,7 @@ impl Format {
                 Value::Integer(value) => sample(out, family.name, "", &labels, None, value),
                 Value::Float(value) => sample(out, family.name, "", &labels, None, value),
                 Value::Histogram(buckets, histogram) => {
-                    self.histogram(out, family.name, &labels, buckets, histogram);
+                    self.histogram(out, family.name, &labels, buckets, &histogram.classic);
                 }
             }
         }

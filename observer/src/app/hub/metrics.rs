@@ -17,6 +17,7 @@ use crate::{
             server::Hub,
         },
     },
+    config::Histograms,
     model::time::Monotonic,
     telemetry::{
         health::{Loss, Table},
@@ -177,6 +178,7 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
         families,
         services: Vec::new(),
         cluster: Vec::new(),
+        histograms: Histograms::default(),
     };
     let objects = |kind: Kind| {
         let mut known = kinds.iter();

@@ -172,7 +172,7 @@ fn exposition(format: Format) -> Vec<Sample> {
         ("/c", 200),
         ("/d", 200),
     ] {
-        aggregator.call(&fixture::call_on(&odd, path, status), Monotonic(2));
+        aggregator.call(&fixture::call_on(&odd, path, status), None, Monotonic(2));
     }
     aggregator.link(&fixture::closed(&odd, 10), Monotonic(3));
     let losses = vec![Loss {
