@@ -10,6 +10,7 @@ mod file;
 mod glob;
 mod hub;
 mod kubernetes;
+mod otlp;
 mod quantity;
 mod settings;
 
@@ -23,6 +24,10 @@ use std::{
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
+pub use otlp::{
+    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpProtocol, OtlpSignal, OtlpTls,
+    Signal,
+};
 pub use quantity::{parse_bytes, parse_duration};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
@@ -65,6 +70,8 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Telemetry out.
+    pub otlp: Otlp,
     /// Own log.
     pub log: Log,
 }
@@ -243,7 +250,14 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
-        Ok(config)
+        match config.otlp.problem() {
+            None => Ok(config),
+            Some((key, problem)) => Err(ConfigError {
+                place: "settings of TLS".to_owned(),
+                key,
+                problem,
+            }),
+        }
     }
 
     /// Reads the settings from the text of a file alone; `name` is what errors call it.

@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
-    Routes, ServiceRule, Udp,
+    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Otlp,
+    Pods, Routes, ServiceRule, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,11 +23,12 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        otlp,
         log,
     } = old;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
     let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
-    let _: &Dns = dns;
+    let _: (&Dns, &Otlp) = (dns, otlp);
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
     let Capture {
@@ -84,6 +85,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        otlp,
         log: _,
     } = new;
     Config {
@@ -110,6 +112,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
+        otlp,
         log: old.log,
     }
 }
