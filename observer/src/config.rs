@@ -10,6 +10,7 @@ mod file;
 mod glob;
 mod hub;
 mod kubernetes;
+mod otlp;
 mod quantity;
 mod settings;
 mod traces;
@@ -24,6 +25,10 @@ use std::{
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
+pub use otlp::{
+    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpProtocol, OtlpSignal, OtlpTls,
+    Signal,
+};
 pub use quantity::{parse_bytes, parse_duration};
 pub use traces::{Sampler, Sampling, SamplingRule, TracedPeers, Traces};
 
@@ -69,6 +74,8 @@ pub struct Config {
     pub hub: Hub,
     /// Spans.
     pub traces: Traces,
+    /// Telemetry out.
+    pub otlp: Otlp,
     /// Own log.
     pub log: Log,
 }
@@ -275,7 +282,14 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
-        Ok(config)
+        match config.otlp.problem() {
+            None => Ok(config),
+            Some((key, problem)) => Err(ConfigError {
+                place: "settings of TLS".to_owned(),
+                key,
+                problem,
+            }),
+        }
     }
 
     /// Reads the settings from the text of a file alone; `name` is what errors call it.

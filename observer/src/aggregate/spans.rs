@@ -84,7 +84,6 @@ pub struct Spans {
 struct Placed<'a> {
     call: Cow<'a, Call>,
     names: Names,
-    far: FarEnd,
     place: Place,
 }
 
@@ -175,12 +174,7 @@ impl Spans {
             self.place_server(call, names, far, now)?
         };
         let call = Cow::Borrowed(call);
-        let placed = Placed {
-            call,
-            names,
-            far,
-            place,
-        };
+        let placed = Placed { call, names, place };
         self.tell(placed, now, out)
     }
 

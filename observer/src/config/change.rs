@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
-    Routes, ServiceRule, Traces, Udp,
+    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Otlp,
+    Pods, Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -24,6 +24,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         networks,
         hub,
         traces,
+        otlp,
         log,
     } = old;
     let Traces {
@@ -44,7 +45,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         service_graph: _,
         span_metrics: _,
     } = metrics;
-    let _: &Dns = dns;
+    let _: (&Dns, &Otlp) = (dns, otlp);
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
     let Capture {
@@ -104,6 +105,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         networks,
         hub: _,
         traces,
+        otlp,
         log: _,
     } = new;
     Config {
@@ -138,6 +140,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             causes: old.traces.causes,
             ..traces
         },
+        otlp,
         log: old.log,
     }
 }

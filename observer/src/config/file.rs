@@ -1,11 +1,13 @@
 //! The configuration file: YAML with the place of every value, so that errors can name it.
 
+mod otlp;
+mod traces;
+
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::{
-    Config, ConfigError, NamedNetwork, Sampling, SamplingRule, ServiceMatch, ServiceRule,
-    kubernetes,
+    Config, ConfigError, NamedNetwork, ServiceMatch, ServiceRule, kubernetes,
     settings::{self, Setting},
 };
 
@@ -30,7 +32,8 @@ struct File {
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
     hub: HubSection,
-    traces: TracesSection,
+    traces: traces::Section,
+    otlp: otlp::Section,
     log: LogSection,
 }
 
@@ -159,31 +162,6 @@ struct HubTlsSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct TracesSection {
-    sampler: Option<Value>,
-    ratio: Option<Value>,
-    keep_failed: Option<Value>,
-    slower_than: Option<Value>,
-    rules: Vec<Spanned<SamplingEntry>>,
-    peers: Option<Value>,
-    dns: Option<Value>,
-    causes: Option<Value>,
-    wait: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct SamplingEntry {
-    service: Option<Value>,
-    namespace: Option<Value>,
-    sampler: Option<Value>,
-    ratio: Option<Value>,
-    keep_failed: Option<Value>,
-    slower_than: Option<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct LogSection {
     level: Option<Value>,
 }
@@ -214,8 +192,11 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         networks,
         hub,
         traces,
+        otlp,
         log,
     } = file;
+    otlp::apply(config, name, otlp)?;
+    traces::apply(config, name, traces)?;
     let single = [
         (settings::LISTEN, listen),
         (settings::CGROUP, cgroup),
@@ -248,14 +229,6 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::HUB_AUTHENTICATE, hub.authenticate),
         (settings::HUB_AGENT_ACCOUNT, hub.agent_account),
         (settings::HUB_MAX_AGENTS, hub.max_agents),
-        (settings::TRACES_SAMPLER, traces.sampler),
-        (settings::TRACES_RATIO, traces.ratio),
-        (settings::TRACES_KEEP_FAILED, traces.keep_failed),
-        (settings::TRACES_SLOWER_THAN, traces.slower_than),
-        (settings::TRACES_PEERS, traces.peers),
-        (settings::TRACES_DNS, traces.dns),
-        (settings::TRACES_CAUSES, traces.causes),
-        (settings::TRACES_WAIT, traces.wait),
         (settings::LOG_LEVEL, log.level),
     ];
     for (setting, value) in single {
@@ -307,13 +280,6 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
     config.services = services
         .into_iter()
         .map(|entry| service(name, entry))
-        .collect::<Result<_, _>>()?;
-    // What a rule does not say is as for all others, which is known by now.
-    let rest = config.traces.sampling.clone();
-    config.traces.rules = traces
-        .rules
-        .into_iter()
-        .map(|entry| sampling(name, entry, rest.clone()))
         .collect::<Result<_, _>>()?;
     Ok(())
 }
@@ -398,65 +364,6 @@ fn service(name: &str, entry: Spanned<ServiceEntry>) -> Result<ServiceRule, Conf
             .transpose()?
             .unwrap_or_default(),
     })
-}
-
-/// A rule of sampling with all that is in it checked; what it does not say is as in `sampling`.
-fn sampling(
-    name: &str,
-    entry: Spanned<SamplingEntry>,
-    mut sampling: Sampling,
-) -> Result<SamplingRule, ConfigError> {
-    let here = place(name, &entry);
-    let SamplingEntry {
-        service,
-        namespace,
-        sampler,
-        ratio,
-        keep_failed,
-        slower_than,
-    } = entry.value;
-    type Set = fn(&mut Sampling, &str) -> Result<(), String>;
-    let parts: [(&str, Set, Option<Value>); 4] = [
-        ("traces.rules.sampler", settings::set_sampler, sampler),
-        ("traces.rules.ratio", settings::set_ratio, ratio),
-        (
-            "traces.rules.keep_failed",
-            settings::set_keep_failed,
-            keep_failed,
-        ),
-        (
-            "traces.rules.slower_than",
-            settings::set_slower_than,
-            slower_than,
-        ),
-    ];
-    for (key, set, value) in parts {
-        if let Some(value) = value {
-            set(&mut sampling, &value.value).map_err(|problem| ConfigError {
-                place: place(name, &value),
-                key: key.to_owned(),
-                problem,
-            })?;
-        }
-    }
-    let glob = |key, value: Option<Value>| {
-        value
-            .map(|value| check(name, key, &value, settings::glob))
-            .transpose()
-    };
-    let rule = SamplingRule {
-        service: glob("traces.rules.service", service)?,
-        namespace: glob("traces.rules.namespace", namespace)?,
-        sampling,
-    };
-    if rule.service.is_none() && rule.namespace.is_none() {
-        return Err(ConfigError {
-            place: here,
-            key: "traces.rules".to_owned(),
-            problem: "has no condition: give service or namespace".to_owned(),
-        });
-    }
-    Ok(rule)
 }
 
 fn not_empty(text: &str) -> Result<String, String> {

@@ -54,6 +54,7 @@ fn the_examples_of_the_reference_file_are_valid_too() {
     assert!(config.services.len() >= 2);
     assert!(!config.ignore.pods.is_empty() && !config.only.is_empty());
     assert!(!config.networks.is_empty() && !config.kubernetes.hub.is_empty());
+    assert!(!config.otlp.headers.0.is_empty() && config.otlp.traces.endpoint.is_some());
 }
 
 #[test]
@@ -102,6 +103,7 @@ fn a_whole_file() {
          rules:\n  - {service: web, ratio: 0.25, slower_than: 50ms}\n  \
          - {namespace: 'kube-*', sampler: never}\n  \
          peers: all\n  dns: false\n  causes: false\n  wait: 3s\n\
+         otlp: {endpoint: 'http://collector:4317', batch: {items: 7}}\n\
          log: {level: debug}\n",
     );
     let sampling = Sampling {
@@ -233,6 +235,16 @@ fn a_whole_file() {
                 dns: false,
                 causes: false,
                 wait: Duration::from_secs(3),
+            },
+            otlp: Otlp {
+                endpoint: Some(Endpoint {
+                    tls: false,
+                    host: "collector".into(),
+                    port: Some(4317),
+                    path: "".into(),
+                }),
+                batch_items: 7,
+                ..Otlp::default()
             },
             log: Log {
                 level: LogLevel::Debug
@@ -464,7 +476,8 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
         "ignore: {ports: [22]}\nservices: [{match: {port: 1}, name: a}]\n\
          routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
          dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n\
-         traces: {ratio: 1, rules: [{service: a, sampler: always}], peers: none}\n",
+         traces: {ratio: 1, rules: [{service: a, sampler: always}], peers: none}\n\
+         otlp: {endpoint: 'http://c'}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);
     assert_eq!(old.reloaded(reloadable.clone()), reloadable);

@@ -264,7 +264,6 @@ impl Waiting {
         Placed {
             call: Cow::Owned(self.call),
             names: self.names,
-            far: self.far,
             place,
         }
     }
