@@ -5,6 +5,7 @@
 //! that names it in the file and in errors; those that are one value have a variable as well
 //! (`OBSERVER_CAPTURE_RING_BYTES`). `deploy/observer.yaml` documents all of them.
 
+mod access;
 mod change;
 mod file;
 mod glob;
@@ -20,6 +21,7 @@ use std::{
     time::Duration,
 };
 
+pub use access::{AccessLog, AccessOnly, AccessTo};
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
@@ -65,6 +67,8 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Entries for calls.
+    pub access_log: AccessLog,
     /// Own log.
     pub log: Log,
 }
@@ -271,7 +275,14 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
-        Ok(config)
+        match config.access_log.problem() {
+            None => Ok(config),
+            Some((key, problem)) => Err(ConfigError {
+                place: "settings of the access log".to_owned(),
+                key: key.to_owned(),
+                problem: problem.to_owned(),
+            }),
+        }
     }
 
     /// Reads the settings from the text of a file alone; `name` is what errors call it.

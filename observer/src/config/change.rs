@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
-    Routes, ServiceRule, Udp,
+    AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
+    Pods, Routes, ServiceRule, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,6 +23,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        access_log,
         log,
     } = old;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
@@ -60,6 +61,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
+        ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -74,6 +76,20 @@ fn is_other_cluster(old: &Kubernetes, new: &Kubernetes) -> bool {
         ..old.clone()
     };
     same != *new
+}
+
+/// Whether entries of the access log go elsewhere.
+fn is_elsewhere(old: &AccessLog, new: &AccessLog) -> bool {
+    let AccessLog {
+        to,
+        path,
+        max_bytes,
+        only: _,
+        sampling: _,
+        slow: _,
+        per_second: _,
+    } = old;
+    *to != new.to || *path != new.path || *max_bytes != new.max_bytes
 }
 
 /// `new`, but `old` in what needs a restart.
@@ -93,6 +109,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        access_log,
         log: _,
     } = new;
     Config {
@@ -123,6 +140,12 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
+        access_log: AccessLog {
+            to: old.access_log.to,
+            path: old.access_log.path.clone(),
+            max_bytes: old.access_log.max_bytes,
+            ..access_log
+        },
         log: old.log,
     }
 }

@@ -1,5 +1,6 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
+mod access;
 mod hub;
 mod kubernetes;
 
@@ -12,6 +13,7 @@ use super::{
     parse_duration,
 };
 
+pub(super) use access::*;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
 
@@ -149,6 +151,13 @@ pub(super) const ALL: &[Setting] = &[
     HUB_AUTHENTICATE,
     HUB_AGENT_ACCOUNT,
     HUB_MAX_AGENTS,
+    ACCESS_TO,
+    ACCESS_PATH,
+    ACCESS_MAX_BYTES,
+    ACCESS_ONLY,
+    ACCESS_SAMPLING,
+    ACCESS_SLOW,
+    ACCESS_PER_SECOND,
     LOG_LEVEL,
 ];
 
