@@ -11,6 +11,7 @@ mod file;
 mod glob;
 mod hub;
 mod kubernetes;
+mod otlp;
 mod quantity;
 mod settings;
 
@@ -25,6 +26,10 @@ pub use access::{AccessLog, AccessOnly, AccessTo};
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
+pub use otlp::{
+    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpHistograms, OtlpProtocol,
+    OtlpSignal, OtlpTls, Signal, Temporality,
+};
 pub use quantity::{parse_bytes, parse_duration};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
@@ -67,6 +72,8 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Telemetry out.
+    pub otlp: Otlp,
     /// Entries for calls.
     pub access_log: AccessLog,
     /// Own log.
@@ -275,12 +282,19 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
-        match config.access_log.problem() {
-            None => Ok(config),
-            Some((key, problem)) => Err(ConfigError {
+        if let Some((key, problem)) = config.access_log.problem() {
+            return Err(ConfigError {
                 place: "settings of the access log".to_owned(),
                 key: key.to_owned(),
                 problem: problem.to_owned(),
+            });
+        }
+        match config.otlp.problem() {
+            None => Ok(config),
+            Some((key, problem)) => Err(ConfigError {
+                place: "settings of TLS".to_owned(),
+                key,
+                problem,
             }),
         }
     }

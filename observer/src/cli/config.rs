@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::config::{AccessTo, Config, ConfigError, Flags, Pods};
+use crate::config::{AccessTo, Config, ConfigError, Flags, Otlp, Pods, Signal};
 
 /// Reads and checks `file` and writes a summary to `out`. Flags and environment play no part.
 pub fn check(file: &Path, out: &mut dyn io::Write) -> anyhow::Result<()> {
@@ -29,6 +29,22 @@ fn pods(pods: &Pods) -> String {
     count(patterns, "pod pattern")
 }
 
+/// Where telemetry goes; the environment may say something else.
+fn destinations(otlp: &Otlp) -> String {
+    let sent: Vec<String> = Signal::ALL
+        .into_iter()
+        .filter_map(|signal| {
+            let to = otlp.destination(signal)?;
+            let name = signal.as_str();
+            Some(format!("{name} to {} ({})", to.shown(), to.protocol()))
+        })
+        .collect();
+    match sent.is_empty() {
+        true => "nothing is sent".to_owned(),
+        false => sent.join(", "),
+    }
+}
+
 /// What a configuration comes to, one line a setting.
 fn summary(config: &Config) -> String {
     let Config {
@@ -46,6 +62,7 @@ fn summary(config: &Config) -> String {
         kubernetes,
         networks,
         hub,
+        otlp,
         access_log,
         log,
     } = config;
@@ -142,6 +159,7 @@ fn summary(config: &Config) -> String {
                 count(hub.max_agents, "agent")
             ),
         ),
+        ("otlp", destinations(otlp)),
         (
             "access_log",
             match access_log.to {
@@ -194,7 +212,7 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
         assert!(
-            error.ends_with("kubernetes, networks, hub, access_log, log"),
+            error.ends_with("kubernetes, networks, hub, otlp, access_log, log"),
             "the place once: {error}"
         );
     }

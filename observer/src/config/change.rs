@@ -2,7 +2,7 @@
 
 use super::{
     AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
-    Pods, Routes, ServiceRule, Udp,
+    Otlp, Pods, Routes, ServiceRule, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,6 +23,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        otlp,
         access_log,
         log,
     } = old;
@@ -36,7 +37,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         service_graph: _,
         span_metrics: _,
     } = metrics;
-    let _: &Dns = dns;
+    let _: (&Dns, &Otlp) = (dns, otlp);
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
     let Capture {
@@ -109,6 +110,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        otlp,
         access_log,
         log: _,
     } = new;
@@ -140,6 +142,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
+        otlp,
         access_log: AccessLog {
             to: old.access_log.to,
             path: old.access_log.path.clone(),

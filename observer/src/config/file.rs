@@ -1,5 +1,7 @@
 //! The configuration file: YAML with the place of every value, so that errors can name it.
 
+mod otlp;
+
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
@@ -29,6 +31,7 @@ struct File {
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
     hub: HubSection,
+    otlp: otlp::Section,
     access_log: AccessSection,
     log: LogSection,
 }
@@ -199,9 +202,11 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         kubernetes,
         networks,
         hub,
+        otlp,
         access_log,
         log,
     } = file;
+    otlp::apply(config, name, otlp)?;
     let single = [
         (settings::LISTEN, listen),
         (settings::CGROUP, cgroup),

@@ -3,6 +3,7 @@
 mod access;
 mod hub;
 mod kubernetes;
+mod otlp;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -16,6 +17,7 @@ use super::{
 pub(super) use access::*;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
+pub(super) use otlp::*;
 
 /// A setting that is one value, or a list of values with commas between.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +153,35 @@ pub(super) const ALL: &[Setting] = &[
     HUB_AUTHENTICATE,
     HUB_AGENT_ACCOUNT,
     HUB_MAX_AGENTS,
+    OTLP_ENDPOINT,
+    OTLP_PROTOCOL,
+    OTLP_HEADERS,
+    OTLP_COMPRESSION,
+    OTLP_TIMEOUT,
+    OTLP_CA,
+    OTLP_CERTIFICATE,
+    OTLP_KEY,
+    OTLP_TRACES_ENABLED,
+    OTLP_TRACES_ENDPOINT,
+    OTLP_TRACES_PROTOCOL,
+    OTLP_TRACES_HEADERS,
+    OTLP_METRICS_ENABLED,
+    OTLP_METRICS_ENDPOINT,
+    OTLP_METRICS_PROTOCOL,
+    OTLP_METRICS_HEADERS,
+    OTLP_METRICS_INTERVAL,
+    OTLP_SKIP,
+    OTLP_TEMPORALITY,
+    OTLP_HISTOGRAMS,
+    OTLP_LOGS_ENABLED,
+    OTLP_LOGS_ENDPOINT,
+    OTLP_LOGS_PROTOCOL,
+    OTLP_LOGS_HEADERS,
+    OTLP_QUEUE_ITEMS,
+    OTLP_QUEUE_BYTES,
+    OTLP_BATCH_ITEMS,
+    OTLP_BATCH_DELAY,
+    OTLP_MAX_ELAPSED,
     ACCESS_TO,
     ACCESS_PATH,
     ACCESS_MAX_BYTES,
@@ -203,6 +234,8 @@ pub(super) fn apply_environment(
     config: &mut Config,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), ConfigError> {
+    // First, as it is said to all programs, and what is said to us is stronger.
+    apply_standard(config, environment)?;
     for setting in ALL {
         let name = setting.variable();
         if let Some(value) = environment(&name).filter(|value| !value.is_empty()) {

@@ -54,6 +54,7 @@ fn the_examples_of_the_reference_file_are_valid_too() {
     assert!(config.services.len() >= 2);
     assert!(!config.ignore.pods.is_empty() && !config.only.is_empty());
     assert!(!config.networks.is_empty() && !config.kubernetes.hub.is_empty());
+    assert!(!config.otlp.headers.0.is_empty() && config.otlp.traces.endpoint.is_some());
 }
 
 #[test]
@@ -98,6 +99,7 @@ fn a_whole_file() {
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
          hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
          agent_account: observer/agent\n  max_agents: 7\n\
+         otlp: {endpoint: 'http://collector:4317', batch: {items: 7}}\n\
          log: {level: debug}\n",
     );
     assert_eq!(
@@ -197,6 +199,16 @@ fn a_whole_file() {
                     name: "agent".to_owned(),
                 }),
                 max_agents: 7,
+            },
+            otlp: Otlp {
+                endpoint: Some(Endpoint {
+                    tls: false,
+                    host: "collector".into(),
+                    port: Some(4317),
+                    path: "".into(),
+                }),
+                batch_items: 7,
+                ..Otlp::default()
             },
             log: Log {
                 level: LogLevel::Debug
@@ -414,7 +426,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     let reloadable = parsed(
         "ignore: {ports: [22]}\nservices: [{match: {port: 1}, name: a}]\n\
          routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
-         dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n",
+         dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\notlp: {endpoint: 'http://c'}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);
     assert_eq!(old.reloaded(reloadable.clone()), reloadable);

@@ -40,19 +40,10 @@ use crate::{
         histogram::Buckets,
         snapshot::{Samples, Series, Snapshot, Value},
     },
+    config::Temporality,
     export::about::About,
     model::time::Monotonic,
 };
-
-/// What counters and histograms tell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Temporality {
-    /// All since they started.
-    #[default]
-    Cumulative,
-    /// What was added since they were last told. Series that did not change are not told.
-    Delta,
-}
 
 /// How metrics are told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,28 +92,6 @@ enum Point {
     Number(NumberDataPoint),
     Fixed(HistogramDataPoint),
     Grown(ExponentialHistogramDataPoint),
-}
-
-// === impl Temporality ===
-
-impl Temporality {
-    /// Of a preference as in `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`, in any case:
-    /// `cumulative`, `delta`, or `lowmemory`, which is `delta` here, as all counters and
-    /// histograms are of the kind that it is for. `None` for any other word.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.trim().to_ascii_lowercase().as_str() {
-            "cumulative" => Some(Self::Cumulative),
-            "delta" | "lowmemory" => Some(Self::Delta),
-            _ => None,
-        }
-    }
-
-    const fn message(self) -> AggregationTemporality {
-        match self {
-            Self::Cumulative => AggregationTemporality::Cumulative,
-            Self::Delta => AggregationTemporality::Delta,
-        }
-    }
 }
 
 // === impl Encoder ===
@@ -184,7 +153,11 @@ impl Encoder {
     /// A metric without points.
     fn metric(&self, samples: &Samples, grown: bool) -> Metric {
         let family = samples.family;
-        let temporality = self.temporality.message().into();
+        let temporality = match self.temporality {
+            Temporality::Cumulative => AggregationTemporality::Cumulative,
+            Temporality::Delta => AggregationTemporality::Delta,
+        };
+        let temporality = temporality.into();
         let is_histogram = family.kind == Kind::Histogram;
         let data = match family.kind {
             Kind::Histogram if grown => Data::ExponentialHistogram(ExponentialHistogram {
