@@ -18,6 +18,7 @@ use crate::{
     telemetry::health::Health,
 };
 
+pub mod access;
 pub mod contract;
 pub mod distribution;
 pub mod exponential;

@@ -5,6 +5,7 @@
 //! that names it in the file and in errors; those that are one value have a variable as well
 //! (`OBSERVER_CAPTURE_RING_BYTES`). `deploy/observer.yaml` documents all of them.
 
+mod access;
 mod change;
 mod file;
 mod glob;
@@ -22,12 +23,13 @@ use std::{
     time::Duration,
 };
 
+pub use access::{AccessLog, AccessOnly, AccessTo};
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
 pub use otlp::{
-    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpProtocol, OtlpSignal, OtlpTls,
-    Signal,
+    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpHistograms, OtlpProtocol,
+    OtlpSignal, OtlpTls, Signal, Temporality,
 };
 pub use quantity::{parse_bytes, parse_duration};
 pub use traces::{Sampler, Sampling, SamplingRule, TracedPeers, Traces};
@@ -76,6 +78,8 @@ pub struct Config {
     pub traces: Traces,
     /// Telemetry out.
     pub otlp: Otlp,
+    /// Entries for calls.
+    pub access_log: AccessLog,
     /// Own log.
     pub log: Log,
 }
@@ -282,6 +286,13 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
+        if let Some((key, problem)) = config.access_log.problem() {
+            return Err(ConfigError {
+                place: "settings of the access log".to_owned(),
+                key: key.to_owned(),
+                problem: problem.to_owned(),
+            });
+        }
         match config.otlp.problem() {
             None => Ok(config),
             Some((key, problem)) => Err(ConfigError {

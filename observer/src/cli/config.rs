@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::config::{Config, ConfigError, Flags, Otlp, Pods, Signal};
+use crate::config::{AccessTo, Config, ConfigError, Flags, Otlp, Pods, Signal};
 
 /// Reads and checks `file` and writes a summary to `out`. Flags and environment play no part.
 pub fn check(file: &Path, out: &mut dyn io::Write) -> anyhow::Result<()> {
@@ -64,6 +64,7 @@ fn summary(config: &Config) -> String {
         hub,
         traces,
         otlp,
+        access_log,
         log,
     } = config;
     let cgroup = cgroup
@@ -175,6 +176,18 @@ fn summary(config: &Config) -> String {
             ),
         ),
         ("otlp", destinations(otlp)),
+        (
+            "access_log",
+            match access_log.to {
+                AccessTo::None => "none".to_owned(),
+                to => format!(
+                    "to {}, sampled at {}, at most {} a second",
+                    to.as_str(),
+                    access_log.sampling,
+                    access_log.per_second
+                ),
+            },
+        ),
         ("log", log.level.as_str().to_owned()),
     ];
     lines
@@ -215,7 +228,7 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
         assert!(
-            error.ends_with("hub, traces, otlp, log"),
+            error.ends_with("traces, otlp, access_log, log"),
             "the place once: {error}"
         );
     }

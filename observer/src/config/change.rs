@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Otlp,
-    Pods, Routes, ServiceRule, Traces, Udp,
+    AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
+    Otlp, Pods, Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -25,6 +25,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         hub,
         traces,
         otlp,
+        access_log,
         log,
     } = old;
     let Traces {
@@ -71,6 +72,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
         ("traces.causes", *causes != new.traces.causes),
+        ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -85,6 +87,20 @@ fn is_other_cluster(old: &Kubernetes, new: &Kubernetes) -> bool {
         ..old.clone()
     };
     same != *new
+}
+
+/// Whether entries of the access log go elsewhere.
+fn is_elsewhere(old: &AccessLog, new: &AccessLog) -> bool {
+    let AccessLog {
+        to,
+        path,
+        max_bytes,
+        only: _,
+        sampling: _,
+        slow: _,
+        per_second: _,
+    } = old;
+    *to != new.to || *path != new.path || *max_bytes != new.max_bytes
 }
 
 /// `new`, but `old` in what needs a restart.
@@ -106,6 +122,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         hub: _,
         traces,
         otlp,
+        access_log,
         log: _,
     } = new;
     Config {
@@ -141,6 +158,12 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             ..traces
         },
         otlp,
+        access_log: AccessLog {
+            to: old.access_log.to,
+            path: old.access_log.path.clone(),
+            max_bytes: old.access_log.max_bytes,
+            ..access_log
+        },
         log: old.log,
     }
 }

@@ -1,5 +1,6 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
+mod access;
 mod hub;
 mod kubernetes;
 mod otlp;
@@ -14,6 +15,7 @@ use super::{
     parse_duration,
 };
 
+pub(super) use access::*;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
 pub(super) use otlp::*;
@@ -178,6 +180,9 @@ pub(super) const ALL: &[Setting] = &[
     OTLP_METRICS_PROTOCOL,
     OTLP_METRICS_HEADERS,
     OTLP_METRICS_INTERVAL,
+    OTLP_SKIP,
+    OTLP_TEMPORALITY,
+    OTLP_HISTOGRAMS,
     OTLP_LOGS_ENABLED,
     OTLP_LOGS_ENDPOINT,
     OTLP_LOGS_PROTOCOL,
@@ -187,6 +192,13 @@ pub(super) const ALL: &[Setting] = &[
     OTLP_BATCH_ITEMS,
     OTLP_BATCH_DELAY,
     OTLP_MAX_ELAPSED,
+    ACCESS_TO,
+    ACCESS_PATH,
+    ACCESS_MAX_BYTES,
+    ACCESS_ONLY,
+    ACCESS_SAMPLING,
+    ACCESS_SLOW,
+    ACCESS_PER_SECOND,
     LOG_LEVEL,
 ];
 

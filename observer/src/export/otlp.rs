@@ -7,6 +7,7 @@ pub mod compression;
 mod fixture;
 pub mod logs;
 mod lookup;
+pub mod metrics;
 mod peer;
 pub mod resource;
 pub mod traces;

@@ -76,13 +76,25 @@ fn scheme(head: &RequestHead) -> Option<&str> {
     }
 }
 
-/// Host and port of an authority.
+/// Host and port of an authority; addresses of IPv6 without their brackets.
 pub(super) fn host_and_port(authority: &str) -> (&str, Option<u16>) {
-    let bare = |text: &'_ str| text.starts_with('[') && text.ends_with(']');
+    let whole = without_brackets(authority);
     match authority.rsplit_once(':') {
-        Some((host, port)) if bare(host) || !host.contains(':') => (host, port.parse().ok()),
-        _ => (authority, None),
+        // The colon is one of an address.
+        _ if whole != authority => (whole, None),
+        Some((host, _)) if host.contains(':') && without_brackets(host) == host => {
+            (authority, None)
+        }
+        Some((host, port)) => (without_brackets(host), port.parse().ok()),
+        None => (authority, None),
     }
+}
+
+fn without_brackets(host: &str) -> &str {
+    let inner = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    inner.unwrap_or(host)
 }
 
 /// All that is told of `call`.

@@ -33,20 +33,12 @@ pub const EVENT_NAME: &str = "observer.access";
 pub const DURATION: &str = "observer.duration";
 
 /// Makes requests of entries of the access log.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Encoder {
     resources: Resources,
 }
 
 // === impl Encoder ===
-
-impl Default for Encoder {
-    fn default() -> Self {
-        Self {
-            resources: Resources::new(),
-        }
-    }
-}
 
 impl Encoder {
     /// A request with all of `entries`, by service, in their order.

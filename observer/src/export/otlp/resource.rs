@@ -50,7 +50,7 @@ const UNIT: &str = "systemd.unit";
 
 /// Resources of workloads that were told lately.
 #[derive(Debug)]
-pub(super) struct Resources {
+pub(in crate::export) struct Resources {
     limit: usize,
     about: About,
     /// By address. The workload is kept, so that no other one can have its address.
@@ -115,7 +115,8 @@ pub fn of_workload(workload: &Workload, about: &About) -> Resource {
     finished(out, about)
 }
 
-fn finished(mut out: Attributes, about: &About) -> Resource {
+/// A resource, with who tells it.
+pub(super) fn finished(mut out: Attributes, about: &About) -> Resource {
     out.text(semantic::TELEMETRY_DISTRO_NAME, NAME);
     out.text(semantic::TELEMETRY_DISTRO_VERSION, about.version);
     Resource {
@@ -124,7 +125,8 @@ fn finished(mut out: Attributes, about: &About) -> Resource {
     }
 }
 
-fn push_host(out: &mut Attributes, about: &About) {
+/// The host, and its cluster.
+pub(super) fn push_host(out: &mut Attributes, about: &About) {
     out.text(semantic::K8S_CLUSTER_NAME, &about.cluster);
     out.text(semantic::HOST_NAME, &about.host_name);
     out.text(semantic::HOST_ID, &about.host_id);
@@ -168,18 +170,19 @@ fn instance(workload: &Workload, about: &About) -> String {
 
 // === impl Resources ===
 
-impl Resources {
-    /// None known.
-    pub(super) fn new() -> Self {
+impl Default for Resources {
+    fn default() -> Self {
         Self {
             limit: LIMIT,
             about: About::default(),
             known: HashMap::default(),
         }
     }
+}
 
+impl Resources {
     /// The resource of `workload`.
-    pub(super) fn get(&mut self, workload: &Arc<Workload>, about: &About) -> Resource {
+    pub(in crate::export) fn get(&mut self, workload: &Arc<Workload>, about: &About) -> Resource {
         if !self.about.is_same(about) {
             self.known.clear();
             self.about = about.clone();

@@ -60,7 +60,7 @@ impl Encoder {
     /// Makes spans with `span.metrics.skip` where that is wanted.
     pub fn new(skip_metrics: bool) -> Self {
         Self {
-            resources: Resources::new(),
+            resources: Resources::default(),
             skip_metrics,
             invalid: 0,
         }

@@ -105,7 +105,7 @@ fn the_observer_tells_of_itself() {
 
 #[test]
 fn resources_are_remembered_within_bounds() {
-    let mut resources = Resources::new();
+    let mut resources = Resources::default();
     resources.limit = 2;
     let about = about();
     let (web, db) = (workload("web"), workload("db"));
@@ -123,7 +123,7 @@ fn resources_are_remembered_within_bounds() {
 
 #[test]
 fn another_host_has_other_resources() {
-    let mut resources = Resources::new();
+    let mut resources = Resources::default();
     let mut about = about();
     let web = workload("web");
     resources.get(&web, &about);

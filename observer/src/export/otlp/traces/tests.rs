@@ -487,8 +487,8 @@ fn authorities_have_a_host_and_perhaps_a_port() {
     for (authority, host, port) in [
         ("shop", "shop", None),
         ("shop:81", "shop", Some(81)),
-        ("[::1]:81", "[::1]", Some(81)),
-        ("[::1]", "[::1]", None),
+        ("[::1]:81", "::1", Some(81)),
+        ("[::1]", "::1", None),
         ("::1", "::1", None),
         ("shop:x", "shop", None),
         ("", "", None),
