@@ -33,6 +33,7 @@ pub mod spans;
 
 mod calls;
 mod connections;
+mod derived;
 mod edges;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -44,6 +45,7 @@ mod subject;
 mod udp;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use derived::Gone;
 use edges::Edges;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
@@ -76,6 +78,10 @@ pub struct Config {
     pub pod_labels: bool,
     /// Which histograms of durations are kept. Series keep what they began with.
     pub histograms: Histograms,
+    /// Families of the service graph, as Tempo names them.
+    pub service_graph: bool,
+    /// Families of spans by name, as Tempo names them.
+    pub span_metrics: bool,
 }
 
 /// Most label sets of each group of families that share them.
@@ -116,6 +122,7 @@ pub struct Aggregator {
     active: Store<ActiveKey, Active>,
     rpc_server: Store<RpcKey, RpcCalls>,
     rpc_client: Store<RpcKey, RpcCalls>,
+    gone: Gone,
     tcp: Store<Interned, Tcp>,
     services: Store<ServiceKey, Service>,
     lookups: Store<udp::LookupKey, udp::Lookups>,
@@ -139,6 +146,8 @@ impl Default for Config {
             cluster: String::new(),
             pod_labels: false,
             histograms: Histograms::default(),
+            service_graph: true,
+            span_metrics: false,
         }
     }
 }
@@ -196,6 +205,7 @@ impl Aggregator {
             active: Store::new(http_active),
             rpc_server: Store::new(rpc_server),
             rpc_client: Store::new(rpc_client),
+            gone: Gone::default(),
             tcp: Store::new(tcp),
             services: Store::new(services),
             lookups: Store::new(dns),
@@ -365,11 +375,25 @@ impl Aggregator {
             self.release(&mut tracked, now);
         }
         let idle = self.config.idle;
-        self.server.expire(now, idle, |_| false);
-        self.client.expire(now, idle, |_| false);
+        let (gone, config) = (&mut self.gone, &self.config);
+        for store in [&mut self.server, &mut self.client] {
+            store.expire_to(
+                now,
+                idle,
+                |_| false,
+                |key, calls| gone.calls(key, calls, config),
+            );
+        }
+        for store in [&mut self.rpc_server, &mut self.rpc_client] {
+            store.expire_to(
+                now,
+                idle,
+                |_| false,
+                |key, calls| gone.rpc(key, calls, config),
+            );
+        }
+        self.sweep_gone(now);
         self.active.expire(now, idle, |active| active.count > 0);
-        self.rpc_server.expire(now, idle, |_| false);
-        self.rpc_client.expire(now, idle, |_| false);
         self.tcp.expire(now, idle, |tcp| tcp.open() > 0);
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);

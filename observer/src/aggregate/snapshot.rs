@@ -1,6 +1,7 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
 mod connections;
+mod derived;
 mod graph;
 mod kubernetes;
 mod udp;
@@ -356,6 +357,11 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     let mut builder = Builder {
         families: Vec::with_capacity(contract::FAMILIES.len()),
     };
+    let target = labels([
+        ("service_name", env!("CARGO_PKG_NAME")),
+        ("service_version", env!("CARGO_PKG_VERSION")),
+    ]);
+    builder.add(&contract::TARGET, [Series::new(&target, Value::Integer(1))]);
     builder.calls(
         &aggregator.server,
         [
@@ -381,6 +387,8 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.coverage(aggregator);
     builder.graph(aggregator);
     builder.pods(aggregator);
+    builder.service_graph(aggregator);
+    builder.span_metrics(aggregator);
     builder.health(&health);
     builder.cluster(&health.cluster);
     builder.budgets(aggregator);

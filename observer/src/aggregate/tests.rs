@@ -121,7 +121,7 @@ fn a_remote_procedure_call_is_measured_as_both() {
     let http = values(&mut aggregator, DURATION, at(3));
     let labels = "service_name=web,service_namespace=shop,http_request_method=POST,\
                   http_route=/a.B/C,http_response_status_code=200,network_protocol_version=2,\
-                  url_scheme=https,security=unknown";
+                  url_scheme=https,security=unknown,rpc_system_name=grpc";
     assert_eq!(http, [(labels.to_owned(), 1.0)].into());
     let procedure = "service_name=web,service_namespace=shop,rpc_system_name=grpc,\
                      rpc_method=a.B/C,rpc_response_status_code=INTERNAL,error_type=INTERNAL,\
@@ -625,6 +625,7 @@ fn in_a_cluster(aggregator: &mut Aggregator) {
     aggregator.reconfigure(Config {
         cluster: "west".to_owned(),
         pod_labels: true,
+        span_metrics: true,
         ..Config::default()
     });
     let mut pod = Pod::clone(&fixture::pod("orders", "x"));

@@ -116,6 +116,8 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         cluster: config.kubernetes.cluster.clone(),
         pod_labels: config.metrics.pods,
         histograms: config.metrics.histograms,
+        service_graph: config.metrics.service_graph,
+        span_metrics: config.metrics.span_metrics,
         ..aggregate::Config::default()
     }
 }
