@@ -59,6 +59,8 @@ pub struct Config {
     pub dns: Dns,
     /// Datagrams.
     pub udp: Udp,
+    /// Traces.
+    pub traces: Traces,
     /// The cluster that this host is a node of.
     pub kubernetes: Kubernetes,
     /// Networks outside of the cluster that get a name; the longest prefix wins.
@@ -167,6 +169,13 @@ pub struct Udp {
     pub max_flows: u32,
     /// A flow in which nothing has passed for so long is over.
     pub idle: Duration,
+}
+
+/// Traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traces {
+    /// Whether the threads of this host are looked at, to tell which request caused which.
+    pub causes: bool,
 }
 
 /// Own log.
@@ -316,6 +325,12 @@ impl Default for Udp {
             max_flows: 16_384,
             idle: Duration::from_secs(30),
         }
+    }
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { causes: true }
     }
 }
 

@@ -43,6 +43,7 @@ fn summary(config: &Config) -> String {
         flows,
         dns,
         udp,
+        traces,
         kubernetes,
         networks,
         hub,
@@ -111,6 +112,13 @@ fn summary(config: &Config) -> String {
                 count(udp.max_flows, "flow"),
                 udp.idle
             ),
+        ),
+        (
+            "traces",
+            match traces.causes {
+                true => "causes by threads".to_owned(),
+                false => "no causes by threads".to_owned(),
+            },
         ),
         (
             "kubernetes",

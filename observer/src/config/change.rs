@@ -2,7 +2,7 @@
 
 use super::{
     Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
-    Routes, ServiceRule, Udp,
+    Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -20,6 +20,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         flows,
         dns,
         udp,
+        traces,
         kubernetes,
         networks,
         hub,
@@ -29,6 +30,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
     let _: &Dns = dns;
     let Udp { max_flows, idle: _ } = udp;
+    let Traces { causes } = traces;
     let Listen { address } = listen;
     let Capture {
         ring_bytes,
@@ -49,6 +51,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ),
         ("flows.history", *history != new.flows.history),
         ("udp.max_flows", *max_flows != new.udp.max_flows),
+        ("traces.causes", *causes != new.traces.causes),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
         ("log.level", *level != new.log.level),
@@ -81,6 +84,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         flows,
         dns,
         udp,
+        traces: _,
         kubernetes,
         networks,
         hub: _,
@@ -104,6 +108,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             max_flows: old.udp.max_flows,
             idle: udp.idle,
         },
+        traces: old.traces,
         kubernetes: Kubernetes {
             hold: kubernetes.hold,
             ..old.kubernetes.clone()

@@ -26,6 +26,7 @@ struct File {
     flows: FlowsSection,
     dns: DnsSection,
     udp: UdpSection,
+    traces: TracesSection,
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
     hub: HubSection,
@@ -137,6 +138,12 @@ struct UdpSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct TracesSection {
+    causes: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct HubSection {
     listen: Option<Value>,
     tls: HubTlsSection,
@@ -180,6 +187,7 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         flows,
         dns,
         udp,
+        traces,
         kubernetes,
         networks,
         hub,
@@ -199,6 +207,7 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::DNS_NAMES, dns.names),
         (settings::UDP_MAX_FLOWS, udp.max_flows),
         (settings::UDP_IDLE, udp.idle),
+        (settings::TRACES_CAUSES, traces.causes),
         (settings::KUBERNETES_ENABLED, kubernetes.enabled),
         (settings::KUBERNETES_NODE, kubernetes.node),
         (settings::KUBERNETES_CLUSTER, kubernetes.cluster),

@@ -87,6 +87,10 @@ pub(super) const UDP_IDLE: Setting = Setting {
     key: "udp.idle",
     set: udp_idle,
 };
+pub(super) const TRACES_CAUSES: Setting = Setting {
+    key: "traces.causes",
+    set: traces_causes,
+};
 pub(super) const LOG_LEVEL: Setting = Setting {
     key: "log.level",
     set: log_level,
@@ -110,6 +114,7 @@ pub(super) const ALL: &[Setting] = &[
     DNS_NAMES,
     UDP_MAX_FLOWS,
     UDP_IDLE,
+    TRACES_CAUSES,
     KUBERNETES_ENABLED,
     KUBERNETES_NODE,
     KUBERNETES_CLUSTER,
@@ -359,6 +364,11 @@ fn udp_max_flows(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn udp_idle(config: &mut Config, text: &str) -> Result<(), String> {
     config.udp.idle = between(text, Duration::from_secs(3), Duration::from_secs(3600))?;
+    Ok(())
+}
+
+fn traces_causes(config: &mut Config, text: &str) -> Result<(), String> {
+    config.traces.causes = truth(text)?;
     Ok(())
 }
 

@@ -91,6 +91,7 @@ fn a_whole_file() {
          flows: {history: 0, sampling: 0.25}\n\
          dns: {timeout: 2s, names: 0}\n\
          udp: {max_flows: 200, idle: 1m}\n\
+         traces: {causes: false}\n\
          kubernetes:\n  enabled: on\n  node: n1\n  cluster: eu\n  kubeconfig: /k\n  \
          context: c\n  hub: http://hub:9921\n  hub_ca: /ca\n  hub_token: /token\n  \
          labels: [app.kubernetes.io/*]\n  annotations: [team]\n  hold: 1s\n\
@@ -161,6 +162,7 @@ fn a_whole_file() {
                 max_flows: 200,
                 idle: Duration::from_secs(60)
             },
+            traces: Traces { causes: false },
             kubernetes: Kubernetes {
                 enabled: Switch::On,
                 node: "n1".to_owned(),
