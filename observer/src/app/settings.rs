@@ -24,6 +24,7 @@ pub(super) fn capture(config: &Config, cgroup: &Path) -> capture::Config {
         max_connections: config.capture.max_connections,
         max_datagram_flows: config.udp.max_flows,
         ignored_ports: config.ignore.ports.clone(),
+        causes: config.traces.causes,
     }
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use self::{doubt::Doubt, frames::Guesses, protocol::Protocol};
 use super::{
     Instruction, Shared, Sink,
+    causes::Causes,
     http1::Piece,
     stream::{Place, Stream},
 };
@@ -50,6 +51,8 @@ pub(super) struct Tracked {
     egress: Stream,
     protocol: Protocol,
     doubt: Option<Doubt>,
+    /// What caused the requests, where the socket is the client's.
+    pub(super) causes: Causes,
     held: Vec<InFlight>,
     last: Transfer,
     /// Understood bytes of protocols that are over.
@@ -94,6 +97,7 @@ impl Tracked {
                 Protocol::Fresh
             },
             doubt: None,
+            causes: Causes::default(),
             held: Vec::new(),
             last: Transfer::default(),
             understood: 0,
@@ -288,9 +292,14 @@ impl Tracked {
         out: &mut impl Sink,
         work: impl FnOnce(&mut Protocol, &mut dyn FnMut(Exchange)) -> R,
     ) -> R {
+        let (protocol, causes) = (&mut self.protocol, &mut self.causes);
         match &mut self.doubt {
-            Some(doubt) => work(&mut self.protocol, &mut |exchange| doubt.hold(exchange)),
-            None => work(&mut self.protocol, &mut |exchange| out.exchange(exchange)),
+            Some(doubt) => work(protocol, &mut |exchange| {
+                doubt.hold(causes.explained(exchange));
+            }),
+            None => work(protocol, &mut |exchange| {
+                out.exchange(causes.explained(exchange));
+            }),
         }
     }
 

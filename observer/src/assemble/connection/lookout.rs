@@ -145,7 +145,9 @@ impl Tracked {
                 .lookups
                 .close(id, closed.at, |lookup| out.lookup(lookup));
         }
-        self.protocol
-            .close(closed, &mut |exchange| out.exchange(exchange));
+        let causes = &mut self.causes;
+        self.protocol.close(closed, &mut |exchange| {
+            out.exchange(causes.explained(exchange));
+        });
     }
 }
