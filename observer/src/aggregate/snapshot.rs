@@ -1,13 +1,14 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
 mod connections;
+mod export;
 mod graph;
 mod kubernetes;
 mod udp;
 
 use crate::{
     model::{connection::Role, time::Monotonic},
-    telemetry::health::{ClusterState, Health, Loss},
+    telemetry::health::{ClusterState, ExportState, Health, Loss},
 };
 
 use super::{
@@ -32,6 +33,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceRow>,
     /// State of what is known of Kubernetes; empty outside.
     pub cluster: Vec<ClusterState>,
+    /// What became of telemetry that is sent; empty where none is.
+    pub export: Vec<ExportState>,
 }
 
 /// The series of one family.
@@ -378,6 +381,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.pods(aggregator);
     builder.health(&health);
     builder.cluster(&health.cluster);
+    builder.export(&health.export);
     builder.budgets(aggregator);
     builder.one(&contract::PROCESS_CPU, Value::Float(health.cpu_seconds));
     builder.one(
@@ -395,6 +399,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         families: builder.families,
         services: rows(aggregator, at),
         cluster: health.cluster,
+        export: health.export,
     }
 }
 

@@ -361,6 +361,7 @@ impl Stages {
             resident_bytes: usage.resident_bytes,
             start_unix_seconds: self.start_unix_seconds,
             cluster: states,
+            export: Vec::new(),
         }
     }
 }
