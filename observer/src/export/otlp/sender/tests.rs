@@ -1,0 +1,1 @@
+//! Tests of the sender against collectors that misbehave.
