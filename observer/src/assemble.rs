@@ -18,6 +18,7 @@ pub mod quic;
 pub mod starttls;
 pub mod stream;
 pub mod tls;
+pub mod trace_context;
 
 use hashbrown::HashMap;
 
@@ -335,6 +336,7 @@ impl Assembler {
             .counters
             .losses()
             .into_iter()
+            .chain([self.shared.heads.loss()])
             .chain(self.shared.lookups.losses())
             .chain(self.flows.losses())
             .collect()
