@@ -258,8 +258,15 @@ impl SpanSeen {
         self.span_kind == "CLIENT"
     }
 
-    /// Path of its request: of a client's that of the whole address. Empty where it tells none.
+    /// Path of its request: of a client's that of the whole address, of a procedure behind its
+    /// slash. Empty where it tells none.
     pub fn path(&self) -> &str {
+        for name in ["rpc.method_original", "rpc.method"] {
+            let method = self.attributes.text(name);
+            if !method.is_empty() {
+                return method;
+            }
+        }
         let path = self.attributes.text("url.path");
         if !path.is_empty() {
             return path;
