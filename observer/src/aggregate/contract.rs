@@ -242,7 +242,9 @@ const KUBERNETES: &[&str] = &["source", "kind"];
 
 const KUBERNETES_FAILED: &[&str] = &["source", "kind", "reason"];
 
-const OVERFLOW: &str = super::series::OVERFLOW_LABEL;
+/// Label of the series that takes what does not fit (OpenTelemetry metrics SDK specification,
+/// "Cardinality limits": `otel.metric.overflow`).
+pub(super) const OVERFLOW: &str = "otel_metric_overflow";
 
 macro_rules! families {
     ($($constant:ident: $kind:ident $name:literal, $unit:expr, $labels:expr, $convention:expr, $help:literal;)*) => {
