@@ -400,7 +400,9 @@ fn dashboards_and_rules_are_those_of_the_files() -> Result<()> {
     let boards = read("dashboards")?;
     ensure!(!boards.is_empty(), "no dashboards");
     for (name, content) in &boards {
-        let stem = name.trim_start_matches("observer-").trim_end_matches(".json");
+        let stem = name
+            .trim_start_matches("observer-")
+            .trim_end_matches(".json");
         let map = the(&objects, "ConfigMap", &format!("-{stem}-dashboard"))?;
         ensure!(at(&map.0, "/metadata/labels/grafana_dashboard") == "1");
         let held = map.0["data"][name.as_str()].as_str().context("no data")?;
@@ -409,7 +411,11 @@ fn dashboards_and_rules_are_those_of_the_files() -> Result<()> {
         ensure!(held == wanted, "{name} differs");
     }
     for (name, content) in read("rules")? {
-        let rule = the(&objects, "PrometheusRule", &format!("-{}", name.trim_end_matches(".yaml")))?;
+        let rule = the(
+            &objects,
+            "PrometheusRule",
+            &format!("-{}", name.trim_end_matches(".yaml")),
+        )?;
         let wanted: Value = serde_saphyr::from_str(&content)?;
         ensure!(rule.0["spec"] == wanted, "{name} differs");
     }

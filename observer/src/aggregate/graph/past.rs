@@ -336,13 +336,13 @@ impl Edge {
         Counts {
             requests: self.requests,
             errors: self.errors,
-            durations: self.duration.counts,
+            durations: self.duration.classic.counts,
             sent_bytes: self.sent_bytes,
             received_bytes: self.received_bytes,
             connections_opened: self.opened,
             connect_failures: self.failures.iter().sum(),
             retransmits: self.retransmits,
-            rtt_nanoseconds: self.rtt.sum,
+            rtt_nanoseconds: self.rtt.sum(),
             rtt_samples: self.rtt.count(),
         }
     }

@@ -1,0 +1,13 @@
+//! OTLP (OpenTelemetry Protocol 1.x): from our values to messages, and from messages to a collector.
+
+mod attributes;
+mod call;
+pub mod compression;
+#[cfg(test)]
+mod fixture;
+pub mod logs;
+mod lookup;
+pub mod metrics;
+mod peer;
+pub mod resource;
+pub mod traces;
