@@ -28,6 +28,7 @@ pub mod node;
 pub mod peers;
 pub mod place;
 pub mod process;
+pub mod prometheus;
 pub mod relay;
 pub mod remains;
 pub mod requirement;

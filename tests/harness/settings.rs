@@ -9,3 +9,8 @@ pub fn ignoring_ports(ports: &[u16]) -> String {
 pub fn long_history() -> String {
     "flows:\n  history: 200000\n".to_owned()
 }
+
+/// A configuration with every family of metrics.
+pub fn all_metrics() -> String {
+    "metrics:\n  histograms: both\n  service_graph: true\n  span_metrics: true\n".to_owned()
+}
