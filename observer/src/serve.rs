@@ -16,7 +16,11 @@ use std::{
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    aggregate::{graph::EdgeRow, history::Flow, snapshot::Snapshot},
+    aggregate::{
+        graph::{EdgeRow, Windowed},
+        history::Flow,
+        snapshot::Snapshot,
+    },
     model::time::WallOffset,
     telemetry::health::Loss,
 };
@@ -28,6 +32,7 @@ pub mod flow;
 mod connection;
 mod flows;
 mod graph;
+mod node_graph;
 mod routes;
 mod services;
 mod status;
@@ -63,6 +68,13 @@ pub enum Query {
     Snapshot(oneshot::Sender<Snapshot>),
     /// All edges of the graph of services.
     Graph(oneshot::Sender<Vec<EdgeRow>>),
+    /// The same in a window that ends now.
+    GraphIn {
+        /// At least so long.
+        window: Duration,
+        /// Where to.
+        reply: oneshot::Sender<Windowed>,
+    },
     /// The last flows.
     History {
         /// At most so many.
@@ -223,6 +235,10 @@ impl Hub {
 
     async fn graph(&self) -> Result<Vec<EdgeRow>, NoAnswer> {
         self.ask(Query::Graph).await
+    }
+
+    async fn graph_in(&self, window: Duration) -> Result<Windowed, NoAnswer> {
+        self.ask(|reply| Query::GraphIn { window, reply }).await
     }
 
     async fn history(&self, last: usize, filter: FlowFilter) -> Result<Recent, NoAnswer> {

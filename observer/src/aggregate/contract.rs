@@ -61,6 +61,7 @@ use opentelemetry_semantic_conventions::metric;
 
 mod labels;
 
+pub(super) use labels::OVERFLOW;
 use labels::*;
 
 /// What a family is.

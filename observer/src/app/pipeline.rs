@@ -280,6 +280,9 @@ impl Stages {
             Query::Graph(reply) => {
                 let _ = reply.send(self.rest.aggregator.graph(now));
             }
+            Query::GraphIn { window, reply } => {
+                let _ = reply.send(self.rest.aggregator.graph_in(window, now));
+            }
             Query::History {
                 last,
                 filter,

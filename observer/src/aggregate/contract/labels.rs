@@ -202,4 +202,6 @@ pub(super) const KUBERNETES: &[&str] = &["source", "kind"];
 
 pub(super) const KUBERNETES_FAILED: &[&str] = &["source", "kind", "reason"];
 
-const OVERFLOW: &str = crate::aggregate::series::OVERFLOW_LABEL;
+/// Label of the series that takes what does not fit (OpenTelemetry metrics SDK specification,
+/// "Cardinality limits": `otel.metric.overflow`).
+pub(in super::super) const OVERFLOW: &str = "otel_metric_overflow";
