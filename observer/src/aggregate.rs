@@ -18,6 +18,7 @@ use crate::{
     telemetry::health::Health,
 };
 
+pub mod access;
 pub mod contract;
 pub mod distribution;
 pub mod exponential;
@@ -28,6 +29,7 @@ pub mod series;
 pub mod services;
 pub mod sketch;
 pub mod snapshot;
+pub mod spans;
 
 mod calls;
 mod connections;
@@ -45,6 +47,7 @@ mod udp;
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use derived::Gone;
 use edges::Edges;
+use graph::past::Times;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
@@ -211,6 +214,7 @@ impl Aggregator {
             edges: Edges {
                 store: Store::new(edges),
                 cluster: config.cluster.as_str().into(),
+                times: Times::default(),
                 exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
@@ -367,7 +371,8 @@ impl Aggregator {
         }
     }
 
-    /// Removes what was idle for too long; cheap enough for once a second.
+    /// Removes what was idle for too long, and keeps what windows of the graph begin with; cheap
+    /// enough for once a second.
     pub fn expire(&mut self, now: Monotonic) {
         for mut tracked in self.links.expire(now) {
             self.release(&mut tracked, now);
@@ -407,6 +412,7 @@ impl Aggregator {
             }
         }
         self.edges.store.expire(now, idle, |edge| edge.open > 0);
+        self.keep_graph(now);
         self.pods.expire(now, idle, |_| false);
         self.identities.expire();
     }

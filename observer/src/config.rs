@@ -5,13 +5,16 @@
 //! that names it in the file and in errors; those that are one value have a variable as well
 //! (`OBSERVER_CAPTURE_RING_BYTES`). `deploy/observer.yaml` documents all of them.
 
+mod access;
 mod change;
 mod file;
 mod glob;
 mod hub;
 mod kubernetes;
+mod otlp;
 mod quantity;
 mod settings;
+mod traces;
 
 use std::{
     fmt,
@@ -20,10 +23,16 @@ use std::{
     time::Duration,
 };
 
+pub use access::{AccessLog, AccessOnly, AccessTo};
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
+pub use otlp::{
+    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpHistograms, OtlpProtocol,
+    OtlpSignal, OtlpTls, Signal, Temporality,
+};
 pub use quantity::{parse_bytes, parse_duration};
+pub use traces::{Sampler, Sampling, SamplingRule, TracedPeers, Traces};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
 pub const MAX_IGNORED_PORTS: usize = 32;
@@ -65,6 +74,12 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Spans.
+    pub traces: Traces,
+    /// Telemetry out.
+    pub otlp: Otlp,
+    /// Entries for calls.
+    pub access_log: AccessLog,
     /// Own log.
     pub log: Log,
 }
@@ -271,7 +286,21 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
-        Ok(config)
+        if let Some((key, problem)) = config.access_log.problem() {
+            return Err(ConfigError {
+                place: "settings of the access log".to_owned(),
+                key: key.to_owned(),
+                problem: problem.to_owned(),
+            });
+        }
+        match config.otlp.problem() {
+            None => Ok(config),
+            Some((key, problem)) => Err(ConfigError {
+                place: "settings of TLS".to_owned(),
+                key,
+                problem,
+            }),
+        }
     }
 
     /// Reads the settings from the text of a file alone; `name` is what errors call it.

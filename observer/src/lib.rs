@@ -4,12 +4,15 @@
 //!
 //! ```text
 //! kernel record -> capture RawBatch -> decode Event -> assemble Exchange
-//!     -> enrich Call -> aggregate Snapshot -> serve
+//!     -> enrich Call -> aggregate Snapshot -> serve, export
 //! ```
 //!
 //! What the stages read is a noun: [`model`] (values), [`config`], [`host`] (this machine),
 //! [`mesh`] (what service meshes show), [`telemetry`] (our own health). A stage imports `model` and nouns, never another stage;
 //! only [`app`] knows them all.
+
+// A flow in full is one long `json!` in the tests.
+#![cfg_attr(test, recursion_limit = "256")]
 
 pub mod aggregate;
 pub mod app;
@@ -20,6 +23,7 @@ pub mod cluster;
 pub mod config;
 pub mod decode;
 pub mod enrich;
+pub mod export;
 pub mod host;
 pub mod listen;
 pub mod mesh;

@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Pods,
-    Routes, ServiceRule, Udp,
+    AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
+    Otlp, Pods, Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,8 +23,19 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        traces,
+        otlp,
+        access_log,
         log,
     } = old;
+    let Traces {
+        causes,
+        sampling: _,
+        rules: _,
+        peers: _,
+        dns: _,
+        wait: _,
+    } = traces;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
     let _: (&Ignore, &Vec<ServiceRule>, &Routes) = (ignore, services, routes);
     let Metrics {
@@ -60,6 +71,16 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
+        (
+            "otlp.traces.span_metrics_skip",
+            otlp.span_metrics_skip != new.otlp.span_metrics_skip,
+        ),
+        (
+            "otlp.metrics.temporality",
+            otlp.temporality != new.otlp.temporality,
+        ),
+        ("traces.causes", *causes != new.traces.causes),
+        ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -74,6 +95,20 @@ fn is_other_cluster(old: &Kubernetes, new: &Kubernetes) -> bool {
         ..old.clone()
     };
     same != *new
+}
+
+/// Whether entries of the access log go elsewhere.
+fn is_elsewhere(old: &AccessLog, new: &AccessLog) -> bool {
+    let AccessLog {
+        to,
+        path,
+        max_bytes,
+        only: _,
+        sampling: _,
+        slow: _,
+        per_second: _,
+    } = old;
+    *to != new.to || *path != new.path || *max_bytes != new.max_bytes
 }
 
 /// `new`, but `old` in what needs a restart.
@@ -93,6 +128,9 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        traces,
+        otlp,
+        access_log,
         log: _,
     } = new;
     Config {
@@ -123,6 +161,21 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
+        traces: Traces {
+            causes: old.traces.causes,
+            ..traces
+        },
+        otlp: Otlp {
+            span_metrics_skip: old.otlp.span_metrics_skip,
+            temporality: old.otlp.temporality,
+            ..otlp
+        },
+        access_log: AccessLog {
+            to: old.access_log.to,
+            path: old.access_log.path.clone(),
+            max_bytes: old.access_log.max_bytes,
+            ..access_log
+        },
         log: old.log,
     }
 }

@@ -1,7 +1,10 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
+mod access;
 mod hub;
 mod kubernetes;
+mod otlp;
+mod traces;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -12,8 +15,11 @@ use super::{
     parse_duration,
 };
 
+pub(super) use access::*;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
+pub(super) use otlp::*;
+pub(super) use traces::*;
 
 /// A setting that is one value, or a list of values with commas between.
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +155,50 @@ pub(super) const ALL: &[Setting] = &[
     HUB_AUTHENTICATE,
     HUB_AGENT_ACCOUNT,
     HUB_MAX_AGENTS,
+    TRACES_SAMPLER,
+    TRACES_RATIO,
+    TRACES_KEEP_FAILED,
+    TRACES_SLOWER_THAN,
+    TRACES_PEERS,
+    TRACES_DNS,
+    TRACES_CAUSES,
+    TRACES_WAIT,
+    OTLP_ENDPOINT,
+    OTLP_PROTOCOL,
+    OTLP_HEADERS,
+    OTLP_COMPRESSION,
+    OTLP_TIMEOUT,
+    OTLP_CA,
+    OTLP_CERTIFICATE,
+    OTLP_KEY,
+    OTLP_TRACES_ENABLED,
+    OTLP_TRACES_ENDPOINT,
+    OTLP_TRACES_PROTOCOL,
+    OTLP_TRACES_HEADERS,
+    OTLP_METRICS_ENABLED,
+    OTLP_METRICS_ENDPOINT,
+    OTLP_METRICS_PROTOCOL,
+    OTLP_METRICS_HEADERS,
+    OTLP_METRICS_INTERVAL,
+    OTLP_SKIP,
+    OTLP_TEMPORALITY,
+    OTLP_HISTOGRAMS,
+    OTLP_LOGS_ENABLED,
+    OTLP_LOGS_ENDPOINT,
+    OTLP_LOGS_PROTOCOL,
+    OTLP_LOGS_HEADERS,
+    OTLP_QUEUE_ITEMS,
+    OTLP_QUEUE_BYTES,
+    OTLP_BATCH_ITEMS,
+    OTLP_BATCH_DELAY,
+    OTLP_MAX_ELAPSED,
+    ACCESS_TO,
+    ACCESS_PATH,
+    ACCESS_MAX_BYTES,
+    ACCESS_ONLY,
+    ACCESS_SAMPLING,
+    ACCESS_SLOW,
+    ACCESS_PER_SECOND,
     LOG_LEVEL,
 ];
 
@@ -194,6 +244,8 @@ pub(super) fn apply_environment(
     config: &mut Config,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<(), ConfigError> {
+    // First, as it is said to all programs, and what is said to us is stronger.
+    apply_standard(config, environment)?;
     for setting in ALL {
         let name = setting.variable();
         if let Some(value) = environment(&name).filter(|value| !value.is_empty()) {
@@ -370,12 +422,16 @@ fn history(config: &mut Config, text: &str) -> Result<(), String> {
 }
 
 fn sampling(config: &mut Config, text: &str) -> Result<(), String> {
-    config.flows.sampling = text
-        .parse()
+    config.flows.sampling = ratio(text)?;
+    Ok(())
+}
+
+/// A share.
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))?;
-    Ok(())
+        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))
 }
 
 fn dns_timeout(config: &mut Config, text: &str) -> Result<(), String> {
