@@ -29,9 +29,11 @@ pub mod series;
 pub mod services;
 pub mod sketch;
 pub mod snapshot;
+pub mod spans;
 
 mod calls;
 mod connections;
+mod derived;
 mod edges;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -43,7 +45,9 @@ mod subject;
 mod udp;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use derived::Gone;
 use edges::Edges;
+use graph::past::Times;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
@@ -75,6 +79,10 @@ pub struct Config {
     pub pod_labels: bool,
     /// Which histograms of durations are kept. Series keep what they began with.
     pub histograms: Histograms,
+    /// Families of the service graph, as Tempo names them.
+    pub service_graph: bool,
+    /// Families of spans by name, as Tempo names them.
+    pub span_metrics: bool,
 }
 
 /// Most label sets of each group of families that share them.
@@ -115,6 +123,7 @@ pub struct Aggregator {
     active: Store<ActiveKey, Active>,
     rpc_server: Store<RpcKey, RpcCalls>,
     rpc_client: Store<RpcKey, RpcCalls>,
+    gone: Gone,
     tcp: Store<Interned, Tcp>,
     services: Store<ServiceKey, Service>,
     lookups: Store<udp::LookupKey, udp::Lookups>,
@@ -138,6 +147,8 @@ impl Default for Config {
             cluster: String::new(),
             pod_labels: false,
             histograms: Histograms::default(),
+            service_graph: true,
+            span_metrics: false,
         }
     }
 }
@@ -195,6 +206,7 @@ impl Aggregator {
             active: Store::new(http_active),
             rpc_server: Store::new(rpc_server),
             rpc_client: Store::new(rpc_client),
+            gone: Gone::default(),
             tcp: Store::new(tcp),
             services: Store::new(services),
             lookups: Store::new(dns),
@@ -202,6 +214,7 @@ impl Aggregator {
             edges: Edges {
                 store: Store::new(edges),
                 cluster: config.cluster.as_str().into(),
+                times: Times::default(),
                 exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
@@ -358,17 +371,32 @@ impl Aggregator {
         }
     }
 
-    /// Removes what was idle for too long; cheap enough for once a second.
+    /// Removes what was idle for too long, and keeps what windows of the graph begin with; cheap
+    /// enough for once a second.
     pub fn expire(&mut self, now: Monotonic) {
         for mut tracked in self.links.expire(now) {
             self.release(&mut tracked, now);
         }
         let idle = self.config.idle;
-        self.server.expire(now, idle, |_| false);
-        self.client.expire(now, idle, |_| false);
+        let (gone, config) = (&mut self.gone, &self.config);
+        for store in [&mut self.server, &mut self.client] {
+            store.expire_to(
+                now,
+                idle,
+                |_| false,
+                |key, calls| gone.calls(key, calls, config),
+            );
+        }
+        for store in [&mut self.rpc_server, &mut self.rpc_client] {
+            store.expire_to(
+                now,
+                idle,
+                |_| false,
+                |key, calls| gone.rpc(key, calls, config),
+            );
+        }
+        self.sweep_gone(now);
         self.active.expire(now, idle, |active| active.count > 0);
-        self.rpc_server.expire(now, idle, |_| false);
-        self.rpc_client.expire(now, idle, |_| false);
         self.tcp.expire(now, idle, |tcp| tcp.open() > 0);
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);
@@ -384,6 +412,7 @@ impl Aggregator {
             }
         }
         self.edges.store.expire(now, idle, |edge| edge.open > 0);
+        self.keep_graph(now);
         self.pods.expire(now, idle, |_| false);
         self.identities.expire();
     }

@@ -14,6 +14,7 @@ mod kubernetes;
 mod otlp;
 mod quantity;
 mod settings;
+mod traces;
 
 use std::{
     fmt,
@@ -31,6 +32,7 @@ pub use otlp::{
     OtlpSignal, OtlpTls, Signal, Temporality,
 };
 pub use quantity::{parse_bytes, parse_duration};
+pub use traces::{Sampler, Sampling, SamplingRule, TracedPeers, Traces};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
 pub const MAX_IGNORED_PORTS: usize = 32;
@@ -72,6 +74,8 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Spans.
+    pub traces: Traces,
     /// Telemetry out.
     pub otlp: Otlp,
     /// Entries for calls.

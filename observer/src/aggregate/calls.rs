@@ -11,7 +11,7 @@ use crate::{
         call::Call,
         connection::Role,
         exchange::{Exchange, HttpVersion, Outcome, RequestHead},
-        rpc::Rpc,
+        rpc::{Rpc, RpcSystem},
         security::Security,
         time::Monotonic,
         trace::{SpanId, TraceId},
@@ -40,6 +40,7 @@ pub(super) struct CallKey {
     pub(super) scheme: &'static str,
     pub(super) error: Option<&'static str>,
     pub(super) security: Security,
+    pub(super) rpc: Option<RpcSystem>,
 }
 
 /// Histograms of one series of calls.
@@ -48,6 +49,8 @@ pub(super) struct Calls {
     pub(super) duration: Distribution,
     pub(super) request_body: Histogram,
     pub(super) response_body: Histogram,
+    /// Of those with a duration, the ones that failed.
+    pub(super) failed: u64,
 }
 
 /// What tells gauges of requests in flight apart.
@@ -97,6 +100,7 @@ impl CallKey {
             scheme: scheme(request),
             error: call.http_error,
             security: call.link.security,
+            rpc: call.exchange.rpc.as_ref().map(|rpc| rpc.system),
         }
     }
 
@@ -111,6 +115,7 @@ impl CallKey {
             && self.scheme == scheme(request)
             && self.error == call.http_error
             && self.security == call.link.security
+            && self.rpc == call.exchange.rpc.as_ref().map(|rpc| rpc.system)
             && (Arc::ptr_eq(&self.route, &call.route) || self.route == call.route)
     }
 
@@ -127,6 +132,10 @@ impl CallKey {
             ("url_scheme", self.scheme),
             ("error_type", self.error.unwrap_or_default()),
             ("security", self.security.as_str()),
+            (
+                "rpc_system_name",
+                self.rpc.map(RpcSystem::as_str).unwrap_or_default(),
+            ),
         ])
     }
 }
@@ -140,6 +149,7 @@ impl PartialEq for CallKey {
             && self.scheme == other.scheme
             && self.error == other.error
             && self.security == other.security
+            && self.rpc == other.rpc
             && self.route == other.route
     }
 }
@@ -164,22 +174,20 @@ impl Calls {
             duration: Distribution::new(exponential),
             request_body: Histogram::default(),
             response_body: Histogram::default(),
+            failed: 0,
         }
     }
 
     /// Counts a call that ended `now`; `span` is that of the call if it is in the sample.
-    pub(super) fn observe(
-        &mut self,
-        exchange: &Exchange,
-        span: Option<(TraceId, SpanId)>,
-        now: Monotonic,
-    ) {
+    pub(super) fn observe(&mut self, call: &Call, span: Option<(TraceId, SpanId)>, now: Monotonic) {
+        let exchange = &call.exchange;
         // The end of a lost exchange was not seen: its duration and sizes would be guesses.
         if exchange.outcome == Outcome::Lost {
             return;
         }
         self.duration
             .observe_duration(&REQUEST_SECONDS, exchange.duration(), span, now);
+        self.failed += u64::from(call.error.is_some());
         self.request_body
             .observe(&BODY_BYTES, exchange.sent.body_bytes);
         if let Some(response) = exchange.received {
@@ -222,6 +230,12 @@ impl Method {
         METHODS.get(usize::from(self.0)) == Some(&method) || self == Self::of(method)
     }
 
+    /// As spans are named by it: `HTTP` for all that are no label of their own (semantic
+    /// conventions for HTTP spans, "Name").
+    pub(super) fn in_span_name(self) -> &'static str {
+        METHODS.get(usize::from(self.0)).copied().unwrap_or("HTTP")
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match METHODS.get(usize::from(self.0)) {
             Some(method) => method,
@@ -258,7 +272,7 @@ impl Aggregator {
             _ => None,
         };
         if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
-            value.observe(&call.exchange, span, now);
+            value.observe(call, span, now);
         } else {
             let key = CallKey::new(tracked.identity.clone(), call);
             let handle = observe(calls, &key, call, span, self.config.histograms, now);
@@ -328,7 +342,7 @@ fn observe(
     let make = || (key.labels(), Calls::new(histograms.has_native()));
     let handle = calls.resolve(key, now, make);
     if let Some(value) = calls.update(handle, now) {
-        value.observe(&call.exchange, span, now);
+        value.observe(call, span, now);
     }
     handle
 }

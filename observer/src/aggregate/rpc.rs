@@ -16,8 +16,11 @@ use crate::model::{
 };
 
 use super::{
-    contract::OTHER_METHOD, distribution::Distribution, histogram::REQUEST_SECONDS,
-    identity::Interned, series::Labels,
+    contract::OTHER_METHOD,
+    distribution::Distribution,
+    histogram::REQUEST_SECONDS,
+    identity::{Identity, Interned},
+    series::Labels,
 };
 
 /// What tells series of remote procedure calls apart.
@@ -37,6 +40,8 @@ pub(super) struct RpcCalls {
     pub(super) duration: Distribution,
     pub(super) sent_messages: u64,
     pub(super) received_messages: u64,
+    /// Content of requests and responses of those with a duration.
+    pub(super) body_bytes: u64,
 }
 
 // === impl RpcKey ===
@@ -51,6 +56,23 @@ impl RpcKey {
             error: call.error,
             security: call.link.security,
         }
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity.0
+    }
+
+    /// `package.Service/Method`, or the system where that is not known (semantic conventions for
+    /// RPC spans, "Name").
+    pub(super) fn span_name(&self) -> &str {
+        match method(&self.route) {
+            "" | OTHER_METHOD => self.system.as_str(),
+            method => method,
+        }
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.error.is_some()
     }
 
     pub(super) fn labels(&self) -> Labels {
@@ -104,6 +126,7 @@ impl RpcCalls {
             duration: Distribution::new(exponential),
             sent_messages: 0,
             received_messages: 0,
+            body_bytes: 0,
         }
     }
 
@@ -119,6 +142,8 @@ impl RpcCalls {
         if exchange.outcome != Outcome::Lost {
             self.duration
                 .observe_duration(&REQUEST_SECONDS, exchange.duration(), span, now);
+            let received = exchange.received.map_or(0, |side| side.body_bytes);
+            self.body_bytes += exchange.sent.body_bytes + received;
         }
         let (sent, received) = match exchange.role {
             Role::Client => (rpc.requests, rpc.responses),

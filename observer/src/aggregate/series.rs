@@ -7,6 +7,8 @@ use hashbrown::HashMap;
 
 use crate::model::time::Monotonic;
 
+pub(super) use super::contract::OVERFLOW as OVERFLOW_LABEL;
+
 /// Names and values of a series' labels; empty values are left out.
 pub type Labels = Arc<[(&'static str, Box<str>)]>;
 
@@ -34,10 +36,6 @@ struct Slot<K, V> {
     used: Monotonic,
     live: Option<(K, Labels, V)>,
 }
-
-/// Label of the series that takes what does not fit (OpenTelemetry metrics SDK specification,
-/// "Cardinality limits": `otel.metric.overflow`).
-pub(super) const OVERFLOW_LABEL: &str = "otel_metric_overflow";
 
 const OVERFLOW: u32 = u32::MAX;
 
@@ -157,6 +155,17 @@ impl<K: Clone + Eq + Hash, V> Store<K, V> {
     /// Removes series that were not used for `idle`, unless `keep` says that they still are.
     /// The overflow series stays: what it counted belongs to nobody else.
     pub(super) fn expire(&mut self, now: Monotonic, idle: Duration, keep: impl Fn(&V) -> bool) {
+        self.expire_to(now, idle, keep, |_, _| ());
+    }
+
+    /// As [`expire`](Self::expire), and shows each series that is removed.
+    pub(super) fn expire_to(
+        &mut self,
+        now: Monotonic,
+        idle: Duration,
+        keep: impl Fn(&V) -> bool,
+        mut gone: impl FnMut(&K, &V),
+    ) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some((key, _, value)) = &slot.live else {
                 continue;
@@ -164,6 +173,7 @@ impl<K: Clone + Eq + Hash, V> Store<K, V> {
             if now.since(slot.used) < idle || keep(value) {
                 continue;
             }
+            gone(key, value);
             self.index.remove(key);
             slot.live = None;
             slot.generation = slot.generation.wrapping_add(1);

@@ -1,6 +1,8 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
 mod connections;
+mod derived;
+mod export;
 mod graph;
 mod kubernetes;
 mod udp;
@@ -8,7 +10,7 @@ mod udp;
 use crate::{
     config::Histograms,
     model::{connection::Role, time::Monotonic},
-    telemetry::health::{ClusterState, Health, Loss},
+    telemetry::health::{ClusterState, ExportState, Health, Loss},
 };
 
 use super::{
@@ -36,6 +38,8 @@ pub struct Snapshot {
     pub cluster: Vec<ClusterState>,
     /// Which histograms are shown, where a format has both.
     pub histograms: Histograms,
+    /// What became of telemetry that is sent; empty where none is.
+    pub export: Vec<ExportState>,
 }
 
 /// The series of one family.
@@ -356,6 +360,11 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     let mut builder = Builder {
         families: Vec::with_capacity(contract::FAMILIES.len()),
     };
+    let target = labels([
+        ("service_name", env!("CARGO_PKG_NAME")),
+        ("service_version", env!("CARGO_PKG_VERSION")),
+    ]);
+    builder.add(&contract::TARGET, [Series::new(&target, Value::Integer(1))]);
     builder.calls(
         &aggregator.server,
         [
@@ -381,8 +390,11 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.coverage(aggregator);
     builder.graph(aggregator);
     builder.pods(aggregator);
+    builder.service_graph(aggregator);
+    builder.span_metrics(aggregator);
     builder.health(&health);
     builder.cluster(&health.cluster);
+    builder.export(&health.export);
     builder.budgets(aggregator);
     builder.one(&contract::PROCESS_CPU, Value::Float(health.cpu_seconds));
     builder.one(
@@ -401,6 +413,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         services: rows(aggregator, at),
         cluster: health.cluster,
         histograms: aggregator.config.histograms,
+        export: health.export,
     }
 }
 

@@ -121,7 +121,7 @@ fn a_remote_procedure_call_is_measured_as_both() {
     let http = values(&mut aggregator, DURATION, at(3));
     let labels = "service_name=web,service_namespace=shop,http_request_method=POST,\
                   http_route=/a.B/C,http_response_status_code=200,network_protocol_version=2,\
-                  url_scheme=https,security=unknown";
+                  url_scheme=https,security=unknown,rpc_system_name=grpc";
     assert_eq!(http, [(labels.to_owned(), 1.0)].into());
     let procedure = "service_name=web,service_namespace=shop,rpc_system_name=grpc,\
                      rpc_method=a.B/C,rpc_response_status_code=INTERNAL,error_type=INTERNAL,\
@@ -545,6 +545,10 @@ fn the_contract_is_what_is_emitted() {
     aggregator.lookup(&found, at(5));
     aggregator.datagrams(&conversation("192.0.2.1:53", "10.0.0.1:4000", None), at(5));
     in_a_cluster(&mut aggregator);
+    for (id, role) in [(90, Role::Server), (91, Role::Client)] {
+        let outside = link_with(id, "web", role, Peer::Address([192, 0, 2, 9].into()));
+        aggregator.call(&call_on(&outside, "/outside", 200), None, at(5));
+    }
     let health = Health {
         losses: vec![Loss {
             stage: "decode",
@@ -625,6 +629,7 @@ fn in_a_cluster(aggregator: &mut Aggregator) {
     aggregator.reconfigure(Config {
         cluster: "west".to_owned(),
         pod_labels: true,
+        span_metrics: true,
         ..Config::default()
     });
     let mut pod = Pod::clone(&fixture::pod("orders", "x"));

@@ -24,6 +24,7 @@ pub(super) fn capture(config: &Config, cgroup: &Path) -> capture::Config {
         max_connections: config.capture.max_connections,
         max_datagram_flows: config.udp.max_flows,
         ignored_ports: config.ignore.ports.clone(),
+        causes: config.traces.causes,
     }
 }
 
@@ -116,6 +117,23 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         cluster: config.kubernetes.cluster.clone(),
         pod_labels: config.metrics.pods,
         histograms: config.metrics.histograms,
+        service_graph: config.metrics.service_graph,
+        span_metrics: config.metrics.span_metrics,
         ..aggregate::Config::default()
+    }
+}
+
+/// For [`aggregate::spans::Spans`]; `enabled`: they go somewhere.
+pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config {
+    let traces = &config.traces;
+    aggregate::spans::Config {
+        enabled,
+        rules: traces.rules.clone(),
+        sampling: traces.sampling.clone(),
+        peers: traces.peers,
+        lookups: traces.dns,
+        wait: traces.wait,
+        // When this host was started, to the nanosecond: another for each of them.
+        salt: capture::wall_offset().nanoseconds,
     }
 }

@@ -62,6 +62,7 @@ fn summary(config: &Config) -> String {
         kubernetes,
         networks,
         hub,
+        traces,
         otlp,
         access_log,
         log,
@@ -159,6 +160,21 @@ fn summary(config: &Config) -> String {
                 count(hub.max_agents, "agent")
             ),
         ),
+        (
+            "traces",
+            format!(
+                "{}, {} of those undecided, {}, {} elsewhere, causes {}",
+                traces.sampling.sampler.as_str(),
+                traces.sampling.ratio,
+                count(traces.rules.len(), "rule"),
+                traces.peers.as_str(),
+                if traces.causes {
+                    "watched"
+                } else {
+                    "not watched"
+                },
+            ),
+        ),
         ("otlp", destinations(otlp)),
         (
             "access_log",
@@ -212,7 +228,7 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
         assert!(
-            error.ends_with("kubernetes, networks, hub, otlp, access_log, log"),
+            error.ends_with("traces, otlp, access_log, log"),
             "the place once: {error}"
         );
     }

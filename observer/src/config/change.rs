@@ -2,7 +2,7 @@
 
 use super::{
     AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
-    Otlp, Pods, Routes, ServiceRule, Udp,
+    Otlp, Pods, Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,10 +23,19 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        traces,
         otlp,
         access_log,
         log,
     } = old;
+    let Traces {
+        causes,
+        sampling: _,
+        rules: _,
+        peers: _,
+        dns: _,
+        wait: _,
+    } = traces;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
     let _: (&Ignore, &Vec<ServiceRule>, &Routes) = (ignore, services, routes);
     let Metrics {
@@ -37,7 +46,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         service_graph: _,
         span_metrics: _,
     } = metrics;
-    let _: (&Dns, &Otlp) = (dns, otlp);
+    let _: &Dns = dns;
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
     let Capture {
@@ -62,6 +71,15 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
+        (
+            "otlp.traces.span_metrics_skip",
+            otlp.span_metrics_skip != new.otlp.span_metrics_skip,
+        ),
+        (
+            "otlp.metrics.temporality",
+            otlp.temporality != new.otlp.temporality,
+        ),
+        ("traces.causes", *causes != new.traces.causes),
         ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
     ]
@@ -110,6 +128,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        traces,
         otlp,
         access_log,
         log: _,
@@ -142,7 +161,15 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
-        otlp,
+        traces: Traces {
+            causes: old.traces.causes,
+            ..traces
+        },
+        otlp: Otlp {
+            span_metrics_skip: old.otlp.span_metrics_skip,
+            temporality: old.otlp.temporality,
+            ..otlp
+        },
         access_log: AccessLog {
             to: old.access_log.to,
             path: old.access_log.path.clone(),

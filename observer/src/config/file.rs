@@ -1,6 +1,7 @@
 //! The configuration file: YAML with the place of every value, so that errors can name it.
 
 mod otlp;
+mod traces;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -31,6 +32,7 @@ struct File {
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
     hub: HubSection,
+    traces: traces::Section,
     otlp: otlp::Section,
     access_log: AccessSection,
     log: LogSection,
@@ -202,11 +204,13 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         kubernetes,
         networks,
         hub,
+        traces,
         otlp,
         access_log,
         log,
     } = file;
     otlp::apply(config, name, otlp)?;
+    traces::apply(config, name, traces)?;
     let single = [
         (settings::LISTEN, listen),
         (settings::CGROUP, cgroup),

@@ -4,6 +4,7 @@ mod access;
 mod hub;
 mod kubernetes;
 mod otlp;
+mod traces;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
@@ -18,6 +19,7 @@ pub(super) use access::*;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
 pub(super) use otlp::*;
+pub(super) use traces::*;
 
 /// A setting that is one value, or a list of values with commas between.
 #[derive(Clone, Copy, Debug)]
@@ -153,6 +155,14 @@ pub(super) const ALL: &[Setting] = &[
     HUB_AUTHENTICATE,
     HUB_AGENT_ACCOUNT,
     HUB_MAX_AGENTS,
+    TRACES_SAMPLER,
+    TRACES_RATIO,
+    TRACES_KEEP_FAILED,
+    TRACES_SLOWER_THAN,
+    TRACES_PEERS,
+    TRACES_DNS,
+    TRACES_CAUSES,
+    TRACES_WAIT,
     OTLP_ENDPOINT,
     OTLP_PROTOCOL,
     OTLP_HEADERS,
@@ -412,12 +422,16 @@ fn history(config: &mut Config, text: &str) -> Result<(), String> {
 }
 
 fn sampling(config: &mut Config, text: &str) -> Result<(), String> {
-    config.flows.sampling = text
-        .parse()
+    config.flows.sampling = ratio(text)?;
+    Ok(())
+}
+
+/// A share.
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))?;
-    Ok(())
+        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))
 }
 
 fn dns_timeout(config: &mut Config, text: &str) -> Result<(), String> {

@@ -3,18 +3,18 @@
 use axum::{
     Router,
     extract::{RawQuery, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use super::{Hub, NoAnswer, exposition::Format, flows, graph, services, status};
+use super::{Hub, NoAnswer, exposition::Wanted, flows, graph, node_graph, services, status};
 use crate::telemetry::health::ClusterState;
 
 const INDEX: &str = "\
 Observer: service metrics and live flows from the kernel
 
-GET /metrics          all metrics, Prometheus text or OpenMetrics by Accept
+GET /metrics          all metrics, Prometheus text, OpenMetrics or protobuf by Accept
 GET /livez            200 while the pipeline runs
 GET /readyz           200 while capture is attached; verbose tells what is known of Kubernetes
 GET /api/v1/flows     flows as JSON lines; last=N follow=true
@@ -22,6 +22,10 @@ GET /api/v1/flows     flows as JSON lines; last=N follow=true
                       security= namespace= pod= workload= node= dialled=
 GET /api/v1/services  table of services as JSON
 GET /api/v1/graph     graph of services as JSON
+GET /api/v1/node-graph  the same for the Node Graph panel of Grafana
+                      window= group=workload|namespace|service|zone focus= depth= limit=
+                      errors=true min_rate= namespace= workload= service= kind= protocol=
+                      security=
 GET /api/v1/status    what the observer knows of itself and of Kubernetes, as JSON
 ";
 
@@ -35,6 +39,10 @@ pub(super) fn router(hub: Hub) -> Router {
         .route("/api/v1/flows", get(flows::flows))
         .route("/api/v1/services", get(services::services))
         .route("/api/v1/graph", get(graph::graph))
+        .route("/api/v1/node-graph", get(node_graph::node_graph))
+        .route("/api/graph/fields", get(node_graph::plugin::fields))
+        .route("/api/graph/data", get(node_graph::plugin::data))
+        .route("/api/health", get(node_graph::plugin::health))
         .route("/api/v1/status", get(status::status))
         .fallback(unknown)
         .method_not_allowed_fallback(async || {
@@ -52,12 +60,7 @@ async fn unknown(uri: Uri) -> Response {
 }
 
 async fn metrics(State(hub): State<Hub>, headers: HeaderMap) -> Response {
-    let accept: Vec<&str> = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let format = Format::negotiate(&accept.join(","));
+    let wanted = Wanted::by(&headers);
     // Never closed, so this only waits.
     let Ok(_scrape) = hub.shared.scrapes.acquire().await else {
         return NoAnswer::Ended.into_response();
@@ -68,10 +71,11 @@ async fn metrics(State(hub): State<Hub>, headers: HeaderMap) -> Response {
     };
     snapshot.add_losses(&hub.losses());
     // Thousands of series are milliseconds of work: not on the threads that serve others.
-    match tokio::task::spawn_blocking(move || format.render(&snapshot)).await {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-        Err(_) => NoAnswer::Ended.into_response(),
-    }
+    let offset = hub.offset();
+    let answer = tokio::task::spawn_blocking(move || wanted.answer(&snapshot, offset));
+    answer
+        .await
+        .unwrap_or_else(|_| NoAnswer::Ended.into_response())
 }
 
 async fn livez(State(hub): State<Hub>) -> Response {

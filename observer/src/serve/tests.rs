@@ -78,6 +78,9 @@ fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
                     Query::Graph(reply) => {
                         let _ = reply.send(aggregator.graph(now));
                     }
+                    Query::GraphIn { window, reply } => {
+                        let _ = reply.send(aggregator.graph_in(window, now));
+                    }
                     Query::History {
                         last,
                         filter,
@@ -495,5 +498,36 @@ async fn the_graph_and_the_status() {
         }]
     });
     assert_eq!(found, expected);
+    pipeline.abort();
+}
+
+#[tokio::test]
+async fn the_graph_for_grafana() {
+    let (server, pipeline) = serve(Config::default()).await;
+    let pipeline = drive(pipeline, 3);
+    for path in [
+        "/api/v1/node-graph?window=5m&focus=web",
+        "/api/graph/data?query=window%3D5m%26focus%3Dweb",
+    ] {
+        let (status, body) = server.status(path).await;
+        assert_eq!(status, 200, "{body}");
+        let graph: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(graph["edges"][0]["target"], "service:shop/web");
+        assert_eq!(graph["granularity_seconds"], 60);
+    }
+    for path in [
+        "/api/v1/node-graph?window=1d",
+        "/api/graph/data?query=window%3D1d",
+    ] {
+        let (status, body) = server.status(path).await;
+        assert_eq!(
+            (status, body.as_str()),
+            (400, "window=1d: expected 10s to 1h\n")
+        );
+    }
+    let (status, body) = server.status("/api/graph/data?query=%7F").await;
+    assert_eq!(status, 400, "{body}");
+    assert_eq!(server.status("/api/graph/fields").await.0, 200);
+    assert_eq!(server.status("/api/health").await.0, 503);
     pipeline.abort();
 }

@@ -14,6 +14,16 @@ pub(super) fn whole_seconds(seconds: i64) -> Option<String> {
     Some(format!("{}Z", date(u64::try_from(seconds).ok()?)))
 }
 
+pub(super) fn optional_hexadecimal<S: Serializer>(
+    value: &Option<u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => hexadecimal(value, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 #[expect(
     clippy::trivially_copy_pass_by_ref,
     reason = "the signature that serde wants"
