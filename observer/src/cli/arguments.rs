@@ -207,6 +207,9 @@ pub struct FlowsArguments {
     /// `namespace/service`
     #[arg(long, value_name = "SERVICE")]
     pub dialled: Option<String>,
+    /// Only calls of this trace, as their headers name it: 32 hexadecimal digits
+    #[arg(long, value_name = "ID")]
+    pub trace: Option<String>,
     /// Only flows that took at least so long: `250us`, `100ms`, `5s`
     #[arg(long, value_name = "DURATION")]
     pub min_duration: Option<String>,
@@ -409,6 +412,7 @@ impl From<FlowsArguments> for flows::Options {
             workload,
             node,
             dialled,
+            trace,
             min_duration,
         } = arguments;
         Self {
@@ -434,6 +438,7 @@ impl From<FlowsArguments> for flows::Options {
                 workload,
                 node,
                 dialled,
+                trace,
                 min_duration,
             },
         }
