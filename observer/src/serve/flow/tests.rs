@@ -148,7 +148,7 @@ fn a_call_in_full() {
         "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
     });
     let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE]);
-    expected["request_sequence"] = 0.into();
+    expected["request_sequence"] = 1.into();
     assert_eq!(line, expected);
 }
 
