@@ -289,8 +289,8 @@ that it reads the section kubernetes, and asks the API server and the hub as the
     \"checks\": [
       {
         \"name\": \"kernel\",       kernel, object, cgroup, bpf_capability, net_capability,
-                                proc_capability, lockdown, jit, btf, run_time_statistics,
-                                unprivileged_bpf, memory_lock, conntrack, load,
+                                proc_capability, lockdown, jit, btf, causes,
+                                run_time_statistics, unprivileged_bpf, memory_lock, conntrack, load,
                                 kubernetes_api, kubernetes_hub (with a hub)
         \"state\": \"ok\",          ok, degraded or missing
         \"found\": \"6.12.1\",      what was found

@@ -150,7 +150,7 @@ fn a_call_in_full() {
         "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
     });
     let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE, TRACED]);
-    expected["request_sequence"] = 0.into();
+    expected["request_sequence"] = 1.into();
     assert_eq!(line, expected);
 }
 
