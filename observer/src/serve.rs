@@ -111,7 +111,7 @@ pub struct Pipeline {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoAnswer {
+pub enum NoAnswer {
     /// The pipeline ended.
     #[error("the pipeline has ended")]
     Ended,
@@ -224,7 +224,12 @@ impl Hub {
         routes::router(self.clone())
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, NoAnswer> {
+    /// Everything measured, now.
+    ///
+    /// # Errors
+    ///
+    /// When the pipeline is late or has ended.
+    pub async fn snapshot(&self) -> Result<Snapshot, NoAnswer> {
         self.ask(Query::Snapshot).await
     }
 
@@ -260,7 +265,8 @@ impl Hub {
             .unwrap_or(Err(NoAnswer::Late))
     }
 
-    fn offset(&self) -> WallOffset {
+    /// How monotonic times are shown as wall-clock time.
+    pub fn offset(&self) -> WallOffset {
         WallOffset {
             nanoseconds: self.shared.offset.load(Ordering::Relaxed),
         }

@@ -279,6 +279,28 @@ families! {
         "Requests for Kubernetes objects to their source.";
     KUBERNETES_ERRORS: Counter "observer_kubernetes_errors_total", None, KUBERNETES_FAILED, None,
         "Requests for Kubernetes objects that failed and streams that broke, by reason.";
+    EXPORT_SENT: Counter "observer_export_sent_items_total", None, EXPORT, None,
+        "Spans, data points and log records that the collector took.";
+    EXPORT_REJECTED: Counter "observer_export_rejected_items_total", None, EXPORT, None,
+        "Spans, data points and log records that the collector did not want, of requests that it took.";
+    EXPORT_DROPPED: Counter "observer_export_dropped_items_total", None, EXPORT, None,
+        "Spans, data points and log records that were lost in any other way; observer_loss_total has the reasons.";
+    EXPORT_QUEUE_ITEMS: Gauge "observer_export_queue_items", None, EXPORT, None,
+        "Spans and log records that wait to be sent.";
+    EXPORT_QUEUE_BYTES: Gauge "observer_export_queue_bytes", Some("bytes"), EXPORT, None,
+        "Bytes that what waits to be sent holds, about.";
+    EXPORT_REQUESTS: Counter "observer_export_requests_total", None, EXPORT, None,
+        "Requests to the collector, each attempt.";
+    EXPORT_FAILURES: Counter "observer_export_failures_total", None, EXPORT, None,
+        "Requests that the collector did not take.";
+    EXPORT_RETRIES: Counter "observer_export_retries_total", None, EXPORT, None,
+        "Requests that were made again.";
+    EXPORT_BYTES: Counter "observer_export_request_bytes_total", Some("bytes"), EXPORT, None,
+        "Bytes of the bodies of requests, as they were sent.";
+    EXPORT_SECONDS: Counter "observer_export_request_seconds_total", Some("seconds"), EXPORT, None,
+        "Time that requests took, from connecting to the end of the response.";
+    EXPORT_AGE: Gauge "observer_export_age_seconds", Some("seconds"), EXPORT, None,
+        "Time since the collector last took a request; absent before the first.";
     SERIES: Gauge "observer_series", None, &["family"], None,
         "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp, edges, pods.";
     SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,

@@ -2,6 +2,7 @@
 
 mod connections;
 mod derived;
+mod export;
 mod graph;
 mod kubernetes;
 mod udp;
@@ -9,7 +10,7 @@ mod udp;
 use crate::{
     config::Histograms,
     model::{connection::Role, time::Monotonic},
-    telemetry::health::{ClusterState, Health, Loss},
+    telemetry::health::{ClusterState, ExportState, Health, Loss},
 };
 
 use super::{
@@ -37,6 +38,8 @@ pub struct Snapshot {
     pub cluster: Vec<ClusterState>,
     /// Which histograms are shown, where a format has both.
     pub histograms: Histograms,
+    /// What became of telemetry that is sent; empty where none is.
+    pub export: Vec<ExportState>,
 }
 
 /// The series of one family.
@@ -391,6 +394,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.span_metrics(aggregator);
     builder.health(&health);
     builder.cluster(&health.cluster);
+    builder.export(&health.export);
     builder.budgets(aggregator);
     builder.one(&contract::PROCESS_CPU, Value::Float(health.cpu_seconds));
     builder.one(
@@ -409,6 +413,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         services: rows(aggregator, at),
         cluster: health.cluster,
         histograms: aggregator.config.histograms,
+        export: health.export,
     }
 }
 

@@ -7,7 +7,16 @@ pub mod compression;
 mod fixture;
 pub mod logs;
 mod lookup;
+pub mod message;
 pub mod metrics;
+pub mod outcome;
 mod peer;
 pub mod resource;
+pub mod sender;
 pub mod traces;
+
+mod connection;
+mod grpc;
+mod http;
+pub(super) mod retry;
+mod tls;

@@ -1,4 +1,4 @@
-//! What the observer knows of itself and of Kubernetes, as JSON.
+//! What the observer knows of itself, of Kubernetes, and of what it sends, as JSON.
 
 use axum::{
     Json,
@@ -7,7 +7,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::telemetry::health::ClusterState;
+use crate::telemetry::health::{ClusterState, ExportState};
 
 use super::Hub;
 
@@ -22,6 +22,35 @@ struct Status {
     unready: Vec<String>,
     /// What is known of Kubernetes, by source and kind; empty outside.
     kubernetes: Vec<Kind>,
+    /// What became of telemetry that is sent, by signal; empty where none is.
+    export: Vec<Export>,
+}
+
+/// What became of the telemetry of one signal. Items are spans, data points or log records.
+#[derive(Debug, Serialize)]
+struct Export {
+    /// `traces`, `metrics` or `logs`.
+    signal: &'static str,
+    /// Where it goes, without its path; empty when it was turned off.
+    destination: String,
+    /// `grpc` or `http/protobuf`.
+    protocol: &'static str,
+    /// Items that wait.
+    queued_items: u64,
+    /// Items that the collector took.
+    sent_items_total: u64,
+    /// Items that it did not want.
+    rejected_items_total: u64,
+    /// Items that were lost in any other way.
+    dropped_items_total: u64,
+    /// Requests, each attempt.
+    requests_total: u64,
+    /// Requests that were not taken.
+    failures_total: u64,
+    /// Time since the last request that was taken, seconds; `null` before the first.
+    age_seconds: Option<f64>,
+    /// Why the last request was not taken; `null` when it was.
+    error: Option<String>,
 }
 
 /// What is known of one kind of object, from one source.
@@ -41,6 +70,26 @@ struct Kind {
     requests_total: u64,
     /// Requests that failed and streams that broke, by reason.
     errors_total: serde_json::Map<String, serde_json::Value>,
+}
+
+// === impl Export ===
+
+impl From<ExportState> for Export {
+    fn from(state: ExportState) -> Self {
+        Self {
+            signal: state.signal,
+            destination: state.destination,
+            protocol: state.protocol,
+            queued_items: state.queued_items,
+            sent_items_total: state.sent,
+            rejected_items_total: state.rejected,
+            dropped_items_total: state.dropped,
+            requests_total: state.requests,
+            failures_total: state.failures,
+            age_seconds: state.age_seconds,
+            error: state.error,
+        }
+    }
 }
 
 // === impl Kind ===
@@ -71,6 +120,7 @@ pub(super) async fn status(State(hub): State<Hub>) -> Response {
                 ready: unready.is_empty(),
                 unready,
                 kubernetes: snapshot.cluster.into_iter().map(Kind::from).collect(),
+                export: snapshot.export.into_iter().map(Export::from).collect(),
             })
             .into_response()
         }

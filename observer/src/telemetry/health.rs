@@ -3,7 +3,8 @@
 /// Something that was lost, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
-    /// Stage that lost it: `kernel`, `decode`, `assemble`, `host`, `enrich`, `aggregate`, `serve`.
+    /// Stage that lost it: `kernel`, `decode`, `assemble`, `host`, `enrich`, `aggregate`, `serve`,
+    /// `export`.
     pub stage: &'static str,
     /// Why, as a label value.
     pub reason: &'static str,
@@ -52,6 +53,42 @@ pub struct ClusterState {
     pub errors: Vec<(&'static str, u64)>,
 }
 
+/// What became of the telemetry of one signal. Items are spans, data points or log records; counts
+/// are since start.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ExportState {
+    /// Which: `traces`, `metrics`, `logs`.
+    pub signal: &'static str,
+    /// Where it goes, without path and credentials; empty when it was turned off.
+    pub destination: String,
+    /// `grpc` or `http/protobuf`; empty when it was turned off.
+    pub protocol: &'static str,
+    /// Items that wait.
+    pub queued_items: u64,
+    /// Bytes that they hold, about.
+    pub queued_bytes: u64,
+    /// Items that the collector took.
+    pub sent: u64,
+    /// Items that the collector did not want, of requests that it took.
+    pub rejected: u64,
+    /// Items that were lost in any other way; `Loss` has the reasons.
+    pub dropped: u64,
+    /// Requests, each attempt.
+    pub requests: u64,
+    /// Of these, those that were not taken.
+    pub failures: u64,
+    /// Of these, those that were made again.
+    pub retries: u64,
+    /// Bytes of bodies as they were sent.
+    pub request_bytes: u64,
+    /// Time that requests took.
+    pub request_seconds: f64,
+    /// Time since the last request that was taken, seconds; `None` before the first.
+    pub age_seconds: Option<f64>,
+    /// Why the last request was not taken; `None` when it was.
+    pub error: Option<String>,
+}
+
 /// The observer's own state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
@@ -76,4 +113,6 @@ pub struct Health {
     pub start_unix_seconds: f64,
     /// What is known of Kubernetes, by source and kind; empty outside.
     pub cluster: Vec<ClusterState>,
+    /// What became of telemetry that is sent, by signal; empty where none is.
+    pub export: Vec<ExportState>,
 }

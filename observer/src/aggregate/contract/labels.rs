@@ -144,6 +144,8 @@ pub(super) const EDGE: &[&str] = of_edge![];
 
 pub(super) const EDGE_FAILED: &[&str] = of_edge!["reason"];
 
+pub(super) const EXPORT: &[&str] = &["signal"];
+
 pub(super) const POD: &[&str] = &[
     "k8s_cluster_name",
     "k8s_namespace_name",

@@ -179,6 +179,7 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
         services: Vec::new(),
         cluster: Vec::new(),
         histograms: Histograms::default(),
+        export: Vec::new(),
     };
     let objects = |kind: Kind| {
         let mut known = kinds.iter();

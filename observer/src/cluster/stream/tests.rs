@@ -1,6 +1,6 @@
 //! Tests of the stream: a hub and agents over loopback, and all that can go wrong between them.
 
-pub(super) mod authority;
+pub(crate) mod authority;
 mod place;
 
 use std::time::Duration;
