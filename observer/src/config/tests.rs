@@ -373,11 +373,26 @@ fn errors_name_key_and_place() {
             "access_log: {path: access.log}\n",
             "observer.yaml:1:20: access_log.path: \"access.log\" is not an absolute path",
         ),
-        ("access_log: {max_bytes: 1KiB}\n", "observer.yaml:1:25: access_log.max_bytes: "),
-        ("access_log: {only: good}\n", "observer.yaml:1:20: access_log.only: "),
-        ("access_log: {sampling: 2}\n", "observer.yaml:1:24: access_log.sampling: "),
-        ("access_log: {slow: soon}\n", "observer.yaml:1:20: access_log.slow: "),
-        ("access_log: {per_second: 0}\n", "observer.yaml:1:26: access_log.per_second: "),
+        (
+            "access_log: {max_bytes: 1KiB}\n",
+            "observer.yaml:1:25: access_log.max_bytes: ",
+        ),
+        (
+            "access_log: {only: good}\n",
+            "observer.yaml:1:20: access_log.only: ",
+        ),
+        (
+            "access_log: {sampling: 2}\n",
+            "observer.yaml:1:24: access_log.sampling: ",
+        ),
+        (
+            "access_log: {slow: soon}\n",
+            "observer.yaml:1:20: access_log.slow: ",
+        ),
+        (
+            "access_log: {per_second: 0}\n",
+            "observer.yaml:1:26: access_log.per_second: ",
+        ),
         (
             "hub: {max_agents: 0}\n",
             "observer.yaml:1:19: hub.max_agents: ",
