@@ -5,6 +5,7 @@
 //! (`bpf_ktime_get_ns`). No field is a `bool` or an enum: any bit pattern is a valid value, and
 //! decoding checks the ones that have a meaning.
 
+mod cause;
 mod connection;
 mod datagram;
 mod process;
@@ -12,6 +13,7 @@ mod segment;
 mod settings;
 mod slot;
 
+pub use cause::{CERTAIN, CauseRecord};
 pub use connection::{ConnectionRecord, Owner, PlaceRecord, close, role};
 pub use datagram::{DatagramFlow, DatagramKey, DatagramRecord, purpose};
 pub use process::ProcessRecord;
@@ -38,6 +40,10 @@ pub mod kind {
     pub const PLACE: u16 = 7;
     /// [`super::DatagramRecord`]: a datagram of UDP.
     pub const DATAGRAM: u16 = 8;
+    /// [`super::CauseRecord`]: a thread that had a request to answer wrote to a server.
+    pub const CAUSE: u16 = 9;
+    /// [`super::CauseRecord`]: a process was seen to hand requests from thread to thread.
+    pub const HANDOVER: u16 = 10;
 }
 
 /// Direction of a segment, seen from the socket.
@@ -83,6 +89,8 @@ unsafe impl Record for PlaceRecord {}
 unsafe impl Record for SegmentRecord {}
 // SAFETY: as above.
 unsafe impl Record for ProcessRecord {}
+// SAFETY: as above.
+unsafe impl Record for CauseRecord {}
 // SAFETY: as above.
 unsafe impl Record for DatagramRecord {}
 // SAFETY: as above.

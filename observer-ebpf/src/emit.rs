@@ -15,8 +15,8 @@ use observer_ebpf::{
 };
 
 use crate::{
-    maps::{COUNTERS, EVENTS, FREE_SLOTS, HOLDS, OWNERS, SETTINGS, SLOTS, SOCKETS},
-    state::{Hold, REQUEST_CAPTURE, RESPONSE_CAPTURE, Socket},
+    maps::{COUNTERS, EVENTS, FREE_SLOTS, HOLDS, OWNERS, SETTINGS, SLOTS, SOCKETS, TURNS},
+    state::{Hold, REQUEST_CAPTURE, RESPONSE_CAPTURE, Socket, Turn},
 };
 
 /// `BPF_SK_STORAGE_GET_F_CREATE`.
@@ -90,6 +90,17 @@ pub fn hold(sk: *mut bpf_sock) -> Option<&'static mut Hold> {
     unsafe {
         bpf_sk_storage_get(storage(&HOLDS), sk.cast(), core::ptr::null_mut(), CREATE)
             .cast::<Hold>()
+            .as_mut()
+    }
+}
+
+/// Whose turn a connection is.
+#[inline(always)]
+pub fn turn(sk: *mut bpf_sock, flags: u64) -> Option<&'static mut Turn> {
+    // SAFETY: as above.
+    unsafe {
+        bpf_sk_storage_get(storage(&TURNS), sk.cast(), core::ptr::null_mut(), flags)
+            .cast::<Turn>()
             .as_mut()
     }
 }

@@ -11,7 +11,7 @@ use observer_ebpf::{
     counters,
 };
 
-use crate::state::{Hold, Socket};
+use crate::state::{Hold, Process, Socket, Thread, Turn};
 
 /// `BPF_F_MMAPABLE` (5.5): user space reads slots without a system call.
 const MMAPABLE: u32 = 1 << 10;
@@ -31,6 +31,20 @@ pub static HOLDS: SkStorage<Hold> = SkStorage::new();
 /// The process that made a socket; accepted sockets inherit it from their listener.
 #[btf_map]
 pub static OWNERS: CloneStorage<Owner> = CloneStorage::new();
+
+/// Which thread owes an answer on a connection, and what caused the last request on one.
+#[btf_map]
+pub static TURNS: SkStorage<Turn> = SkStorage::new();
+
+/// What each thread has read and not answered, by thread id. The loader makes it small where
+/// threads are not looked at; what is not used for long goes first when it is full.
+#[map]
+pub static THREADS: LruHashMap<u32, Thread> = LruHashMap::with_max_entries(16384, 0);
+
+/// How each process that answers requests works on them, by process id. As above; a process that
+/// is forgotten has to prove itself again.
+#[map]
+pub static PROCESSES: LruHashMap<u32, Process> = LruHashMap::with_max_entries(4096, 0);
 
 /// Live connections as user space sees them. The loader sets the size.
 #[map]

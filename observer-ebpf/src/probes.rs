@@ -4,3 +4,4 @@ pub mod connection;
 mod datagram;
 mod process;
 mod segment;
+mod thread;

@@ -62,6 +62,9 @@ pub struct Socket {
     pub skip_until: [u64; 2],
     /// Payload bytes, each once, by direction.
     pub bytes: [u64; 2],
+    /// Payload bytes that the application has read and written, by direction; counted while
+    /// threads are looked at.
+    pub passed: [u64; 2],
     /// HTTP/2: stream position of the next frame header, by direction, or [`UNFRAMED`].
     pub boundary: [u64; 2],
     /// HTTP/2: the bytes of that header that came already, by direction: how many (at most three)
@@ -120,4 +123,66 @@ pub struct Hold {
     pub slack: [u8; SLACK.next_multiple_of(8)],
     pub scratch: Scratch,
     pub framing: Framing,
+}
+
+/// Whose turn a connection is: which thread owes an answer on it, or what caused the last request
+/// on it. Apart from [`Socket`], as most connections need none.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Turn {
+    /// The cookie of the connection whose request caused the last one on this; 0 before any.
+    pub inbound: u64,
+    /// Stream position of what had come from the server then.
+    pub received: u64,
+    /// Sequence number that names that request on its connection.
+    pub inbound_sequence: u32,
+    /// Records since something came from the server.
+    pub told: u32,
+    /// A request was read that is not answered.
+    pub open: u32,
+    /// Sequence number behind the first byte that was read of it.
+    pub sequence: u32,
+    /// The thread that read it.
+    pub tid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// It waited in the read, as a thread does that has nothing else to do.
+    pub waited: u32,
+    /// Something was answered on this connection.
+    pub answered: u32,
+}
+
+/// What a thread has read and not answered.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Thread {
+    /// The cookies of the connections, combined by exclusive or: with one request its cookie.
+    pub inbound: u64,
+    /// Their sequence numbers, in the same way.
+    pub sequence: u32,
+    /// How many requests.
+    pub count: u32,
+    /// Its process: the number of a thread is given again.
+    pub tgid: u32,
+    /// The read told which request it is beyond doubt.
+    pub sure: u32,
+}
+
+/// What is known of how a process works on requests.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Process {
+    /// Requests that were answered by the thread that had waited for them and read them.
+    pub answered: u32,
+    /// Bits of [`habit`].
+    pub habits: u32,
+}
+
+/// Bits of [`Process::habits`].
+pub mod habit {
+    /// A request was answered by another thread than the one that read it, or a thread that waits
+    /// in its reads had two at a time: no thread tells anything for certain.
+    pub const HANDS_OVER: u32 = 1 << 0;
+    /// A cause was told as certain.
+    pub const CLAIMED: u32 = 1 << 1;
 }

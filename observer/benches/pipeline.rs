@@ -74,7 +74,7 @@ impl Sink for Rest {
     fn exchange(&mut self, exchange: Exchange) {
         let ended = exchange.ended;
         if let Some(call) = self.enricher.exchange(exchange, ended) {
-            black_box(self.aggregator.call(&call, ended));
+            black_box(self.aggregator.call(&call, None, ended));
         }
         self.calls += 1;
     }
@@ -155,7 +155,7 @@ fn stages(criterion: &mut Criterion) {
     group.bench_function("aggregate", |bench| {
         bench.iter(|| {
             ended = Monotonic(ended.0 + 1000);
-            black_box(rest.aggregator.call(&call, ended));
+            black_box(rest.aggregator.call(&call, None, ended));
         });
     });
     black_box(Arc::strong_count(&call.link));

@@ -31,6 +31,7 @@ fn main() -> Result<()> {
         max_connections: 1024,
         max_datagram_flows: 1024,
         ignored_ports: Vec::new(),
+        causes: false,
     })?;
     let (sender, ended) = mpsc::channel::<()>();
     thread::spawn(move || {

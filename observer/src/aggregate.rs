@@ -7,18 +7,21 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    config::Histograms,
     model::{
         call::{Call, Link, LinkEvent},
-        connection::Role,
         datagram::Traffic,
         exchange::InFlight,
-        rpc::Rpc,
         time::Monotonic,
+        trace::{SpanId, TraceId},
     },
     telemetry::health::Health,
 };
 
+pub mod access;
 pub mod contract;
+pub mod distribution;
+pub mod exponential;
 pub mod graph;
 pub mod histogram;
 pub mod history;
@@ -26,9 +29,11 @@ pub mod series;
 pub mod services;
 pub mod sketch;
 pub mod snapshot;
+pub mod spans;
 
 mod calls;
 mod connections;
+mod derived;
 mod edges;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -40,6 +45,7 @@ mod subject;
 mod udp;
 
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use derived::Gone;
 use edges::Edges;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
@@ -70,6 +76,12 @@ pub struct Config {
     /// Whether services are measured by pod, with `k8s_pod_name`. A connection keeps the labels
     /// that it was first seen with.
     pub pod_labels: bool,
+    /// Which histograms of durations are kept. Series keep what they began with.
+    pub histograms: Histograms,
+    /// Families of the service graph, as Tempo names them.
+    pub service_graph: bool,
+    /// Families of spans by name, as Tempo names them.
+    pub span_metrics: bool,
 }
 
 /// Most label sets of each group of families that share them.
@@ -110,6 +122,7 @@ pub struct Aggregator {
     active: Store<ActiveKey, Active>,
     rpc_server: Store<RpcKey, RpcCalls>,
     rpc_client: Store<RpcKey, RpcCalls>,
+    gone: Gone,
     tcp: Store<Interned, Tcp>,
     services: Store<ServiceKey, Service>,
     lookups: Store<udp::LookupKey, udp::Lookups>,
@@ -132,6 +145,9 @@ impl Default for Config {
             flow_ratio: 1.0,
             cluster: String::new(),
             pod_labels: false,
+            histograms: Histograms::default(),
+            service_graph: true,
+            span_metrics: false,
         }
     }
 }
@@ -189,6 +205,7 @@ impl Aggregator {
             active: Store::new(http_active),
             rpc_server: Store::new(rpc_server),
             rpc_client: Store::new(rpc_client),
+            gone: Gone::default(),
             tcp: Store::new(tcp),
             services: Store::new(services),
             lookups: Store::new(dns),
@@ -196,6 +213,7 @@ impl Aggregator {
             edges: Edges {
                 store: Store::new(edges),
                 cluster: config.cluster.as_str().into(),
+                exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
             history: History::new(config.flow_history, config.flow_ratio),
@@ -223,25 +241,32 @@ impl Aggregator {
             self.edges.cluster = labelling.cluster.clone();
             self.identities.labelling = Arc::new(labelling);
         }
+        self.edges.exponential = config.histograms.has_native();
         self.history
             .reconfigure(config.flow_history, config.flow_ratio);
         self.config = config;
     }
 
-    /// Measures a call that ended; returns its flow, unless it is left out of the sample.
-    pub fn call(&mut self, call: &Call, now: Monotonic) -> Option<&Flow> {
-        let mut service = self.call_tracked(call, now);
+    /// Measures a call that ended; returns its flow, unless it is left out of the sample. `span` is
+    /// that of the call if it is in the sample of spans: it may become an exemplar.
+    pub fn call(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
+        let mut service = self.call_tracked(call, span, now);
         if service.is_none() && self.links.table.contains_key(&call.link.connection.id) {
             // More is known of the connection than when it was last heard of.
             self.track(&call.link, call.exchange.role, now);
-            service = self.call_tracked(call, now);
+            service = self.call_tracked(call, span, now);
         }
-        let service = service.unwrap_or_else(|| self.call_untracked(call, now));
+        let service = service.unwrap_or_else(|| self.call_untracked(call, span, now));
         if let Some(service) = self.services.update(service, now) {
             service.call(call, now);
         }
         if let Some(rpc) = &call.exchange.rpc {
-            self.rpc(call, rpc, now);
+            self.rpc(call, rpc, span, now);
         }
         self.history.call(call)
     }
@@ -350,11 +375,25 @@ impl Aggregator {
             self.release(&mut tracked, now);
         }
         let idle = self.config.idle;
-        self.server.expire(now, idle, |_| false);
-        self.client.expire(now, idle, |_| false);
+        let (gone, config) = (&mut self.gone, &self.config);
+        for store in [&mut self.server, &mut self.client] {
+            store.expire_to(
+                now,
+                idle,
+                |_| false,
+                |key, calls| gone.calls(key, calls, config),
+            );
+        }
+        for store in [&mut self.rpc_server, &mut self.rpc_client] {
+            store.expire_to(
+                now,
+                idle,
+                |_| false,
+                |key, calls| gone.rpc(key, calls, config),
+            );
+        }
+        self.sweep_gone(now);
         self.active.expire(now, idle, |active| active.count > 0);
-        self.rpc_server.expire(now, idle, |_| false);
-        self.rpc_client.expire(now, idle, |_| false);
         self.tcp.expire(now, idle, |tcp| tcp.open() > 0);
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);
@@ -383,69 +422,6 @@ impl Aggregator {
     pub fn history(&self) -> &History {
         &self.history
     }
-
-    /// Counts a call on a tracked connection, in the series of its last call if that was alike;
-    /// returns its service, or `None` when the connection is not tracked as this link.
-    fn call_tracked(&mut self, call: &Call, now: Monotonic) -> Option<Handle> {
-        let role = call.exchange.role;
-        let tracked = self.links.table.get_mut(&call.link.connection.id)?;
-        if !tracked.is(&call.link, role) {
-            return None;
-        }
-        tracked.used = now;
-        let calls = if role == Role::Client {
-            &mut self.client
-        } else {
-            &mut self.server
-        };
-        let handle = match &tracked.memo {
-            Some((key, handle)) if key.fits(call) => Some(*handle),
-            _ => None,
-        };
-        if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
-            value.observe(&call.exchange);
-        } else {
-            let key = CallKey::new(tracked.identity.clone(), call);
-            let handle = observe(calls, &key, call, now);
-            // A key that overflowed may get a series of its own later: ask every time.
-            tracked.memo = (!handle.is_overflow()).then_some((key, handle));
-        }
-        self.edges.call(tracked, call, now);
-        Some(tracked.service)
-    }
-
-    /// Counts a call on a connection that is not tracked; returns its service.
-    fn call_untracked(&mut self, call: &Call, now: Monotonic) -> Handle {
-        let role = call.exchange.role;
-        let identity = self.identities.intern(&call.link, role);
-        let calls = if role == Role::Client {
-            &mut self.client
-        } else {
-            &mut self.server
-        };
-        observe(calls, &CallKey::new(identity.clone(), call), call, now);
-        self.edges.call_untracked(call, now);
-        service(&mut self.services, &identity, now)
-    }
-
-    /// Counts a remote procedure call.
-    fn rpc(&mut self, call: &Call, rpc: &Rpc, now: Monotonic) {
-        let role = call.exchange.role;
-        let identity = match self.links.table.get(&call.link.connection.id) {
-            Some(tracked) if tracked.is(&call.link, role) => tracked.identity.clone(),
-            _ => self.identities.intern(&call.link, role),
-        };
-        let calls = if role == Role::Client {
-            &mut self.rpc_client
-        } else {
-            &mut self.rpc_server
-        };
-        let key = RpcKey::new(identity, call, rpc);
-        let handle = calls.resolve(&key, now, || (key.labels(), RpcCalls::default()));
-        if let Some(calls) = calls.update(handle, now) {
-            calls.observe(&call.exchange, rpc);
-        }
-    }
 }
 
 /// What the first bytes of a connection showed is a flow of its own. A handshake is one when it
@@ -461,20 +437,6 @@ fn is_flow(link: &Link) -> bool {
             !http || opening.proxied.is_some() || opening.started_by.is_some()
         }
     }
-}
-
-/// Counts a call in the series of `key`.
-fn observe(
-    calls: &mut Store<CallKey, Calls>,
-    key: &CallKey,
-    call: &Call,
-    now: Monotonic,
-) -> Handle {
-    let handle = calls.resolve(key, now, || (key.labels(), Calls::default()));
-    if let Some(value) = calls.update(handle, now) {
-        value.observe(&call.exchange);
-    }
-    handle
 }
 
 /// The series of a service.

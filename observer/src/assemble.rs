@@ -3,6 +3,7 @@
 //! Synchronous and without a clock: time comes with the events. What cannot be known is said, not
 //! guessed: bytes that are missing make an exchange `lost`, never a wrong one.
 
+mod causes;
 mod connection;
 mod counters;
 pub mod datagrams;
@@ -29,7 +30,7 @@ use crate::{
             Closed, Connection, ConnectionEvent, ConnectionId, Direction, Role, Transfer,
         },
         datagram::Datagrams,
-        event::{Event, Segment},
+        event::{Caused, Event, Segment},
         exchange::{Exchange, InFlight},
         lookup::Lookup,
         time::Monotonic,
@@ -233,6 +234,12 @@ impl Assembler {
                 out.connection(ConnectionEvent::Placed { id, cgroup, wire });
             }
             Event::Datagram(datagram) => self.flows.push(&datagram, &mut self.shared.lookups, out),
+            Event::Caused(caused) => self.caused(caused),
+            Event::HandsOver { pid } => {
+                for tracked in self.connections.values_mut() {
+                    tracked.doubt_causes(pid);
+                }
+            }
             Event::Process { .. } => {}
         }
     }
@@ -379,9 +386,19 @@ impl Assembler {
         for segment in segments {
             tracked.segment(segment, std::mem::take(&mut lost), &mut self.shared, out);
         }
+        self.shared.counters.causes_unmatched += tracked.causes.take_unmatched();
         if !tracked.listed && tracked.needs_tick() {
             tracked.listed = true;
             self.waiting.push(id);
+        }
+    }
+
+    fn caused(&mut self, caused: Caused) {
+        // A request whose connection is gone can cause nothing any more.
+        let lives = self.connections.contains_key(&caused.cause.inbound);
+        match self.connections.get_mut(&caused.connection) {
+            Some(tracked) if lives => tracked.causes.push(caused),
+            _ => self.shared.counters.causes_unmatched += 1,
         }
     }
 
@@ -439,6 +456,7 @@ impl Assembler {
 
     fn finish(&mut self, mut tracked: Tracked, mut closed: Closed, out: &mut impl Sink) {
         tracked.close(&closed, &mut self.shared, out);
+        self.shared.counters.causes_unmatched += tracked.causes.end();
         closed.transfer.understood_bytes = tracked.understood();
         if let Some(slot) = tracked.slot {
             out.instruct(slot, tracked.connection.id, Instruction::Free);

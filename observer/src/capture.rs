@@ -9,6 +9,7 @@ mod error;
 pub mod object;
 mod ring;
 mod slots;
+mod threads;
 
 use std::{
     fs::File,
@@ -50,6 +51,8 @@ pub struct Config {
     pub max_datagram_flows: u32,
     /// Ports whose connections are not observed, at most 32.
     pub ignored_ports: Vec<u16>,
+    /// Whether threads are looked at, to tell which request caused which.
+    pub causes: bool,
 }
 
 /// Something that was attached, or that this kernel lacks.
@@ -144,6 +147,11 @@ impl Capture {
             .map_max_entries("SLOTS", config.max_connections)
             .map_max_entries("FREE_SLOTS", config.max_connections)
             .map_max_entries("DATAGRAMS", config.max_datagram_flows);
+        if !config.causes {
+            loader
+                .map_max_entries("THREADS", 1)
+                .map_max_entries("PROCESSES", 1);
+        }
         let mut ebpf = loader.load(object).map_err(load_error)?;
 
         let mut settings: Array<_, PodSettings> = take(&mut ebpf, "SETTINGS")?;
@@ -182,6 +190,10 @@ impl Capture {
             loaded.push((program, found, gives, required, result));
         }
         let mut attachments = Vec::new();
+        if config.causes {
+            // Before the others: what is read and written of a connection is counted from its start.
+            attachments.extend(threads::attach(&mut ebpf));
+        }
         for (program, found, gives, required, result) in loaded {
             let attached = result.and_then(|()| attach_program(&mut ebpf, found, &cgroup));
             let missing = match attached {
@@ -327,8 +339,9 @@ impl Capture {
 
     /// Run count and time of each program; time only with `kernel.bpf_stats_enabled`.
     pub fn costs(&self) -> Vec<ProgramCost> {
-        let mut costs = Vec::with_capacity(PROGRAMS.len());
-        for (name, _, _) in PROGRAMS {
+        let names = PROGRAMS.iter().map(|(name, _, _)| *name);
+        let mut costs = Vec::new();
+        for name in names.chain(threads::NAMES) {
             let Some(program) = self.ebpf.program(name) else {
                 continue;
             };
@@ -355,6 +368,7 @@ pub fn check(cgroup: &Path) -> Result<Vec<Attachment>, CaptureError> {
         max_connections: 16,
         max_datagram_flows: 128,
         ignored_ports: Vec::new(),
+        causes: true,
     })?;
     Ok(capture.attachments.clone())
 }

@@ -5,6 +5,7 @@
 //! that names it in the file and in errors; those that are one value have a variable as well
 //! (`OBSERVER_CAPTURE_RING_BYTES`). `deploy/observer.yaml` documents all of them.
 
+mod access;
 mod change;
 mod file;
 mod glob;
@@ -13,6 +14,7 @@ mod kubernetes;
 mod otlp;
 mod quantity;
 mod settings;
+mod traces;
 
 use std::{
     fmt,
@@ -21,14 +23,16 @@ use std::{
     time::Duration,
 };
 
+pub use access::{AccessLog, AccessOnly, AccessTo};
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
 pub use otlp::{
-    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpProtocol, OtlpSignal, OtlpTls,
-    Signal,
+    Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpHistograms, OtlpProtocol,
+    OtlpSignal, OtlpTls, Signal, Temporality,
 };
 pub use quantity::{parse_bytes, parse_duration};
+pub use traces::{Sampler, Sampling, SamplingRule, TracedPeers, Traces};
 
 /// Most ports that can be ignored: the kernel programs look through them for every connection.
 pub const MAX_IGNORED_PORTS: usize = 32;
@@ -70,8 +74,12 @@ pub struct Config {
     pub networks: Vec<NamedNetwork>,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
+    /// Spans.
+    pub traces: Traces,
     /// Telemetry out.
     pub otlp: Otlp,
+    /// Entries for calls.
+    pub access_log: AccessLog,
     /// Own log.
     pub log: Log,
 }
@@ -147,6 +155,25 @@ pub struct Metrics {
     pub idle_expiry: Duration,
     /// Series of each pod instead of each workload.
     pub pods: bool,
+    /// Which histograms of durations there are.
+    pub histograms: Histograms,
+    /// Families of the service graph, named as Tempo names them.
+    pub service_graph: bool,
+    /// Families of spans, named as Tempo names them.
+    pub span_metrics: bool,
+}
+
+/// Which histograms of durations there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Histograms {
+    /// Fixed buckets.
+    Classic,
+    /// Buckets that grow by a constant factor, which only the protobuf format of Prometheus and
+    /// OTLP have: the text formats have fixed buckets all the same.
+    Native,
+    /// Both, where the format has both.
+    #[default]
+    Both,
 }
 
 /// Live flows.
@@ -228,6 +255,15 @@ pub struct ConfigError {
     pub problem: String,
 }
 
+// === impl Histograms ===
+
+impl Histograms {
+    /// Buckets that grow by a constant factor are kept.
+    pub fn has_native(self) -> bool {
+        self != Self::Classic
+    }
+}
+
 // === impl Config ===
 
 impl Config {
@@ -250,6 +286,13 @@ impl Config {
         }
         settings::apply_flags(&mut config, flags)?;
         settings::apply_environment(&mut config, environment)?;
+        if let Some((key, problem)) = config.access_log.problem() {
+            return Err(ConfigError {
+                place: "settings of the access log".to_owned(),
+                key: key.to_owned(),
+                problem: problem.to_owned(),
+            });
+        }
         match config.otlp.problem() {
             None => Ok(config),
             Some((key, problem)) => Err(ConfigError {
@@ -309,6 +352,9 @@ impl Default for Metrics {
             series_budget: 2_000,
             idle_expiry: Duration::from_secs(900),
             pods: false,
+            histograms: Histograms::default(),
+            service_graph: true,
+            span_metrics: false,
         }
     }
 }

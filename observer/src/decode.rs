@@ -5,9 +5,9 @@
 use std::net::SocketAddr;
 
 use observer_ebpf::abi::{
-    self, ConnectionRecord, DatagramFlow, DatagramKey, DatagramRecord, Header, NO_SLOT,
-    PlaceRecord, ProcessRecord, SegmentPart, SegmentRecord, close, direction, flag, kind, purpose,
-    role,
+    self, CERTAIN, CauseRecord, ConnectionRecord, DatagramFlow, DatagramKey, DatagramRecord,
+    Header, NO_SLOT, PlaceRecord, ProcessRecord, SegmentPart, SegmentRecord, close, direction,
+    flag, kind, purpose, role,
 };
 
 use crate::model::{
@@ -16,8 +16,9 @@ use crate::model::{
         Transfer, canonical,
     },
     datagram::Traffic,
-    event::{Datagram, DatagramPurpose, DatagramTotals, Event, Segment},
+    event::{Caused, Datagram, DatagramPurpose, DatagramTotals, Event, Segment},
     time::Monotonic,
+    trace::Cause,
 };
 
 /// Why a record could not be decoded.
@@ -124,7 +125,30 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 wire,
             })
         }
+        kind::CAUSE => {
+            let record: CauseRecord = abi::read(bytes).ok_or(DecodeError::Short)?;
+            Ok(Event::Caused(caused(&record)))
+        }
+        kind::HANDOVER => {
+            let record: CauseRecord = abi::read(bytes).ok_or(DecodeError::Short)?;
+            Ok(Event::HandsOver { pid: record.tgid })
+        }
         _ => Err(DecodeError::Kind),
+    }
+}
+
+fn caused(record: &CauseRecord) -> Caused {
+    Caused {
+        time: Monotonic(record.header.time_ns),
+        connection: ConnectionId(record.header.cookie),
+        sequence: record.sequence,
+        length: record.length,
+        pid: record.tgid,
+        cause: Cause {
+            inbound: ConnectionId(record.inbound),
+            sequence: record.inbound_sequence,
+            certain: record.flags & CERTAIN != 0,
+        },
     }
 }
 

@@ -8,6 +8,7 @@
 //! All that is not delivered is counted by its reason, in [`status::Status`].
 
 pub mod about;
+pub mod access;
 pub mod exporter;
 pub mod otlp;
 pub mod outlet;

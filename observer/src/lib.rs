@@ -11,6 +11,9 @@
 //! [`mesh`] (what service meshes show), [`telemetry`] (our own health). A stage imports `model` and nouns, never another stage;
 //! only [`app`] knows them all.
 
+// A flow in full is one long `json!` in the tests.
+#![cfg_attr(test, recursion_limit = "256")]
+
 pub mod aggregate;
 pub mod app;
 pub mod assemble;

@@ -84,7 +84,7 @@ impl Sink for Rest {
     fn exchange(&mut self, exchange: Exchange) {
         let ended = exchange.ended;
         let call = self.enricher.exchange(exchange, self.now).unwrap();
-        self.aggregator.call(&call, ended);
+        self.aggregator.call(&call, None, ended);
         let exchange = &call.exchange;
         let received = exchange.received.unwrap_or_default();
         writeln!(

@@ -15,6 +15,7 @@ use observer_ebpf::abi::{Header, NO_SLOT, Owner, ProcessRecord, close, kind};
 use crate::{
     emit,
     maps::{ANNOUNCED, EVENTS},
+    probes::thread,
 };
 
 const IPPROTO_TCP: u32 = 6;
@@ -45,6 +46,7 @@ pub fn observer_release(context: SockContext) -> i32 {
         && let Some(socket) = emit::socket(context.sock, 0)
     {
         socket.end |= u32::from(close::RELEASED);
+        thread::released(context.sock, socket.cookie);
     }
     1
 }

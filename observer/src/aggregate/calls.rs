@@ -5,18 +5,28 @@ use std::{
     sync::Arc,
 };
 
-use crate::model::{
-    call::Call,
-    exchange::{Exchange, HttpVersion, Outcome, RequestHead},
-    security::Security,
-    time::Monotonic,
+use crate::{
+    config::Histograms,
+    model::{
+        call::Call,
+        connection::Role,
+        exchange::{Exchange, HttpVersion, Outcome, RequestHead},
+        rpc::{Rpc, RpcSystem},
+        security::Security,
+        time::Monotonic,
+        trace::{SpanId, TraceId},
+    },
 };
 
 use super::{
+    Aggregator,
     contract::{METHODS, OTHER_METHOD, UNKNOWN},
+    distribution::Distribution,
     histogram::{BODY_BYTES, Histogram, REQUEST_SECONDS},
     identity::Interned,
-    series::Labels,
+    rpc::{RpcCalls, RpcKey},
+    series::{Handle, Labels, Store},
+    service,
 };
 
 /// What tells series of calls apart.
@@ -30,14 +40,17 @@ pub(super) struct CallKey {
     pub(super) scheme: &'static str,
     pub(super) error: Option<&'static str>,
     pub(super) security: Security,
+    pub(super) rpc: Option<RpcSystem>,
 }
 
 /// Histograms of one series of calls.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Calls {
-    pub(super) duration: Histogram,
+    pub(super) duration: Distribution,
     pub(super) request_body: Histogram,
     pub(super) response_body: Histogram,
+    /// Of those with a duration, the ones that failed.
+    pub(super) failed: u64,
 }
 
 /// What tells gauges of requests in flight apart.
@@ -87,6 +100,7 @@ impl CallKey {
             scheme: scheme(request),
             error: call.http_error,
             security: call.link.security,
+            rpc: call.exchange.rpc.as_ref().map(|rpc| rpc.system),
         }
     }
 
@@ -101,6 +115,7 @@ impl CallKey {
             && self.scheme == scheme(request)
             && self.error == call.http_error
             && self.security == call.link.security
+            && self.rpc == call.exchange.rpc.as_ref().map(|rpc| rpc.system)
             && (Arc::ptr_eq(&self.route, &call.route) || self.route == call.route)
     }
 
@@ -117,6 +132,10 @@ impl CallKey {
             ("url_scheme", self.scheme),
             ("error_type", self.error.unwrap_or_default()),
             ("security", self.security.as_str()),
+            (
+                "rpc_system_name",
+                self.rpc.map(RpcSystem::as_str).unwrap_or_default(),
+            ),
         ])
     }
 }
@@ -130,6 +149,7 @@ impl PartialEq for CallKey {
             && self.scheme == other.scheme
             && self.error == other.error
             && self.security == other.security
+            && self.rpc == other.rpc
             && self.route == other.route
     }
 }
@@ -148,13 +168,26 @@ impl Hash for CallKey {
 // === impl Calls ===
 
 impl Calls {
-    pub(super) fn observe(&mut self, exchange: &Exchange) {
+    /// None yet; durations with exponential buckets or without.
+    pub(super) fn new(exponential: bool) -> Self {
+        Self {
+            duration: Distribution::new(exponential),
+            request_body: Histogram::default(),
+            response_body: Histogram::default(),
+            failed: 0,
+        }
+    }
+
+    /// Counts a call that ended `now`; `span` is that of the call if it is in the sample.
+    pub(super) fn observe(&mut self, call: &Call, span: Option<(TraceId, SpanId)>, now: Monotonic) {
+        let exchange = &call.exchange;
         // The end of a lost exchange was not seen: its duration and sizes would be guesses.
         if exchange.outcome == Outcome::Lost {
             return;
         }
         self.duration
-            .observe_duration(&REQUEST_SECONDS, exchange.duration());
+            .observe_duration(&REQUEST_SECONDS, exchange.duration(), span, now);
+        self.failed += u64::from(call.error.is_some());
         self.request_body
             .observe(&BODY_BYTES, exchange.sent.body_bytes);
         if let Some(response) = exchange.received {
@@ -197,6 +230,12 @@ impl Method {
         METHODS.get(usize::from(self.0)) == Some(&method) || self == Self::of(method)
     }
 
+    /// As spans are named by it: `HTTP` for all that are no label of their own (semantic
+    /// conventions for HTTP spans, "Name").
+    pub(super) fn in_span_name(self) -> &'static str {
+        METHODS.get(usize::from(self.0)).copied().unwrap_or("HTTP")
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match METHODS.get(usize::from(self.0)) {
             Some(method) => method,
@@ -204,4 +243,106 @@ impl Method {
             None => OTHER_METHOD,
         }
     }
+}
+
+// === impl Aggregator ===
+
+impl Aggregator {
+    /// Counts a call on a tracked connection, in the series of its last call if that was alike;
+    /// returns its service, or `None` when the connection is not tracked as this link.
+    pub(super) fn call_tracked(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) -> Option<Handle> {
+        let role = call.exchange.role;
+        let tracked = self.links.table.get_mut(&call.link.connection.id)?;
+        if !tracked.is(&call.link, role) {
+            return None;
+        }
+        tracked.used = now;
+        let calls = if role == Role::Client {
+            &mut self.client
+        } else {
+            &mut self.server
+        };
+        let handle = match &tracked.memo {
+            Some((key, handle)) if key.fits(call) => Some(*handle),
+            _ => None,
+        };
+        if let Some(value) = handle.and_then(|handle| calls.update(handle, now)) {
+            value.observe(call, span, now);
+        } else {
+            let key = CallKey::new(tracked.identity.clone(), call);
+            let handle = observe(calls, &key, call, span, self.config.histograms, now);
+            // A key that overflowed may get a series of its own later: ask every time.
+            tracked.memo = (!handle.is_overflow()).then_some((key, handle));
+        }
+        self.edges.call(tracked, call, span, now);
+        Some(tracked.service)
+    }
+
+    /// Counts a call on a connection that is not tracked; returns its service.
+    pub(super) fn call_untracked(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) -> Handle {
+        let role = call.exchange.role;
+        let identity = self.identities.intern(&call.link, role);
+        let calls = if role == Role::Client {
+            &mut self.client
+        } else {
+            &mut self.server
+        };
+        let key = CallKey::new(identity.clone(), call);
+        observe(calls, &key, call, span, self.config.histograms, now);
+        self.edges.call_untracked(call, span, now);
+        service(&mut self.services, &identity, now)
+    }
+
+    /// Counts a remote procedure call.
+    pub(super) fn rpc(
+        &mut self,
+        call: &Call,
+        rpc: &Rpc,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
+        let role = call.exchange.role;
+        let identity = match self.links.table.get(&call.link.connection.id) {
+            Some(tracked) if tracked.is(&call.link, role) => tracked.identity.clone(),
+            _ => self.identities.intern(&call.link, role),
+        };
+        let calls = if role == Role::Client {
+            &mut self.rpc_client
+        } else {
+            &mut self.rpc_server
+        };
+        let key = RpcKey::new(identity, call, rpc);
+        let exponential = self.config.histograms.has_native();
+        let handle = calls.resolve(&key, now, || (key.labels(), RpcCalls::new(exponential)));
+        if let Some(calls) = calls.update(handle, now) {
+            calls.observe(&call.exchange, rpc, span, now);
+        }
+    }
+}
+
+/// Counts a call in the series of `key`.
+fn observe(
+    calls: &mut Store<CallKey, Calls>,
+    key: &CallKey,
+    call: &Call,
+    span: Option<(TraceId, SpanId)>,
+    histograms: Histograms,
+    now: Monotonic,
+) -> Handle {
+    let make = || (key.labels(), Calls::new(histograms.has_native()));
+    let handle = calls.resolve(key, now, make);
+    if let Some(value) = calls.update(handle, now) {
+        value.observe(call, span, now);
+    }
+    handle
 }

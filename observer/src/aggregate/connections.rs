@@ -55,7 +55,7 @@ impl Aggregator {
             return (tcp, service);
         }
         if let Some(tcp) = self.tcp.update(tcp, now) {
-            tcp.moved(&change, link.security);
+            tcp.moved(&change, link.security, now);
         }
         if let Some(service) = self.services.update(service, now) {
             service.moved(&change, now);
@@ -180,10 +180,11 @@ impl Aggregator {
             return (tracked.identity.clone(), tracked.tcp, tracked.service);
         }
         let identity = self.identities.intern(link, role);
+        let exponential = self.config.histograms.has_native();
         let tcp = self.tcp.resolve(&identity, now, || {
             (
                 identity.0.labels(&[("role", role.as_str())]),
-                Tcp::default(),
+                Tcp::new(exponential),
             )
         });
         let service = service(&mut self.services, &identity, now);

@@ -27,9 +27,41 @@
 //! first bytes showed, or `tcp`; a connection with one remote procedure call is one of those.
 //!
 //! A remote procedure call is an HTTP exchange too: it counts in the families of both. Its
-//! `error_type` is about the procedure in those of `rpc_`, about the exchange in those of `http_`.
+//! `error_type` is about the procedure in those of `rpc_`, about the exchange in those of `http_`,
+//! where `rpc_system_name` tells that it is one.
+//!
+//! Durations have native (exponential) histograms too, if `metrics.histograms` asks for them: those
+//! of requests, calls, lookups, edges, of round trips and of connecting. The protobuf format and
+//! OTLP have them. Spans that are kept are exemplars of the durations of calls (`trace_id`,
+//! `span_id`).
+//!
+//! `traces_service_graph_` is the graph as Grafana draws it, of HTTP requests and remote procedure
+//! calls, from `client` to `server`, in namespaces `client_service_namespace` and
+//! `server_service_namespace`. Every call counts once in a cluster, as each edge has one reporter:
+//!
+//! - The server's end reports every call that it answers: `_request_total`, `_request_failed_total`
+//!   and `_request_server_seconds`. The client is the process of this host or the pod that called,
+//!   as far as it is known; everybody else is `user`, with `connection_type="virtual_node"` and
+//!   `virtual_node="client"`.
+//! - The client's end reports only `_request_client_seconds` when the other end is a process of
+//!   this host or a pod: the server's end counts those, on the node where it runs.
+//! - When the other end is none of them (an address outside, a network or a name, a node), nobody
+//!   will observe it and the client's end reports all four, with its own time for both, and with
+//!   `connection_type="virtual_node"` and `virtual_node="server"`. Such a server is the Service that
+//!   was dialled, else the name of the peer, else its address.
+//!
+//! So calls to a pod of a node without an observer, and to a service that is to be ignored, have a
+//! time at the client and no count. `_request_total` is the count of `_request_server_seconds`.
+//!
+//! `traces_spanmetrics_` are calls by the name of their span: `METHOD ROUTE`, or the full name of
+//! the procedure. They are sums of the `http_` families without remote procedure calls, and of the
+//! `rpc_` families. Their overflow series has those of the `http_` families.
 
 use opentelemetry_semantic_conventions::metric;
+
+mod labels;
+
+use labels::*;
 
 /// What a family is.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,177 +107,6 @@ pub const OTHER_METHOD: &str = "_OTHER";
 /// that refers to fields from before the observer looked, for the most part. Its route is left out.
 pub const UNKNOWN: &str = "unknown";
 
-/// Labels that tell whose sockets they are, then those given.
-macro_rules! of_service {
-    ($($label:expr),* $(,)?) => {
-        &[
-            "service_name",
-            "service_namespace",
-            "k8s_cluster_name",
-            "k8s_namespace_name",
-            "k8s_workload_kind",
-            "k8s_workload_name",
-            "k8s_container_name",
-            "k8s_pod_name",
-            $($label,)*
-            OVERFLOW,
-        ]
-    };
-}
-
-/// Labels that tell who with whom, then those given.
-macro_rules! of_link {
-    ($($label:expr),* $(,)?) => {
-        of_service![
-            "service_peer_name",
-            "service_peer_namespace",
-            "k8s_service_name",
-            "k8s_service_namespace",
-            "server_address",
-            "server_port",
-            $($label,)*
-        ]
-    };
-}
-
-/// Labels of an edge of the graph, then those given.
-macro_rules! of_edge {
-    ($($label:expr),* $(,)?) => {
-        &[
-            "k8s_cluster_name",
-            "source_kind",
-            "source_namespace",
-            "source_workload_kind",
-            "source_name",
-            "source_zone",
-            "destination_kind",
-            "destination_namespace",
-            "destination_workload_kind",
-            "destination_name",
-            "destination_zone",
-            "k8s_service_name",
-            "k8s_service_namespace",
-            "protocol",
-            "security",
-            "reporter",
-            "same_host",
-            $($label,)*
-            OVERFLOW,
-        ]
-    };
-}
-
-const CALL: &[&str] = of_link![
-    "http_request_method",
-    "http_route",
-    "http_response_status_code",
-    "network_protocol_version",
-    "url_scheme",
-    "error_type",
-    "security"
-];
-
-const RPC: &[&str] = of_link![
-    "rpc_system_name",
-    "rpc_method",
-    "rpc_response_status_code",
-    "error_type",
-    "security"
-];
-
-const RPC_MESSAGES_LABELS: &[&str] = of_link![
-    "rpc_system_name",
-    "rpc_method",
-    "rpc_response_status_code",
-    "error_type",
-    "security",
-    "role",
-    "direction"
-];
-
-const ACTIVE: &[&str] = of_link!["http_request_method", "url_scheme"];
-
-const OLDEST: &[&str] = of_link!["http_request_method", "url_scheme", "role"];
-
-const TCP: &[&str] = of_link!["role"];
-
-const TCP_SECURED: &[&str] = of_link!["role", "security"];
-
-const TCP_FAILED: &[&str] = of_link!["role", "reason"];
-
-const TCP_CLOSED: &[&str] = of_link!["role", "closed_by", "reset", "security"];
-
-const SERVICE: &[&str] = of_service!["role"];
-
-const SECURITY: &[&str] = of_service!["role", "security"];
-
-const OUTCOME: &[&str] = of_service!["role", "outcome"];
-
-const LOOKUP: &[&str] = of_service![
-    "service_peer_name",
-    "service_peer_namespace",
-    "server_address",
-    "server_port",
-    "network_transport",
-    "dns_question_type",
-    "dns_response_code",
-    "outcome",
-    "error_type"
-];
-
-const LOOKUPS: &[&str] = of_service![
-    "service_peer_name",
-    "service_peer_namespace",
-    "server_address",
-    "server_port",
-    "network_transport",
-    "dns_question_type",
-    "dns_response_code",
-    "outcome",
-    "error_type",
-    "role"
-];
-
-const UDP: &[&str] = of_service![
-    "service_peer_name",
-    "service_peer_namespace",
-    "network_peer_address",
-    "network_peer_port",
-    "network_protocol_name"
-];
-
-const EDGE: &[&str] = of_edge![];
-
-const EDGE_FAILED: &[&str] = of_edge!["reason"];
-
-const POD: &[&str] = &[
-    "k8s_cluster_name",
-    "k8s_namespace_name",
-    "k8s_pod_name",
-    "k8s_pod_uid",
-    "k8s_node_name",
-    "k8s_workload_kind",
-    "k8s_workload_name",
-    "k8s_deployment_name",
-    "k8s_replicaset_name",
-    "k8s_statefulset_name",
-    "k8s_daemonset_name",
-    "k8s_job_name",
-    "k8s_cronjob_name",
-    "cloud_availability_zone",
-    "cloud_region",
-    "service_name",
-    "service_namespace",
-];
-
-const KUBERNETES: &[&str] = &["source", "kind"];
-
-const KUBERNETES_FAILED: &[&str] = &["source", "kind", "reason"];
-
-const EXPORT: &[&str] = &["signal"];
-
-const OVERFLOW: &str = super::series::OVERFLOW_LABEL;
-
 macro_rules! families {
     ($($constant:ident: $kind:ident $name:literal, $unit:expr, $labels:expr, $convention:expr, $help:literal;)*) => {
         $(
@@ -266,6 +127,8 @@ macro_rules! families {
 }
 
 families! {
+    TARGET: Info "target_info", None, &["service_name", "service_version"], None,
+        "The observer as a resource of OpenTelemetry: join on job and instance.";
     HTTP_SERVER_DURATION: Histogram "http_server_request_duration_seconds", Some("seconds"), CALL,
         Some(metric::HTTP_SERVER_REQUEST_DURATION),
         "Duration of HTTP requests at the server's socket, first byte of the request to last of the response. Without exchanges whose end was lost to the observer.";
@@ -373,6 +236,22 @@ families! {
         "Smoothed round-trip time between source and destination: one sample a second of connections that move, one when a connection ends.";
     POD_INFO: Info "observer_pod_info", None, POD, None,
         "Pods of this node whose sockets were seen, one series each: join on k8s_namespace_name and k8s_pod_name.";
+    GRAPH_REQUESTS: Counter "traces_service_graph_request_total", None, GRAPH, None,
+        "Calls from client to server, each once in a cluster. Without those whose end was lost to the observer.";
+    GRAPH_FAILED: Counter "traces_service_graph_request_failed_total", None, GRAPH, None,
+        "Calls from client to server that failed.";
+    GRAPH_SERVER_SECONDS: Histogram "traces_service_graph_request_server_seconds", Some("seconds"), GRAPH, None,
+        "Duration of calls at the server's socket, or at the client's where nobody observes the server.";
+    GRAPH_CLIENT_SECONDS: Histogram "traces_service_graph_request_client_seconds", Some("seconds"), GRAPH, None,
+        "Duration of calls at the client's socket.";
+    SPAN_CALLS: Counter "traces_spanmetrics_calls_total", None, SPAN, None,
+        "Calls by the name of their span, whether it is kept or not. Without those whose end was lost to the observer.";
+    SPAN_SIZE: Counter "traces_spanmetrics_size_total", None, SPAN, None,
+        "Bytes of the content of requests and responses, without framing.";
+    SPAN_LATENCY: Histogram "traces_spanmetrics_latency", None, SPAN, None,
+        "Duration of calls in seconds, by the name of their span.";
+    SPAN_TARGET: Info "traces_target_info", None, SPAN_SERVICE, None,
+        "Services that calls were seen of: join on service and service_namespace.";
     LOSS: Counter "observer_loss_total", None, &["stage", "reason"], None,
         "What the observer lost, by stage and reason.";
     PROGRAM_RUNS: Counter "observer_bpf_program_runs_total", None, &["program"], None,
@@ -483,6 +362,19 @@ mod tests {
                 assert!(stem.ends_with(&format!("_{unit}")), "{}", family.name);
             }
             assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+    }
+
+    #[test]
+    fn names_tell_whose_they_are() {
+        for family in FAMILIES {
+            let own = family.name.starts_with("observer_") || family.name.starts_with("process_");
+            let tempo = ["traces_service_graph_", "traces_spanmetrics_"]
+                .iter()
+                .any(|prefix| family.name.starts_with(prefix));
+            let info = ["target_info", "traces_target_info"].contains(&family.name);
+            let conventional = family.convention.is_some();
+            assert!(own || tempo || info || conventional, "{}", family.name);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::model::{
     lookup::{LookupOutcome, Resolution},
     security::Security,
     time::Monotonic,
+    trace::{SpanId, TraceId},
 };
 
 use super::{
@@ -24,6 +25,8 @@ pub(super) struct Edges {
     pub(super) store: Store<EdgeKey, Edge>,
     /// Name of the cluster; empty without.
     pub(super) cluster: Box<str>,
+    /// Whether durations have exponential buckets.
+    pub(super) exponential: bool,
 }
 
 /// What a tracked connection has of its edge.
@@ -41,9 +44,10 @@ pub(super) struct OnEdge {
 
 impl Edges {
     pub(super) fn resolve(&mut self, key: &EdgeKey, now: Monotonic) -> Handle {
-        let cluster = &self.cluster;
-        self.store
-            .resolve(key, now, || (key.labels(cluster), Edge::new(now)))
+        let (cluster, exponential) = (&self.cluster, self.exponential);
+        self.store.resolve(key, now, || {
+            (key.labels(cluster), Edge::new(exponential, now))
+        })
     }
 
     pub(super) fn update(&mut self, key: &EdgeKey, now: Monotonic) -> Option<&mut Edge> {
@@ -97,7 +101,13 @@ impl Edges {
     }
 
     /// Counts a call of a connection.
-    pub(super) fn call(&mut self, tracked: &mut Tracked, call: &Call, now: Monotonic) {
+    pub(super) fn call(
+        &mut self,
+        tracked: &mut Tracked,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
         let shown = protocol_of_call(call);
         // One remote procedure call makes it a connection of those, whatever else it carries.
         let known = tracked.on_edge.calls;
@@ -107,16 +117,21 @@ impl Edges {
         }
         let handle = self.settle(tracked, now);
         if let Some(edge) = self.store.update(handle, now) {
-            edge.call(call, now);
+            edge.call(call, span, now);
         }
     }
 
     /// Counts a call of a connection that is not tracked.
-    pub(super) fn call_untracked(&mut self, call: &Call, now: Monotonic) {
+    pub(super) fn call_untracked(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
         let protocol = protocol_of_call(call);
         let key = EdgeKey::of_link(&call.link, call.exchange.role, protocol);
         if let Some(edge) = self.update(&key, now) {
-            edge.call(call, now);
+            edge.call(call, span, now);
         }
     }
 
@@ -205,7 +220,7 @@ impl Aggregator {
         );
         if let Some(edge) = self.edges.update(&key, now) {
             let duration = waited.then(|| lookup.duration());
-            edge.request(lookup.error().is_some(), duration, now);
+            edge.request(lookup.error().is_some(), duration, None, now);
         }
     }
 

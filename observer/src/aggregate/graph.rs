@@ -15,10 +15,12 @@ use crate::model::{
     connection::{ConnectFailure, Role, Transfer},
     exchange::Outcome,
     time::Monotonic,
+    trace::{SpanId, TraceId},
 };
 
 use super::{
-    histogram::{Histogram, REQUEST_SECONDS, ROUND_TRIP_SECONDS},
+    distribution::Distribution,
+    histogram::{REQUEST_SECONDS, ROUND_TRIP_SECONDS},
     links::FAILURES,
     sketch::{Quantiles, Rate},
 };
@@ -118,13 +120,13 @@ pub struct EdgeRow {
 pub(super) struct Edge {
     pub(super) requests: u64,
     pub(super) errors: u64,
-    pub(super) duration: Histogram,
+    pub(super) duration: Distribution,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     pub(super) opened: u64,
     pub(super) failures: [u64; FAILURES.len()],
     pub(super) retransmits: u64,
-    pub(super) rtt: Histogram,
+    pub(super) rtt: Distribution,
     pub(super) open: u64,
     requests_rate: Rate,
     errors_rate: Rate,
@@ -196,17 +198,17 @@ impl EdgeRow {
 // === impl Edge ===
 
 impl Edge {
-    pub(super) fn new(now: Monotonic) -> Self {
+    pub(super) fn new(exponential: bool, now: Monotonic) -> Self {
         Self {
             requests: 0,
             errors: 0,
-            duration: Histogram::default(),
+            duration: Distribution::new(exponential),
             sent_bytes: 0,
             received_bytes: 0,
             opened: 0,
             failures: [0; FAILURES.len()],
             retransmits: 0,
-            rtt: Histogram::default(),
+            rtt: Distribution::new(exponential),
             open: 0,
             requests_rate: Rate::new(now),
             errors_rate: Rate::new(now),
@@ -216,14 +218,20 @@ impl Edge {
         }
     }
 
-    pub(super) fn call(&mut self, call: &Call, now: Monotonic) {
+    pub(super) fn call(&mut self, call: &Call, span: Option<(TraceId, SpanId)>, now: Monotonic) {
         let lost = call.exchange.outcome == Outcome::Lost;
         let duration = (!lost).then(|| call.exchange.duration());
-        self.request(call.error.is_some(), duration, now);
+        self.request(call.error.is_some(), duration, span, now);
     }
 
     /// Counts a request; one whose end was not seen has no duration.
-    pub(super) fn request(&mut self, failed: bool, duration: Option<Duration>, now: Monotonic) {
+    pub(super) fn request(
+        &mut self,
+        failed: bool,
+        duration: Option<Duration>,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
         self.requests += 1;
         self.requests_rate.add(1, now);
         if failed {
@@ -231,7 +239,8 @@ impl Edge {
             self.errors_rate.add(1, now);
         }
         if let Some(duration) = duration {
-            self.duration.observe_duration(&REQUEST_SECONDS, duration);
+            self.duration
+                .observe_duration(&REQUEST_SECONDS, duration, span, now);
             let quantiles = self.quantiles.get_or_insert_with(|| Quantiles::new(now));
             quantiles.observe(duration, now);
         }
@@ -250,7 +259,8 @@ impl Edge {
         self.retransmits += u64::from(change.retransmits);
         if change.smoothed_rtt_us > 0 {
             let rtt = Duration::from_micros(change.smoothed_rtt_us.into());
-            self.rtt.observe_duration(&ROUND_TRIP_SECONDS, rtt);
+            self.rtt
+                .observe_duration(&ROUND_TRIP_SECONDS, rtt, None, now);
         }
     }
 
@@ -270,7 +280,7 @@ impl Edge {
     #[expect(clippy::cast_precision_loss, reason = "a mean is a float")]
     pub(super) fn measure(&mut self, row: EdgeRow, now: Monotonic) -> EdgeRow {
         let samples = self.rtt.count();
-        let mean = ROUND_TRIP_SECONDS.present(self.rtt.sum) / samples as f64;
+        let mean = ROUND_TRIP_SECONDS.present(self.rtt.sum()) / samples as f64;
         let quantiles = self.quantiles.as_mut();
         EdgeRow {
             requests: self.requests,

@@ -136,6 +136,11 @@ const SECOND: u64 = 1_000_000_000;
 // === impl Buckets ===
 
 impl Buckets {
+    /// Which bucket takes `value` base units.
+    pub fn bucket(&self, value: u64) -> usize {
+        self.bounds.partition_point(|bound| *bound < value)
+    }
+
     /// Upper bounds in the unit of the exposition.
     pub fn upper_bounds(&self) -> impl Iterator<Item = f64> {
         self.bounds.iter().map(|bound| self.present(*bound))
@@ -156,8 +161,7 @@ impl Buckets {
 impl Histogram {
     /// Counts `value` base units.
     pub fn observe(&mut self, buckets: &Buckets, value: u64) {
-        let bucket = buckets.bounds.partition_point(|bound| *bound < value);
-        if let Some(count) = self.counts.get_mut(bucket) {
+        if let Some(count) = self.counts.get_mut(buckets.bucket(value)) {
             *count += 1;
         }
         self.sum = self.sum.saturating_add(value);
@@ -166,6 +170,14 @@ impl Histogram {
     /// Counts a duration, for buckets whose base unit is the nanosecond.
     pub fn observe_duration(&mut self, buckets: &Buckets, value: Duration) {
         self.observe(buckets, u64::try_from(value.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    /// Adds all that `other` observed, in the same buckets.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, count) in self.counts.iter_mut().zip(other.counts) {
+            *own += count;
+        }
+        self.sum = self.sum.saturating_add(other.sum);
     }
 
     /// Number of observations.

@@ -1,6 +1,7 @@
 //! Who with whom, once for all connections that share it.
 
 use std::{
+    borrow::Cow,
     hash::{Hash, Hasher},
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -13,7 +14,7 @@ use crate::model::{
     call::Link,
     connection::Role,
     kubernetes::{Pod, Service},
-    workload::Peer,
+    workload::{Peer, Workload},
 };
 
 use super::subject::{Labelling, Subject};
@@ -112,6 +113,29 @@ impl Identity {
             return None;
         }
         self.server.map(|server| server.ip())
+    }
+
+    /// Whose sockets they are.
+    pub(super) fn workload(&self) -> &Workload {
+        &self.subject.workload
+    }
+
+    /// The other end, as it was seen first.
+    pub(super) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Name of what a client calls that is no service of anybody who is observed, and its
+    /// namespace: the Service that was dialled, or the name of the peer, or its address.
+    pub(super) fn server_name(&self) -> (Cow<'_, str>, &str) {
+        if let Some((namespace, name)) = self.dialled_name() {
+            return (name.into(), namespace);
+        }
+        if let Some(name) = self.peer.name() {
+            return (name.into(), "");
+        }
+        let address = self.server.map(|server| server.ip().to_string());
+        (address.unwrap_or_default().into(), "")
     }
 
     pub(super) fn role(&self) -> Role {

@@ -14,6 +14,7 @@ use crate::model::{
 
 use super::{
     calls::CallKey,
+    distribution::Distribution,
     edges::OnEdge,
     histogram::{CONNECTION_SECONDS, Histogram, ROUND_TRIP_SECONDS},
     identity::Interned,
@@ -30,9 +31,9 @@ pub(super) struct Tcp {
     pub(super) sent_segments: u64,
     pub(super) received_segments: u64,
     pub(super) retransmits: u64,
-    pub(super) rtt: Histogram,
+    pub(super) rtt: Distribution,
     pub(super) minimum_rtt_us: Option<u32>,
-    pub(super) connect: Histogram,
+    pub(super) connect: Distribution,
     pub(super) duration: Histogram,
 }
 
@@ -103,6 +104,15 @@ pub(super) const FORGET: Duration = Duration::from_secs(24 * 3_600);
 // === impl Tcp ===
 
 impl Tcp {
+    /// Nothing yet; round-trip times and times to connect with exponential buckets or without.
+    pub(super) fn new(exponential: bool) -> Self {
+        Self {
+            rtt: Distribution::new(exponential),
+            connect: Distribution::new(exponential),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn established(&mut self, link: &Link) {
         if link.connection.pre_existing {
             return;
@@ -112,7 +122,8 @@ impl Tcp {
             (link.connection.role, link.connection.established)
         {
             let duration = established.since(link.connection.started);
-            self.connect.observe_duration(&ROUND_TRIP_SECONDS, duration);
+            self.connect
+                .observe_duration(&ROUND_TRIP_SECONDS, duration, None, established);
         }
     }
 
@@ -152,7 +163,7 @@ impl Tcp {
     }
 
     /// Adds what moved since the connection last told, and samples its round-trip times.
-    pub(super) fn moved(&mut self, change: &Transfer, security: Security) {
+    pub(super) fn moved(&mut self, change: &Transfer, security: Security, now: Monotonic) {
         let secured = self.secured(security);
         secured.sent_bytes += change.sent_bytes;
         secured.received_bytes += change.received_bytes;
@@ -161,7 +172,8 @@ impl Tcp {
         self.retransmits += u64::from(change.retransmits);
         if change.smoothed_rtt_us > 0 {
             let rtt = Duration::from_micros(change.smoothed_rtt_us.into());
-            self.rtt.observe_duration(&ROUND_TRIP_SECONDS, rtt);
+            self.rtt
+                .observe_duration(&ROUND_TRIP_SECONDS, rtt, None, now);
         }
         self.minimum_rtt_us = match (self.minimum_rtt_us, change.minimum_rtt_us) {
             (Some(left), Some(right)) => Some(left.min(right)),

@@ -11,12 +11,15 @@ use crate::model::{
     exchange::{Exchange, Outcome},
     rpc::{self, Rpc, RpcSystem},
     security::Security,
+    time::Monotonic,
+    trace::{SpanId, TraceId},
 };
 
 use super::{
     contract::OTHER_METHOD,
-    histogram::{Histogram, REQUEST_SECONDS},
-    identity::Interned,
+    distribution::Distribution,
+    histogram::REQUEST_SECONDS,
+    identity::{Identity, Interned},
     series::Labels,
 };
 
@@ -32,11 +35,13 @@ pub(super) struct RpcKey {
 }
 
 /// Measures of one series.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RpcCalls {
-    pub(super) duration: Histogram,
+    pub(super) duration: Distribution,
     pub(super) sent_messages: u64,
     pub(super) received_messages: u64,
+    /// Content of requests and responses of those with a duration.
+    pub(super) body_bytes: u64,
 }
 
 // === impl RpcKey ===
@@ -51,6 +56,23 @@ impl RpcKey {
             error: call.error,
             security: call.link.security,
         }
+    }
+
+    pub(super) fn identity(&self) -> &Identity {
+        &self.identity.0
+    }
+
+    /// `package.Service/Method`, or the system where that is not known (semantic conventions for
+    /// RPC spans, "Name").
+    pub(super) fn span_name(&self) -> &str {
+        match method(&self.route) {
+            "" | OTHER_METHOD => self.system.as_str(),
+            method => method,
+        }
+    }
+
+    pub(super) fn failed(&self) -> bool {
+        self.error.is_some()
     }
 
     pub(super) fn labels(&self) -> Labels {
@@ -98,11 +120,30 @@ impl Hash for RpcKey {
 // === impl RpcCalls ===
 
 impl RpcCalls {
-    pub(super) fn observe(&mut self, exchange: &Exchange, rpc: &Rpc) {
+    /// None yet; durations with exponential buckets or without.
+    pub(super) fn new(exponential: bool) -> Self {
+        Self {
+            duration: Distribution::new(exponential),
+            sent_messages: 0,
+            received_messages: 0,
+            body_bytes: 0,
+        }
+    }
+
+    /// Counts a call that ended `now`; `span` is that of the call if it is in the sample.
+    pub(super) fn observe(
+        &mut self,
+        exchange: &Exchange,
+        rpc: &Rpc,
+        span: Option<(TraceId, SpanId)>,
+        now: Monotonic,
+    ) {
         // The end of a lost exchange was not seen.
         if exchange.outcome != Outcome::Lost {
             self.duration
-                .observe_duration(&REQUEST_SECONDS, exchange.duration());
+                .observe_duration(&REQUEST_SECONDS, exchange.duration(), span, now);
+            let received = exchange.received.map_or(0, |side| side.body_bytes);
+            self.body_bytes += exchange.sent.body_bytes + received;
         }
         let (sent, received) = match exchange.role {
             Role::Client => (rpc.requests, rpc.responses),

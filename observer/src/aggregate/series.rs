@@ -157,6 +157,17 @@ impl<K: Clone + Eq + Hash, V> Store<K, V> {
     /// Removes series that were not used for `idle`, unless `keep` says that they still are.
     /// The overflow series stays: what it counted belongs to nobody else.
     pub(super) fn expire(&mut self, now: Monotonic, idle: Duration, keep: impl Fn(&V) -> bool) {
+        self.expire_to(now, idle, keep, |_, _| ());
+    }
+
+    /// As [`expire`](Self::expire), and shows each series that is removed.
+    pub(super) fn expire_to(
+        &mut self,
+        now: Monotonic,
+        idle: Duration,
+        keep: impl Fn(&V) -> bool,
+        mut gone: impl FnMut(&K, &V),
+    ) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some((key, _, value)) = &slot.live else {
                 continue;
@@ -164,6 +175,7 @@ impl<K: Clone + Eq + Hash, V> Store<K, V> {
             if now.since(slot.used) < idle || keep(value) {
                 continue;
             }
+            gone(key, value);
             self.index.remove(key);
             slot.live = None;
             slot.generation = slot.generation.wrapping_add(1);

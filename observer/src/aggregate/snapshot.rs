@@ -1,12 +1,14 @@
 //! Everything measured, as plain values to be rendered elsewhere.
 
 mod connections;
+mod derived;
 mod export;
 mod graph;
 mod kubernetes;
 mod udp;
 
 use crate::{
+    config::Histograms,
     model::{connection::Role, time::Monotonic},
     telemetry::health::{ClusterState, ExportState, Health, Loss},
 };
@@ -15,7 +17,8 @@ use super::{
     Aggregator,
     calls::{ActiveKey, CallKey, Calls},
     contract::{self, Family},
-    histogram::{BODY_BYTES, Buckets, Histogram, REQUEST_SECONDS},
+    distribution::Distribution,
+    histogram::{BODY_BYTES, Buckets, REQUEST_SECONDS},
     identity::ServiceKey,
     rpc::{RpcCalls, RpcKey},
     series::{Labels, Store, labels},
@@ -35,6 +38,8 @@ pub struct Snapshot {
     pub cluster: Vec<ClusterState>,
     /// What became of telemetry that is sent; empty where none is.
     pub export: Vec<ExportState>,
+    /// Which histograms are shown, where a format has both.
+    pub histograms: Histograms,
 }
 
 /// The series of one family.
@@ -65,7 +70,7 @@ pub enum Value {
     /// A number.
     Float(f64),
     /// Observations; boxed, because most series are one number.
-    Histogram(&'static Buckets, Box<Histogram>),
+    Histogram(&'static Buckets, Box<Distribution>),
 }
 
 struct Builder {
@@ -121,15 +126,16 @@ impl Builder {
 
     fn calls(&mut self, store: &Store<CallKey, Calls>, families: [&'static Family; 3]) {
         let [duration, request, response] = families;
-        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Calls) -> &Histogram| {
-            let series = store.iter().map(|(_, labels, calls)| {
-                Series::new(labels, Value::Histogram(buckets, Box::new(*pick(calls))))
-            });
-            self.add(family, series);
-        };
-        histograms(duration, &REQUEST_SECONDS, |calls| &calls.duration);
-        histograms(request, &BODY_BYTES, |calls| &calls.request_body);
-        histograms(response, &BODY_BYTES, |calls| &calls.response_body);
+        let mut histograms =
+            |family, buckets: &'static Buckets, pick: fn(&Calls) -> Distribution| {
+                let series = store.iter().map(|(_, labels, calls)| {
+                    Series::new(labels, Value::Histogram(buckets, Box::new(pick(calls))))
+                });
+                self.add(family, series);
+            };
+        histograms(duration, &REQUEST_SECONDS, |calls| calls.duration.clone());
+        histograms(request, &BODY_BYTES, |calls| calls.request_body.into());
+        histograms(response, &BODY_BYTES, |calls| calls.response_body.into());
     }
 
     fn active(&mut self, aggregator: &Aggregator, at: Monotonic) {
@@ -184,7 +190,7 @@ impl Builder {
             (&contract::RPC_CLIENT_DURATION, client),
         ] {
             let series = store.iter().map(|(_, labels, calls)| {
-                let value = Value::Histogram(&REQUEST_SECONDS, Box::new(calls.duration));
+                let value = Value::Histogram(&REQUEST_SECONDS, Box::new(calls.duration.clone()));
                 Series::new(labels, value)
             });
             self.add(family, series);
@@ -354,6 +360,11 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     let mut builder = Builder {
         families: Vec::with_capacity(contract::FAMILIES.len()),
     };
+    let target = labels([
+        ("service_name", env!("CARGO_PKG_NAME")),
+        ("service_version", env!("CARGO_PKG_VERSION")),
+    ]);
+    builder.add(&contract::TARGET, [Series::new(&target, Value::Integer(1))]);
     builder.calls(
         &aggregator.server,
         [
@@ -379,6 +390,8 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.coverage(aggregator);
     builder.graph(aggregator);
     builder.pods(aggregator);
+    builder.service_graph(aggregator);
+    builder.span_metrics(aggregator);
     builder.health(&health);
     builder.cluster(&health.cluster);
     builder.export(&health.export);
@@ -400,6 +413,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         services: rows(aggregator, at),
         cluster: health.cluster,
         export: health.export,
+        histograms: aggregator.config.histograms,
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     model::{
-        connection::{ConnectFailure, ConnectionId},
+        connection::{ConnectFailure, ConnectionId, Role},
         exchange::{HttpVersion, Outcome, RequestHead},
         kubernetes::{self, Pod},
         lookup::LookupOutcome,
@@ -72,7 +72,7 @@ const DURATION: &str = "http_server_request_duration_seconds";
 #[test]
 fn a_call_is_measured_under_its_labels() {
     let mut aggregator = aggregator(10);
-    aggregator.call(&call("web", "/orders/{id}", 503), at(3));
+    aggregator.call(&call("web", "/orders/{id}", 503), None, at(3));
     let labels = "service_name=web,service_namespace=shop,http_request_method=GET,\
                   http_route=/orders/{id},http_response_status_code=503,\
                   network_protocol_version=1.1,url_scheme=http,error_type=500,\
@@ -94,7 +94,7 @@ fn clients_have_the_dialled_address_and_the_local_peer() {
     let link = link_with(1, "web", Role::Client, Peer::Local(workload("database")));
     let mut call = call_on(&link, "/", 200);
     call.exchange.request = head("BREW", "/");
-    aggregator.call(&call, at(3));
+    aggregator.call(&call, None, at(3));
     let labels = "service_name=web,service_namespace=shop,service_peer_name=database,\
                   server_address=198.51.100.9,server_port=443,http_request_method=_OTHER,\
                   http_route=/,http_response_status_code=200,network_protocol_version=1.1,\
@@ -113,15 +113,15 @@ fn clients_have_the_dialled_address_and_the_local_peer() {
 fn a_remote_procedure_call_is_measured_as_both() {
     let mut aggregator = aggregator(10);
     let link = link(1, "web");
-    aggregator.call(&rpc_on(&link, "/a.B/C", RpcEnd::Status(13)), at(3));
+    aggregator.call(&rpc_on(&link, "/a.B/C", RpcEnd::Status(13)), None, at(3));
     let client = link_with(2, "web", Role::Client, Peer::Local(workload("api")));
     let mut unseen = rpc_on(&client, "", RpcEnd::Unknown);
     unseen.exchange.request = head("", "");
-    aggregator.call(&unseen, at(3));
+    aggregator.call(&unseen, None, at(3));
     let http = values(&mut aggregator, DURATION, at(3));
     let labels = "service_name=web,service_namespace=shop,http_request_method=POST,\
                   http_route=/a.B/C,http_response_status_code=200,network_protocol_version=2,\
-                  url_scheme=https,security=unknown";
+                  url_scheme=https,security=unknown,rpc_system_name=grpc";
     assert_eq!(http, [(labels.to_owned(), 1.0)].into());
     let procedure = "service_name=web,service_namespace=shop,rpc_system_name=grpc,\
                      rpc_method=a.B/C,rpc_response_status_code=INTERNAL,error_type=INTERNAL,\
@@ -166,7 +166,7 @@ fn schemes_are_few() {
         let mut head = RequestHead::clone(&call.exchange.request);
         (head.scheme, head.version) = (scheme.map(Into::into), version);
         call.exchange.request = Arc::new(head);
-        aggregator.call(&call, at(3));
+        aggregator.call(&call, None, at(3));
     }
     let found = values(&mut aggregator, DURATION, at(3));
     for scheme in ["http", "https", "unknown", "_OTHER"] {
@@ -248,7 +248,7 @@ fn connections_are_counted_under_what_they_show() {
         },
         at(3),
     );
-    aggregator.call(&call_on(&mesh, "/", 200), at(3));
+    aggregator.call(&call_on(&mesh, "/", 200), None, at(3));
     let open = values(&mut aggregator, "observer_tcp_open_connections", at(3));
     assert_eq!(open[&of("security=unknown")], 1.0);
     assert_eq!(open[&of("security=tls")], 0.0);
@@ -306,7 +306,7 @@ fn a_tracked_connection_measures_as_an_untracked_one() {
             ("/a", 200),
         ] {
             // A fresh route each time: equality must not depend on the pointer.
-            aggregator.call(&call_on(&link, path, status), at(3));
+            aggregator.call(&call_on(&link, path, status), None, at(3));
         }
         let counts: Vec<f64> = values(&mut aggregator, DURATION, at(3))
             .into_values()
@@ -320,7 +320,7 @@ fn a_lost_exchange_is_counted_but_not_timed() {
     let mut aggregator = aggregator(10);
     let mut call = call("web", "/", 200);
     call.exchange.outcome = Outcome::Lost;
-    aggregator.call(&call, at(3));
+    aggregator.call(&call, None, at(3));
     assert_eq!(total(&mut aggregator, DURATION), 0.0);
     assert_eq!(total(&mut aggregator, "observer_http_exchanges_total"), 1.0);
     assert_eq!(
@@ -415,7 +415,7 @@ fn a_connection_moves_to_the_role_that_its_exchange_shows() {
         transfer: transfer(bytes),
     };
     aggregator.link(&progress(10), at(2));
-    aggregator.call(&call_on(&unknown, "/", 200), at(3));
+    aggregator.call(&call_on(&unknown, "/", 200), None, at(3));
     aggregator.link(&progress(30), at(4));
     let open = values(&mut aggregator, "observer_tcp_open_connections", at(4));
     let labels =
@@ -496,7 +496,7 @@ fn the_table_of_services_shows_the_last_seconds() {
     for second in 0..20 {
         for index in 0..50 {
             let status = if index == 0 { 500 } else { 200 };
-            aggregator.call(&call("web", "/", status), at(second));
+            aggregator.call(&call("web", "/", status), None, at(second));
         }
     }
     let snapshot = aggregator.snapshot(Health::default(), at(20));
@@ -519,8 +519,8 @@ fn the_contract_is_what_is_emitted() {
     for (id, role) in [(1, Role::Server), (2, Role::Client)] {
         let link = link_with(id, "web", role, Peer::Local(workload("api")));
         aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
-        aggregator.call(&call_on(&link, "/", 500), at(2));
-        aggregator.call(&rpc_on(&link, "/a.B/C", RpcEnd::Status(13)), at(2));
+        aggregator.call(&call_on(&link, "/", 500), None, at(2));
+        aggregator.call(&rpc_on(&link, "/a.B/C", RpcEnd::Status(13)), None, at(2));
         let since = at(2);
         let request = InFlight {
             connection: ConnectionId(id),
@@ -625,6 +625,7 @@ fn in_a_cluster(aggregator: &mut Aggregator) {
     aggregator.reconfigure(Config {
         cluster: "west".to_owned(),
         pod_labels: true,
+        span_metrics: true,
         ..Config::default()
     });
     let mut pod = Pod::clone(&fixture::pod("orders", "x"));
@@ -657,7 +658,7 @@ fn in_a_cluster(aggregator: &mut Aggregator) {
         });
         aggregator.link(&LinkEvent::Opened(link.clone()), at(4));
         let end = RpcEnd::Status(13);
-        aggregator.call(&rpc_on(&link, "/a.B/C", end), at(4));
+        aggregator.call(&rpc_on(&link, "/a.B/C", end), None, at(4));
         let request = InFlight {
             role,
             since: at(4),
@@ -687,11 +688,11 @@ fn a_pod_is_labelled_by_its_workload_and_never_by_its_address() {
     for (id, suffix, peer) in [(1, "a", "k"), (2, "b", "l"), (3, "b", "m")] {
         let peer = Peer::Pod(fixture::pod("cart", peer));
         let link = fixture::link_in(id, ("web", suffix), Role::Client, peer, None);
-        aggregator.call(&call_on(&link, "/", 200), at(3));
+        aggregator.call(&call_on(&link, "/", 200), None, at(3));
     }
     let peer = Peer::Pod(fixture::pod("cart", "k"));
     let link = fixture::link_in(4, ("web", "a"), Role::Client, peer, Some("cart"));
-    aggregator.call(&call_on(&link, "/", 200), at(3));
+    aggregator.call(&call_on(&link, "/", 200), None, at(3));
     let who = "service_name=web,service_namespace=shop,k8s_namespace_name=shop,\
                k8s_workload_kind=Deployment,k8s_workload_name=web,k8s_container_name=main";
     let peer = "service_peer_name=cart,service_peer_namespace=shop";
@@ -729,7 +730,7 @@ fn pods_are_told_apart_when_that_is_asked_for() {
     let call_of = |aggregator: &mut Aggregator, id, suffix| {
         let peer = Peer::Address([192, 0, 2, 7].into());
         let link = fixture::link_in(id, ("web", suffix), Role::Server, peer, None);
-        aggregator.call(&call_on(&link, "/", 200), at(3));
+        aggregator.call(&call_on(&link, "/", 200), None, at(3));
     };
     call_of(&mut aggregator, 1, "a");
     call_of(&mut aggregator, 2, "b");
@@ -857,7 +858,7 @@ proptest! {
             match step {
                 Step::Call { connection, service, route, status } => {
                     let link = link(connection, service);
-                    aggregator.call(&call_on(&link, &format!("/{route}"), status), now);
+                    aggregator.call(&call_on(&link, &format!("/{route}"), status), None, now);
                     let key = (service, route, status);
                     if model.contains_key(&key) || model.len() < budget {
                         let entry = model.entry(key).or_insert((0, now));
@@ -897,14 +898,14 @@ fn the_steady_state_makes_no_series() {
     let link = link(1, "web");
     aggregator.link(&LinkEvent::Opened(link.clone()), at(1));
     let call = call_on(&link, "/", 200);
-    aggregator.call(&call, at(2));
+    aggregator.call(&call, None, at(2));
     let memo = aggregator.links.table[&link.connection.id]
         .memo
         .as_ref()
         .map(|(_, handle)| *handle);
     assert!(memo.is_some());
     for _ in 0..1_000 {
-        aggregator.call(&call, at(2));
+        aggregator.call(&call, None, at(2));
     }
     let after = aggregator.links.table[&link.connection.id]
         .memo
@@ -918,7 +919,7 @@ fn the_steady_state_makes_no_series() {
 fn a_smaller_budget_keeps_what_there_is() {
     let mut aggregator = aggregator(10);
     for service in ["a", "b", "c"] {
-        aggregator.call(&call(service, "/", 200), at(3));
+        aggregator.call(&call(service, "/", 200), None, at(3));
     }
     let budgets = Budgets::all(1);
     aggregator.reconfigure(Config {
@@ -927,8 +928,8 @@ fn a_smaller_budget_keeps_what_there_is() {
         ..Config::default()
     });
     for service in ["a", "b", "c", "d"] {
-        aggregator.call(&call(service, "/", 500), at(4));
-        aggregator.call(&call(service, "/", 200), at(4));
+        aggregator.call(&call(service, "/", 500), None, at(4));
+        aggregator.call(&call(service, "/", 200), None, at(4));
     }
     // Three known series went on; five calls had none.
     let found = values(&mut aggregator, DURATION, at(4));
@@ -946,7 +947,7 @@ fn a_smaller_budget_keeps_what_there_is() {
     assert_eq!(overflows["family=http_server"], 5.0);
     // Room comes back as others go idle.
     aggregator.expire(at(1_000));
-    aggregator.call(&call("d", "/", 200), at(1_001));
+    aggregator.call(&call("d", "/", 200), None, at(1_001));
     let found = values(&mut aggregator, DURATION, at(1_001));
     assert_eq!((found.len(), found["otel_metric_overflow=true"]), (2, 5.0));
 }

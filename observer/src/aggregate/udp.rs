@@ -15,7 +15,8 @@ use crate::model::{
 
 use super::{
     Aggregator,
-    histogram::{Histogram, LOOKUP_SECONDS},
+    distribution::Distribution,
+    histogram::LOOKUP_SECONDS,
     history::Flow,
     series::{Labels, labels},
     subject::{Labelling, Subject},
@@ -38,11 +39,11 @@ pub(super) struct LookupKey {
 }
 
 /// Measures of lookups that are alike.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Lookups {
     pub(super) count: u64,
     pub(super) retries: u64,
-    pub(super) duration: Histogram,
+    pub(super) duration: Distribution,
 }
 
 /// What tells apart the series of datagrams.
@@ -67,6 +68,19 @@ struct Named {
 struct Place {
     address: Option<IpAddr>,
     port: Option<u16>,
+}
+
+// === impl Lookups ===
+
+impl Lookups {
+    /// None yet; durations with exponential buckets or without.
+    fn new(exponential: bool) -> Self {
+        Self {
+            count: 0,
+            retries: 0,
+            duration: Distribution::new(exponential),
+        }
+    }
 }
 
 // === impl Named ===
@@ -199,16 +213,16 @@ impl Aggregator {
         self.see_pod(&resolution.workload, now);
         self.edge_of_lookup(resolution, now);
         let key = LookupKey::new(resolution, &self.identities.labelling);
-        let handle = self
-            .lookups
-            .resolve(&key, now, || (key.labels(), Lookups::default()));
+        let exponential = self.config.histograms.has_native();
+        let make = || (key.labels(), Lookups::new(exponential));
+        let handle = self.lookups.resolve(&key, now, make);
         if let Some(lookups) = self.lookups.update(handle, now) {
             let lookup = &resolution.lookup;
             lookups.count += 1;
             lookups.retries += u64::from(lookup.retries);
             lookups
                 .duration
-                .observe_duration(&LOOKUP_SECONDS, lookup.duration());
+                .observe_duration(&LOOKUP_SECONDS, lookup.duration(), None, now);
         }
         self.history.lookup(resolution)
     }

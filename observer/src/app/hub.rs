@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use axum::{
     Router,
     extract::State,
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -33,7 +33,8 @@ use crate::{
     },
     config::{self, Config},
     listen,
-    serve::exposition::Format,
+    model::time::WallOffset,
+    serve::exposition::Wanted,
 };
 
 /// Who tells the hub of the cluster.
@@ -64,7 +65,7 @@ struct Site {
 const INDEX: &str = "\
 Observer hub: what the cluster is, for the agents on its nodes
 
-GET /metrics                 metrics of the hub, Prometheus text or OpenMetrics by Accept
+GET /metrics                 metrics of the hub, Prometheus text, OpenMetrics or protobuf by Accept
 GET /livez                   200 while it runs
 GET /readyz                  200 when the whole cluster is known
 GET /api/v1/cluster/stream   for agents: snapshot and changes
@@ -247,16 +248,9 @@ impl Site {
 }
 
 async fn exposition(State(site): State<Site>, headers: HeaderMap) -> Response {
-    let accept = headers.get_all(header::ACCEPT).iter();
-    let accept: Vec<&str> = accept.filter_map(|value| value.to_str().ok()).collect();
-    let format = Format::negotiate(&accept.join(","));
-    let text = format.render(&metrics::snapshot(
-        &site.hub,
-        site.max_agents,
-        site.status.as_deref(),
-    ));
-    let kind = HeaderValue::from_static(format.content_type());
-    ([(header::CONTENT_TYPE, kind)], text).into_response()
+    let snapshot = metrics::snapshot(&site.hub, site.max_agents, site.status.as_deref());
+    // Nothing here has an exemplar, which would need the time.
+    Wanted::by(&headers).answer(&snapshot, WallOffset::default())
 }
 
 async fn readyz(State(site): State<Site>) -> Response {

@@ -431,7 +431,7 @@ impl Rest {
         if self.ignored.is(&call.link.workload) {
             return;
         }
-        if let Some(flow) = self.aggregator.call(call, call.exchange.ended) {
+        if let Some(flow) = self.aggregator.call(call, None, call.exchange.ended) {
             self.answers.publish(flow);
         }
     }

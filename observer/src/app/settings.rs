@@ -24,6 +24,7 @@ pub(super) fn capture(config: &Config, cgroup: &Path) -> capture::Config {
         max_connections: config.capture.max_connections,
         max_datagram_flows: config.udp.max_flows,
         ignored_ports: config.ignore.ports.clone(),
+        causes: config.traces.causes,
     }
 }
 
@@ -115,6 +116,9 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         flow_ratio: config.flows.sampling,
         cluster: config.kubernetes.cluster.clone(),
         pod_labels: config.metrics.pods,
+        histograms: config.metrics.histograms,
+        service_graph: config.metrics.service_graph,
+        span_metrics: config.metrics.span_metrics,
         ..aggregate::Config::default()
     }
 }

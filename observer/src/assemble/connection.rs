@@ -1,6 +1,7 @@
 //! One tracked connection: both streams, their protocol, and what is known for sure.
 
 mod doubt;
+mod early;
 mod frames;
 mod held;
 mod lookout;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use self::{doubt::Doubt, frames::Guesses, protocol::Protocol};
 use super::{
     Instruction, Shared, Sink,
+    causes::Causes,
     http1::Piece,
     stream::{Place, Stream},
 };
@@ -49,6 +51,8 @@ pub(super) struct Tracked {
     egress: Stream,
     protocol: Protocol,
     doubt: Option<Doubt>,
+    /// What caused the requests, where the socket is the client's.
+    pub(super) causes: Causes,
     held: Vec<InFlight>,
     last: Transfer,
     /// Understood bytes of protocols that are over.
@@ -72,26 +76,28 @@ impl Tracked {
     pub(super) fn new(connection: Connection, slot: Option<u32>) -> Self {
         // Without a role nothing can be told before a request shows it.
         let midway = connection.pre_existing || connection.role == Role::Unknown;
-        let stream = || {
+        let stream = |first: Option<u32>| {
             if midway {
                 Stream::default()
             } else {
-                Stream::from_start()
+                Stream::from_start(first)
             }
         };
+        let sequences = connection.sequences;
         Self {
             active: connection.established.unwrap_or(connection.started),
             connection,
             slot,
             listed: false,
-            ingress: stream(),
-            egress: stream(),
+            ingress: stream(sequences.map(|(_, received)| received)),
+            egress: stream(sequences.map(|(sent, _)| sent)),
             protocol: if midway {
                 Protocol::Unsynced
             } else {
                 Protocol::Fresh
             },
             doubt: None,
+            causes: Causes::default(),
             held: Vec::new(),
             last: Transfer::default(),
             understood: 0,
@@ -131,6 +137,10 @@ impl Tracked {
     ) {
         self.active = self.active.max(segment.time);
         self.cut |= lost != 0;
+        self.stream(segment.direction).note(segment);
+        if self.waits(segment, shared) {
+            return;
+        }
         match &self.protocol {
             Protocol::Opaque => return,
             Protocol::Fresh => self.begin(segment, shared, out),
@@ -158,6 +168,7 @@ impl Tracked {
         if self.deliver(segment, shared, out) == Delivery::Cut && self.joins_again(segment, out) {
             self.deliver(segment, shared, out);
         }
+        self.deliver_answers(segment.direction, shared, out);
         if self.stream(segment.direction).first_parked().is_some() {
             self.deliver_parked(segment.direction, shared, out);
         }
@@ -252,6 +263,7 @@ impl Tracked {
             self.tell_skip(segment.direction, from_client, out);
         }
         if segment.fin {
+            self.stream(segment.direction).end();
             self.with_protocol(out, |protocol, emit| {
                 protocol.end_of_stream(from_client, segment.time, emit);
             });
@@ -280,15 +292,23 @@ impl Tracked {
         out: &mut impl Sink,
         work: impl FnOnce(&mut Protocol, &mut dyn FnMut(Exchange)) -> R,
     ) -> R {
+        let (protocol, causes) = (&mut self.protocol, &mut self.causes);
         match &mut self.doubt {
-            Some(doubt) => work(&mut self.protocol, &mut |exchange| doubt.hold(exchange)),
-            None => work(&mut self.protocol, &mut |exchange| out.exchange(exchange)),
+            Some(doubt) => work(protocol, &mut |exchange| {
+                doubt.hold(causes.explained(exchange));
+            }),
+            None => work(protocol, &mut |exchange| {
+                out.exchange(causes.explained(exchange));
+            }),
         }
     }
 
     fn deliver_parked(&mut self, direction: Direction, shared: &mut Shared, out: &mut impl Sink) {
         let from_client = !self.is_from_server(direction);
         loop {
+            if self.first_is_early(direction) {
+                return;
+            }
             let skippable = self.protocol.skippable(from_client);
             let stream = match direction {
                 Direction::Ingress => &mut self.ingress,
@@ -301,7 +321,12 @@ impl Tracked {
                 }
                 return;
             };
-            self.deliver(&parked.segment(direction), shared, out);
+            let segment = parked.segment(direction);
+            if let Protocol::Fresh = &self.protocol {
+                self.begin(&segment, shared, out);
+            }
+            self.deliver(&segment, shared, out);
+            self.deliver_answers(direction, shared, out);
         }
     }
 

@@ -26,6 +26,8 @@ pub struct Counters {
     pub orphaned: u64,
     /// Connections whose end was never seen.
     pub expired: u64,
+    /// Writes to a server whose cause was known and whose request was not.
+    pub causes_unmatched: u64,
     /// Connections that looked like HTTP at first and are not; not a loss.
     pub not_http: u64,
 }
@@ -34,7 +36,7 @@ pub struct Counters {
 
 impl Counters {
     /// What of it is a loss, by reason.
-    pub(super) fn losses(&self) -> [Loss; 10] {
+    pub(super) fn losses(&self) -> [Loss; 11] {
         let Counters {
             table_full,
             unknown_connection,
@@ -46,6 +48,7 @@ impl Counters {
             memory_full,
             orphaned,
             expired,
+            causes_unmatched,
             not_http: _,
         } = *self;
         [
@@ -59,6 +62,7 @@ impl Counters {
             ("memory_full", memory_full),
             ("orphaned_handshake_data", orphaned),
             ("end_not_seen", expired),
+            ("cause_unmatched", causes_unmatched),
         ]
         .map(|(reason, count)| Loss {
             stage: "assemble",

@@ -49,6 +49,10 @@ pub struct Parked {
 pub struct Stream {
     /// Position of the next byte; `None` until the stream is synchronised.
     next: Option<u64>,
+    /// TCP sequence number of position 0, as far as it is known.
+    origin: Option<u32>,
+    /// Its FIN was taken, which counts as a byte in TCP's numbers (RFC 9293 section 3.4).
+    ended: bool,
     parked: BTreeMap<u64, Parked>,
     parked_bytes: usize,
 }
@@ -62,10 +66,11 @@ const MAX_PARKED_SEGMENTS: usize = 1024;
 // === impl Stream ===
 
 impl Stream {
-    /// A stream whose first byte is known.
-    pub fn from_start() -> Self {
+    /// A stream whose first byte is known, and its sequence number perhaps.
+    pub fn from_start(origin: Option<u32>) -> Self {
         Self {
             next: Some(0),
+            origin,
             ..Self::default()
         }
     }
@@ -77,9 +82,43 @@ impl Stream {
 
     /// Starts, or starts again, at `position`; whatever waited is dropped.
     pub fn start_at(&mut self, position: Option<u64>) {
-        self.next = position;
-        self.parked.clear();
-        self.parked_bytes = 0;
+        *self = Self {
+            next: position,
+            ..Self::default()
+        };
+    }
+
+    /// Notes where a segment of the stream stands in TCP's numbers.
+    pub fn note(&mut self, segment: &Segment<'_>) {
+        // Without bytes its number may be that of omitted ones before it.
+        if self.origin.is_none() && segment.length > 0 {
+            self.origin = Some(segment.sequence.wrapping_sub(segment.position as u32));
+        }
+    }
+
+    /// Bytes that TCP counts before a sequence number, as the other end acknowledges it, and that
+    /// were not taken; 0 when that is not known.
+    pub fn missing_before(&self, acknowledgement: u32) -> u64 {
+        let (Some(next), Some(origin)) = (self.next, self.origin) else {
+            return 0;
+        };
+        let taken = origin
+            .wrapping_add(next as u32)
+            .wrapping_add(self.ended.into());
+        let missing = acknowledgement.wrapping_sub(taken) as i32;
+        u64::try_from(missing).unwrap_or(0)
+    }
+
+    /// What is missing before a sequence number is not waited for: TCP's numbers are not what they
+    /// were taken for.
+    pub fn give_up_before(&mut self, acknowledgement: u32) {
+        let missing = self.missing_before(acknowledgement) as u32;
+        self.origin = self.origin.map(|origin| origin.wrapping_add(missing));
+    }
+
+    /// Notes that the stream's FIN was taken.
+    pub fn end(&mut self) {
+        self.ended = true;
     }
 
     /// Where `length` bytes at `position` stand, which end the stream when `fin`.
@@ -210,7 +249,7 @@ mod tests {
 
     #[test]
     fn segments_are_placed() {
-        let mut stream = Stream::from_start();
+        let mut stream = Stream::from_start(None);
         stream.advance(10);
         assert_eq!(stream.place(10, 5, false), Place::Next { trim: 0 });
         assert_eq!(stream.place(8, 5, false), Place::Next { trim: 2 });
@@ -227,8 +266,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_acknowledged_and_not_there_is_missing() {
+        let mut stream = Stream::from_start(Some(u32::MAX - 4));
+        assert_eq!(stream.missing_before(u32::MAX - 4), 0);
+        assert_eq!(stream.missing_before(5), 10);
+        stream.advance(10);
+        assert_eq!(stream.missing_before(5), 0);
+        assert_eq!(stream.missing_before(u32::MAX), 0, "an old one");
+        assert_eq!(stream.missing_before(6), 1);
+        stream.end();
+        assert_eq!(stream.missing_before(6), 0, "the FIN");
+        stream.give_up_before(20);
+        assert_eq!(stream.missing_before(20), 0);
+        assert_eq!(stream.missing_before(21), 1);
+        stream.start_at(Some(100));
+        assert_eq!(stream.missing_before(5000), 0, "not known");
+        let mut later = segment(100, b"abc");
+        later.sequence = 1000;
+        stream.note(&later);
+        assert_eq!(stream.missing_before(1003), 3);
+        later.position = 700;
+        stream.note(&later);
+        assert_eq!(stream.missing_before(1003), 3, "known since the first");
+        assert_eq!(Stream::default().missing_before(7), 0, "not synchronised");
+    }
+
+    #[test]
     fn parked_segments_come_back_in_order() {
-        let mut stream = Stream::from_start();
+        let mut stream = Stream::from_start(None);
         assert!(stream.park(&segment(20, b"c")));
         assert!(stream.park(&segment(10, b"bb")));
         assert!(
@@ -247,12 +312,12 @@ mod tests {
 
     #[test]
     fn parking_is_bounded() {
-        let mut stream = Stream::from_start();
+        let mut stream = Stream::from_start(None);
         let bytes = vec![0; 500 << 10];
         assert!(stream.park(&segment(1, &bytes)));
         assert!(stream.park(&segment(600_000, &bytes)));
         assert!(!stream.park(&segment(1_200_000, &bytes)));
-        let mut stream = Stream::from_start();
+        let mut stream = Stream::from_start(None);
         let kept = (0..2000)
             .filter(|index| stream.park(&segment(index * 2 + 1, b"x")))
             .count();

@@ -15,7 +15,7 @@ fn get(path: &str) -> String {
 }
 
 /// A conversation with all kinds of framing, in order of cause and effect.
-fn conversation(script: &mut Script) -> Vec<Step> {
+pub(super) fn conversation(script: &mut Script) -> Vec<Step> {
     let turns: [(bool, &str); 14] = [
         (true, "\r\nGET /a?q=1 HTTP/1.1\r\nHost: h\r\n\r\n"),
         (false, OK),
@@ -57,7 +57,7 @@ fn conversation(script: &mut Script) -> Vec<Step> {
     steps
 }
 
-const CONVERSATION: [&str; 7] = [
+pub(super) const CONVERSATION: [&str; 7] = [
     "GET /a 200 0/5 complete",
     "POST /b 200 4/10 complete",
     "HEAD /c 200 0/0 complete",
@@ -143,6 +143,8 @@ fn a_lost_segment_in_a_head_is_said_and_the_next_request_starts_anew() {
     script
         .c("x: y\r\n\r\n")
         .s("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    script.expect(&["GET /a 200 0/5 complete"]);
+    script.tick(260);
     script.expect(&["GET /a 200 0/5 complete", "GET /lost - 0/- lost"]);
     script.c(get("/next")).s(OK).c(get("/more")).s(CREATED);
     script.tick(600);
@@ -415,8 +417,9 @@ fn payload_of_a_handshake_finds_its_connection() {
     let text = get(&format!("/{}", "a".repeat(6000)));
     let step = script.make(true, text.as_bytes());
     let [first, second] = step.split(4096);
+    let mut others = Script::server();
     for step in [&first, &second, &first] {
-        let other = script.make(true, b"x");
+        let other = others.make(true, b"x");
         for (ports, step) in [((80, 4000), step), ((80, 4001), &other)] {
             script.push(Event::ListenerSegment {
                 local_port: ports.0,

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::config::{Config, ConfigError, Flags, Otlp, Pods, Signal};
+use crate::config::{AccessTo, Config, ConfigError, Flags, Otlp, Pods, Signal};
 
 /// Reads and checks `file` and writes a summary to `out`. Flags and environment play no part.
 pub fn check(file: &Path, out: &mut dyn io::Write) -> anyhow::Result<()> {
@@ -62,7 +62,9 @@ fn summary(config: &Config) -> String {
         kubernetes,
         networks,
         hub,
+        traces,
         otlp,
+        access_log,
         log,
     } = config;
     let cgroup = cgroup
@@ -158,7 +160,34 @@ fn summary(config: &Config) -> String {
                 count(hub.max_agents, "agent")
             ),
         ),
+        (
+            "traces",
+            format!(
+                "{}, {} of those undecided, {}, {} elsewhere, causes {}",
+                traces.sampling.sampler.as_str(),
+                traces.sampling.ratio,
+                count(traces.rules.len(), "rule"),
+                traces.peers.as_str(),
+                if traces.causes {
+                    "watched"
+                } else {
+                    "not watched"
+                },
+            ),
+        ),
         ("otlp", destinations(otlp)),
+        (
+            "access_log",
+            match access_log.to {
+                AccessTo::None => "none".to_owned(),
+                to => format!(
+                    "to {}, sampled at {}, at most {} a second",
+                    to.as_str(),
+                    access_log.sampling,
+                    access_log.per_second
+                ),
+            },
+        ),
         ("log", log.level.as_str().to_owned()),
     ];
     lines
@@ -199,7 +228,7 @@ mod tests {
         let error = check(file.path(), &mut out).unwrap_err().to_string();
         assert!(error.contains(":1:1: unknown field `lisen`"), "{error}");
         assert!(
-            error.ends_with("kubernetes, networks, hub, otlp, log"),
+            error.ends_with("traces, otlp, access_log, log"),
             "the place once: {error}"
         );
     }

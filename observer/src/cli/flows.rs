@@ -343,7 +343,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 55] = [
+    const KEYS: [&str; 58] = [
         "wire_local",
         "wire_remote",
         "transport",
@@ -399,6 +399,9 @@ fn details(flow: &Value) -> String {
         "unit",
         "connection",
         "ordinal",
+        "cause_connection",
+        "cause_sequence",
+        "cause_certain",
     ];
     let mut out = Vec::new();
     for key in KEYS {

@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork, Otlp,
-    Pods, Routes, ServiceRule, Udp,
+    AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
+    Otlp, Pods, Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -23,11 +23,29 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         kubernetes,
         networks,
         hub,
+        traces,
         otlp,
+        access_log,
         log,
     } = old;
+    let Traces {
+        causes,
+        sampling: _,
+        rules: _,
+        peers: _,
+        dns: _,
+        wait: _,
+    } = traces;
     let _: (&Pods, &Vec<NamedNetwork>) = (only, networks);
-    let _: (&Ignore, &Vec<ServiceRule>, &Routes, &Metrics) = (ignore, services, routes, metrics);
+    let _: (&Ignore, &Vec<ServiceRule>, &Routes) = (ignore, services, routes);
+    let Metrics {
+        series_budget: _,
+        idle_expiry: _,
+        pods: _,
+        histograms,
+        service_graph: _,
+        span_metrics: _,
+    } = metrics;
     let _: (&Dns, &Otlp) = (dns, otlp);
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
@@ -48,10 +66,13 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             "capture.max_connections",
             *max_connections != new.capture.max_connections,
         ),
+        ("metrics.histograms", *histograms != new.metrics.histograms),
         ("flows.history", *history != new.flows.history),
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
+        ("traces.causes", *causes != new.traces.causes),
+        ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
     ]
     .into_iter()
@@ -66,6 +87,20 @@ fn is_other_cluster(old: &Kubernetes, new: &Kubernetes) -> bool {
         ..old.clone()
     };
     same != *new
+}
+
+/// Whether entries of the access log go elsewhere.
+fn is_elsewhere(old: &AccessLog, new: &AccessLog) -> bool {
+    let AccessLog {
+        to,
+        path,
+        max_bytes,
+        only: _,
+        sampling: _,
+        slow: _,
+        per_second: _,
+    } = old;
+    *to != new.to || *path != new.path || *max_bytes != new.max_bytes
 }
 
 /// `new`, but `old` in what needs a restart.
@@ -85,7 +120,9 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         kubernetes,
         networks,
         hub: _,
+        traces,
         otlp,
+        access_log,
         log: _,
     } = new;
     Config {
@@ -96,7 +133,11 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         only,
         services,
         routes,
-        metrics,
+        // What a histogram counted cannot be counted again in other buckets.
+        metrics: Metrics {
+            histograms: old.metrics.histograms,
+            ..metrics
+        },
         flows: Flows {
             history: old.flows.history,
             sampling: flows.sampling,
@@ -112,7 +153,17 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         },
         networks,
         hub: old.hub.clone(),
+        traces: Traces {
+            causes: old.traces.causes,
+            ..traces
+        },
         otlp,
+        access_log: AccessLog {
+            to: old.access_log.to,
+            path: old.access_log.path.clone(),
+            max_bytes: old.access_log.max_bytes,
+            ..access_log
+        },
         log: old.log,
     }
 }

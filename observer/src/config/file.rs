@@ -1,6 +1,7 @@
 //! The configuration file: YAML with the place of every value, so that errors can name it.
 
 mod otlp;
+mod traces;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -31,7 +32,9 @@ struct File {
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
     hub: HubSection,
+    traces: traces::Section,
     otlp: otlp::Section,
+    access_log: AccessSection,
     log: LogSection,
 }
 
@@ -115,6 +118,9 @@ struct MetricsSection {
     series_budget: Option<Value>,
     idle_expiry: Option<Value>,
     pods: Option<Value>,
+    histograms: Option<Value>,
+    service_graph: Option<Value>,
+    span_metrics: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -157,6 +163,18 @@ struct HubTlsSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct AccessSection {
+    to: Option<Value>,
+    path: Option<Value>,
+    max_bytes: Option<Value>,
+    only: Option<Value>,
+    sampling: Option<Value>,
+    slow: Option<Value>,
+    per_second: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct LogSection {
     level: Option<Value>,
 }
@@ -186,10 +204,13 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         kubernetes,
         networks,
         hub,
+        traces,
         otlp,
+        access_log,
         log,
     } = file;
     otlp::apply(config, name, otlp)?;
+    traces::apply(config, name, traces)?;
     let single = [
         (settings::LISTEN, listen),
         (settings::CGROUP, cgroup),
@@ -198,6 +219,9 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::SERIES_BUDGET, metrics.series_budget),
         (settings::IDLE_EXPIRY, metrics.idle_expiry),
         (settings::METRICS_PODS, metrics.pods),
+        (settings::HISTOGRAMS, metrics.histograms),
+        (settings::SERVICE_GRAPH, metrics.service_graph),
+        (settings::SPAN_METRICS, metrics.span_metrics),
         (settings::HISTORY, flows.history),
         (settings::SAMPLING, flows.sampling),
         (settings::DNS_TIMEOUT, dns.timeout),
@@ -219,6 +243,13 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         (settings::HUB_AUTHENTICATE, hub.authenticate),
         (settings::HUB_AGENT_ACCOUNT, hub.agent_account),
         (settings::HUB_MAX_AGENTS, hub.max_agents),
+        (settings::ACCESS_TO, access_log.to),
+        (settings::ACCESS_PATH, access_log.path),
+        (settings::ACCESS_MAX_BYTES, access_log.max_bytes),
+        (settings::ACCESS_ONLY, access_log.only),
+        (settings::ACCESS_SAMPLING, access_log.sampling),
+        (settings::ACCESS_SLOW, access_log.slow),
+        (settings::ACCESS_PER_SECOND, access_log.per_second),
         (settings::LOG_LEVEL, log.level),
     ];
     for (setting, value) in single {

@@ -1,11 +1,13 @@
 //! Telemetry out: where OTLP goes, how, and how much of it may wait.
 
+mod metrics;
 mod parse;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use hyper::header::{HeaderName, HeaderValue};
 
+pub use metrics::{OtlpHistograms, Temporality};
 pub(super) use parse::{bounded, compression, endpoint, header, headers, protocol};
 
 /// Telemetry out. Nothing is sent to where no endpoint is set.
@@ -29,6 +31,12 @@ pub struct Otlp {
     pub metrics: OtlpSignal,
     /// What differs for logs.
     pub logs: OtlpSignal,
+    /// Spans say that no measures are to be made of them, as they are exported already.
+    pub span_metrics_skip: bool,
+    /// What counters and histograms tell.
+    pub temporality: Temporality,
+    /// Which buckets histograms have.
+    pub histograms: OtlpHistograms,
     /// Between two exports of metrics.
     pub interval: Duration,
     /// Most items that wait, for each signal.
@@ -167,6 +175,9 @@ impl Default for Otlp {
             traces: OtlpSignal::default(),
             metrics: OtlpSignal::default(),
             logs: OtlpSignal::default(),
+            span_metrics_skip: true,
+            temporality: Temporality::Cumulative,
+            histograms: OtlpHistograms::Auto,
             interval: Duration::from_secs(60),
             queue_items: 16_384,
             queue_bytes: 16 << 20,

@@ -1,20 +1,27 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
+mod access;
+mod all;
 mod hub;
 mod kubernetes;
 mod otlp;
+mod traces;
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
 use clap::ValueEnum;
 
 use super::{
-    Config, ConfigError, Flags, Glob, LogLevel, MAX_IGNORED_PORTS, parse_bytes, parse_duration,
+    Config, ConfigError, Flags, Glob, Histograms, LogLevel, MAX_IGNORED_PORTS, parse_bytes,
+    parse_duration,
 };
 
+pub(super) use access::*;
+pub(super) use all::ALL;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
 pub(super) use otlp::*;
+pub(super) use traces::*;
 
 /// A setting that is one value, or a list of values with commas between.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +68,18 @@ pub(super) const METRICS_PODS: Setting = Setting {
     key: "metrics.pods",
     set: metrics_pods,
 };
+pub(super) const HISTOGRAMS: Setting = Setting {
+    key: "metrics.histograms",
+    set: histograms,
+};
+pub(super) const SERVICE_GRAPH: Setting = Setting {
+    key: "metrics.service_graph",
+    set: service_graph,
+};
+pub(super) const SPAN_METRICS: Setting = Setting {
+    key: "metrics.span_metrics",
+    set: span_metrics,
+};
 pub(super) const IDLE_EXPIRY: Setting = Setting {
     key: "metrics.idle_expiry",
     set: idle_expiry,
@@ -93,76 +112,6 @@ pub(super) const LOG_LEVEL: Setting = Setting {
     key: "log.level",
     set: log_level,
 };
-
-/// Those that have a variable.
-pub(super) const ALL: &[Setting] = &[
-    LISTEN,
-    CGROUP,
-    RING_BYTES,
-    MAX_CONNECTIONS,
-    IGNORE_PORTS,
-    IGNORE_CGROUPS,
-    IGNORE_SERVICES,
-    SERIES_BUDGET,
-    IDLE_EXPIRY,
-    METRICS_PODS,
-    HISTORY,
-    SAMPLING,
-    DNS_TIMEOUT,
-    DNS_NAMES,
-    UDP_MAX_FLOWS,
-    UDP_IDLE,
-    KUBERNETES_ENABLED,
-    KUBERNETES_NODE,
-    KUBERNETES_CLUSTER,
-    KUBERNETES_KUBECONFIG,
-    KUBERNETES_CONTEXT,
-    KUBERNETES_HUB,
-    KUBERNETES_HUB_CA,
-    KUBERNETES_HUB_TOKEN,
-    KUBERNETES_LABELS,
-    KUBERNETES_ANNOTATIONS,
-    KUBERNETES_HOLD,
-    IGNORE_NAMESPACES,
-    IGNORE_WORKLOADS,
-    IGNORE_POD_LABELS,
-    ONLY_NAMESPACES,
-    ONLY_WORKLOADS,
-    ONLY_POD_LABELS,
-    HUB_LISTEN,
-    HUB_TLS_CERTIFICATE,
-    HUB_TLS_KEY,
-    HUB_AUTHENTICATE,
-    HUB_AGENT_ACCOUNT,
-    HUB_MAX_AGENTS,
-    OTLP_ENDPOINT,
-    OTLP_PROTOCOL,
-    OTLP_HEADERS,
-    OTLP_COMPRESSION,
-    OTLP_TIMEOUT,
-    OTLP_CA,
-    OTLP_CERTIFICATE,
-    OTLP_KEY,
-    OTLP_TRACES_ENABLED,
-    OTLP_TRACES_ENDPOINT,
-    OTLP_TRACES_PROTOCOL,
-    OTLP_TRACES_HEADERS,
-    OTLP_METRICS_ENABLED,
-    OTLP_METRICS_ENDPOINT,
-    OTLP_METRICS_PROTOCOL,
-    OTLP_METRICS_HEADERS,
-    OTLP_METRICS_INTERVAL,
-    OTLP_LOGS_ENABLED,
-    OTLP_LOGS_ENDPOINT,
-    OTLP_LOGS_PROTOCOL,
-    OTLP_LOGS_HEADERS,
-    OTLP_QUEUE_ITEMS,
-    OTLP_QUEUE_BYTES,
-    OTLP_BATCH_ITEMS,
-    OTLP_BATCH_DELAY,
-    OTLP_MAX_ELAPSED,
-    LOG_LEVEL,
-];
 
 /// Sets what is set in `flags`.
 pub(super) fn apply_flags(config: &mut Config, flags: &Flags) -> Result<(), ConfigError> {
@@ -349,6 +298,26 @@ fn metrics_pods(config: &mut Config, text: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn histograms(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.histograms = match text.trim() {
+        "classic" => Histograms::Classic,
+        "native" => Histograms::Native,
+        "both" => Histograms::Both,
+        _ => return Err(format!("{text:?} is not `classic`, `native` or `both`")),
+    };
+    Ok(())
+}
+
+fn service_graph(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.service_graph = truth(text)?;
+    Ok(())
+}
+
+fn span_metrics(config: &mut Config, text: &str) -> Result<(), String> {
+    config.metrics.span_metrics = truth(text)?;
+    Ok(())
+}
+
 /// A yes or no.
 fn truth(text: &str) -> Result<bool, String> {
     match text.trim() {
@@ -364,12 +333,16 @@ fn history(config: &mut Config, text: &str) -> Result<(), String> {
 }
 
 fn sampling(config: &mut Config, text: &str) -> Result<(), String> {
-    config.flows.sampling = text
-        .parse()
+    config.flows.sampling = ratio(text)?;
+    Ok(())
+}
+
+/// A share.
+fn ratio(text: &str) -> Result<f64, String> {
+    text.parse()
         .ok()
         .filter(|ratio| (0.0..=1.0).contains(ratio))
-        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))?;
-    Ok(())
+        .ok_or_else(|| format!("{text:?} is not a ratio: write a number from 0 to 1"))
 }
 
 fn dns_timeout(config: &mut Config, text: &str) -> Result<(), String> {

@@ -88,7 +88,8 @@ fn a_whole_file() {
          - match: {executable: /usr/bin/python3*, arguments: '*shop.py*', port: 8080}\n  \
            name: shop\n  namespace: store\n\
          routes: {patterns: ['/users/{id}']}\n\
-         metrics: {series_budget: 5, idle_expiry: 1m, pods: true}\n\
+         metrics: {series_budget: 5, idle_expiry: 1m, pods: true, histograms: classic, \
+         service_graph: false, span_metrics: true}\n\
          flows: {history: 0, sampling: 0.25}\n\
          dns: {timeout: 2s, names: 0}\n\
          udp: {max_flows: 200, idle: 1m}\n\
@@ -98,9 +99,19 @@ fn a_whole_file() {
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
          hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
          agent_account: observer/agent\n  max_agents: 7\n\
+         traces:\n  sampler: ratio\n  ratio: 0.5\n  keep_failed: false\n  slower_than: never\n  \
+         rules:\n  - {service: web, ratio: 0.25, slower_than: 50ms}\n  \
+         - {namespace: 'kube-*', sampler: never}\n  \
+         peers: all\n  dns: false\n  causes: false\n  wait: 3s\n\
          otlp: {endpoint: 'http://collector:4317', batch: {items: 7}}\n\
          log: {level: debug}\n",
     );
+    let sampling = Sampling {
+        sampler: Sampler::Ratio,
+        ratio: 0.5,
+        keep_failed: false,
+        slower_than: None,
+    };
     assert_eq!(
         config,
         Config {
@@ -150,6 +161,9 @@ fn a_whole_file() {
                 series_budget: 5,
                 idle_expiry: Duration::from_secs(60),
                 pods: true,
+                histograms: Histograms::Classic,
+                service_graph: false,
+                span_metrics: true,
             },
             flows: Flows {
                 history: 0,
@@ -195,6 +209,32 @@ fn a_whole_file() {
                     name: "agent".to_owned(),
                 }),
                 max_agents: 7,
+            },
+            traces: Traces {
+                sampling: sampling.clone(),
+                rules: vec![
+                    SamplingRule {
+                        service: Some(Glob::new("web")),
+                        namespace: None,
+                        sampling: Sampling {
+                            ratio: 0.25,
+                            slower_than: Some(Duration::from_millis(50)),
+                            ..sampling.clone()
+                        },
+                    },
+                    SamplingRule {
+                        service: None,
+                        namespace: Some(Glob::new("kube-*")),
+                        sampling: Sampling {
+                            sampler: Sampler::Never,
+                            ..sampling
+                        },
+                    },
+                ],
+                peers: TracedPeers::All,
+                dns: false,
+                causes: false,
+                wait: Duration::from_secs(3),
             },
             otlp: Otlp {
                 endpoint: Some(Endpoint {
@@ -267,6 +307,19 @@ fn errors_name_key_and_place() {
             "observer.yaml:2:14: udp.max_flows: ",
         ),
         ("udp: {idle: 2s}\n", "observer.yaml:1:13: udp.idle: "),
+        (
+            "traces: {sampler: some}\n",
+            "observer.yaml:1:19: traces.sampler: ",
+        ),
+        ("traces: {ratio: 2}\n", "observer.yaml:1:17: traces.ratio: "),
+        (
+            "traces: {rules: [{ratio: 1}]}\n",
+            "observer.yaml:1:18: traces.rules: ",
+        ),
+        (
+            "traces: {rules: [{service: a, ratio: x}]}\n",
+            "observer.yaml:1:38: traces.rules.ratio: ",
+        ),
         ("dns: {timeout: 0s}\n", "observer.yaml:1:16: dns.timeout: "),
         (
             "capture:\n  max_connections: 0\n",
@@ -422,14 +475,17 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     let reloadable = parsed(
         "ignore: {ports: [22]}\nservices: [{match: {port: 1}, name: a}]\n\
          routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
-         dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\notlp: {endpoint: 'http://c'}\n",
+         dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n\
+         traces: {ratio: 1, rules: [{service: a, sampler: always}], peers: none}\n\
+         otlp: {endpoint: 'http://c'}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);
     assert_eq!(old.reloaded(reloadable.clone()), reloadable);
 
     let fixed = parsed(
         "listen: 127.0.0.1:1\ncgroup: /a\ncapture: {ring_bytes: 64KiB, max_connections: 1}\n\
-         flows: {history: 1, sampling: 0.5}\nudp: {max_flows: 128}\nlog: {level: debug}\n",
+         flows: {history: 1, sampling: 0.5}\nudp: {max_flows: 128}\ntraces: {causes: false}\n\
+         log: {level: debug}\n",
     );
     assert_eq!(
         old.reloadable_difference(&fixed),
@@ -440,6 +496,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
             "capture.max_connections",
             "flows.history",
             "udp.max_flows",
+            "traces.causes",
             "log.level"
         ]
     );

@@ -46,6 +46,44 @@ fn an_opened_record_becomes_a_connection() {
 }
 
 #[test]
+fn what_a_thread_did_is_decoded() {
+    let mut record = CauseRecord {
+        header: Header {
+            kind: kind::CAUSE,
+            lost: 0,
+            slot: NO_SLOT,
+            time_ns: 50,
+            cookie: 99,
+        },
+        inbound: 7,
+        sequence: 1000,
+        length: 80,
+        inbound_sequence: 2001,
+        flags: CERTAIN,
+        tgid: 41,
+        tid: 42,
+    };
+    let caused = Caused {
+        time: Monotonic(50),
+        connection: ConnectionId(99),
+        sequence: 1000,
+        length: 80,
+        pid: 41,
+        cause: Cause {
+            inbound: ConnectionId(7),
+            sequence: 2001,
+            certain: true,
+        },
+    };
+    assert_eq!(decode(bytes_of(&record)), Ok(Event::Caused(caused)));
+    let cut = &bytes_of(&record)[..55];
+    assert_eq!(decode(cut), Err(DecodeError::Short));
+    record.header.kind = kind::HANDOVER;
+    let handed = decode(bytes_of(&record));
+    assert_eq!(handed, Ok(Event::HandsOver { pid: 41 }));
+}
+
+#[test]
 fn the_end_of_a_connection_tells_who_ended_it() {
     let check = |end: u8, last_state: u8, by: ClosedBy, reset: bool| {
         let mut record = opened();

@@ -6,6 +6,7 @@ use super::{
     connection::{Closed, ConnectFailure, Connection, ConnectionId, Direction, Owner},
     datagram::Traffic,
     time::Monotonic,
+    trace::Cause,
 };
 
 /// One segment with payload, or a window of one.
@@ -35,6 +36,23 @@ pub struct Segment<'a> {
     pub at_frame: bool,
     /// HTTP/2: the kernel does not know where the frames of this direction start.
     pub unframed: bool,
+}
+
+/// A thread that had one request to answer wrote to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caused {
+    /// When the write had returned.
+    pub time: Monotonic,
+    /// The connection that was written to.
+    pub connection: ConnectionId,
+    /// TCP sequence number of the first byte that was written.
+    pub sequence: u32,
+    /// Bytes that were written. A request that starts among them is the one that was caused.
+    pub length: u32,
+    /// Process id.
+    pub pid: u32,
+    /// What caused it.
+    pub cause: Cause,
 }
 
 /// Why a datagram was shipped.
@@ -169,5 +187,13 @@ pub enum Event<'a> {
         cgroup: u64,
         /// Local and remote address on the wire, where they differ from the socket's.
         wire: Option<(SocketAddr, SocketAddr)>,
+    },
+    /// A thread that had one request to answer wrote to a server.
+    Caused(Caused),
+    /// A process was seen to hand requests from thread to thread: what its threads caused and was
+    /// not told yet is not certain.
+    HandsOver {
+        /// Process id.
+        pid: u32,
     },
 }

@@ -49,10 +49,12 @@ pub struct TraceContext {
 pub struct Cause {
     /// The connection that the thread had read from.
     pub inbound: ConnectionId,
-    /// TCP sequence number behind the last byte that had come on it.
+    /// TCP sequence number behind the first byte that the thread had read of the request: the last
+    /// one on that connection whose first byte is before it is meant.
     pub sequence: u32,
-    /// The thread does one request after the other, and so did its process up to then. Without
-    /// that it is the request that was read last, and may be the wrong one.
+    /// The thread waits for one request after the other, and its process was never seen to hand
+    /// one to another thread. Without that it is the one request that the thread had read and not
+    /// answered, and may be the wrong one.
     pub certain: bool,
 }
 

@@ -1,63 +1,89 @@
-//! Snapshot to text: Prometheus text format 0.0.4 and OpenMetrics 1.0.
+//! `/metrics`: which format a client gets, and the snapshot in it.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
-use crate::aggregate::{
-    contract::{Family, Kind},
-    histogram::{Buckets, Histogram},
-    snapshot::{Samples, Series, Snapshot, Value},
+use axum::{
+    http::{HeaderMap, HeaderName, header},
+    response::{IntoResponse, Response},
 };
+use flate2::{Compression, write::GzEncoder};
+
+use crate::{aggregate::snapshot::Snapshot, model::time::WallOffset};
+
+mod protobuf;
+mod text;
+
+use text::Text;
 
 /// A format of `/metrics`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Prometheus text format 0.0.4.
+    /// Prometheus text format 0.0.4: classic histograms, no exemplars.
     Text,
-    /// OpenMetrics 1.0.
+    /// OpenMetrics 1.0: classic histograms, exemplars.
     OpenMetrics,
+    /// `io.prometheus.client.MetricFamily`, each with its length before it: native histograms too.
+    Protobuf,
 }
+
+/// What a client wants of `/metrics`, by the fields of its request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The format.
+    pub format: Format,
+    /// Compressed by gzip.
+    pub gzip: bool,
+}
+
+/// One media range of `Accept`, or coding of `Accept-Encoding`.
+struct Range<'a> {
+    /// In lower case.
+    name: String,
+    /// 0 to 1; 0 where it is not a number of those.
+    quality: f32,
+    parameters: Vec<(String, &'a str)>,
+}
+
+/// Bodies that are shorter gain nothing from compression.
+const COMPRESS_FROM: usize = 1_024;
 
 // === impl Format ===
 
 impl Format {
-    /// The best format for an `Accept` header (RFC 9110 section 12.5.1). A client that accepts
-    /// neither gets text: it asked for metrics, and that is what there is.
+    /// The best format for an `Accept` header (RFC 9110 section 12.5.1): that of the highest
+    /// quality, and of equal ones that which tells most. A client that accepts none gets text: it
+    /// asked for metrics, and that is what there is.
     pub fn negotiate(accept: &str) -> Self {
-        let mut open_metrics = 0.0_f32;
-        let mut text = 0.0_f32;
-        for range in accept.split(',') {
-            let mut parts = range.split(';').map(str::trim);
-            let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let mut quality = 1.0_f32;
-            let mut version = None;
-            for parameter in parts {
-                let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-                let value = value.trim().trim_matches('"');
-                match name.trim().to_ascii_lowercase().as_str() {
-                    "q" => quality = value.parse().unwrap_or(0.0),
-                    "version" => version = Some(value.to_owned()),
-                    _ => {}
+        let mut best = (0.0_f32, Self::Text);
+        for range in Range::all(accept) {
+            let version = range.parameter("version");
+            let format = match (range.name.as_str(), version) {
+                ("application/vnd.google.protobuf", _) if range.is_delimited_family() => {
+                    Self::Protobuf
                 }
-            }
-            let quality = if (0.0..=1.0).contains(&quality) {
-                quality
-            } else {
-                0.0
+                ("application/openmetrics-text", None | Some("1.0.0")) => Self::OpenMetrics,
+                ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => Self::Text,
+                _ => continue,
             };
-            match (media.as_str(), version.as_deref()) {
-                ("application/openmetrics-text", None | Some("1.0.0")) => {
-                    open_metrics = open_metrics.max(quality);
-                }
-                ("text/plain", None | Some("0.0.4")) | ("text/*" | "*/*", _) => {
-                    text = text.max(quality);
-                }
-                _ => {}
+            let (quality, chosen) = best;
+            if range.quality > quality
+                || range.quality == quality && format.tells() > chosen.tells()
+            {
+                best = (range.quality, format);
             }
         }
-        if open_metrics > 0.0 && open_metrics >= text {
-            Self::OpenMetrics
-        } else {
-            Self::Text
+        match best {
+            (quality, format) if quality > 0.0 => format,
+            _ => Self::Text,
+        }
+    }
+
+    /// How much it tells, beside the others.
+    const fn tells(self) -> u8 {
+        match self {
+            Self::Text => 0,
+            Self::OpenMetrics => 1,
+            Self::Protobuf => 2,
         }
     }
 
@@ -66,148 +92,120 @@ impl Format {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
+                 encoding=delimited"
+            }
         }
     }
 
-    /// Renders all families.
-    pub fn render(self, snapshot: &Snapshot) -> String {
-        let mut out = String::with_capacity(64 * 1024);
-        for samples in &snapshot.families {
-            self.family(&mut out, samples);
-        }
-        if self == Self::OpenMetrics {
-            out.push_str("# EOF\n");
-        }
-        out
-    }
-
-    /// Name of a family as its metadata has it.
-    fn name(self, family: &Family) -> &'static str {
-        let suffix = match family.kind {
-            Kind::Counter => "_total",
-            Kind::Info => "_info",
-            Kind::Gauge | Kind::Histogram => return family.name,
-        };
+    /// Renders all families; `offset` is for the times of exemplars.
+    pub fn render(self, snapshot: &Snapshot, offset: WallOffset) -> Vec<u8> {
         match self {
-            Self::Text => family.name,
-            Self::OpenMetrics => family.name.strip_suffix(suffix).unwrap_or(family.name),
+            Self::Text => Text::Prometheus.render(snapshot).into_bytes(),
+            Self::OpenMetrics => Text::OpenMetrics(offset).render(snapshot).into_bytes(),
+            Self::Protobuf => protobuf::render(snapshot, offset),
+        }
+    }
+}
+
+// === impl Wanted ===
+
+impl Wanted {
+    /// What a request wants.
+    pub fn by(headers: &HeaderMap) -> Self {
+        Self {
+            format: Format::negotiate(&joined(headers, &header::ACCEPT)),
+            gzip: accepts_gzip(&joined(headers, &header::ACCEPT_ENCODING)),
         }
     }
 
-    fn family(self, out: &mut String, samples: &Samples) {
-        let family = samples.family;
-        let name = self.name(family);
-        out.push_str("# HELP ");
-        out.push_str(name);
-        out.push(' ');
-        escape(out, family.help, self == Self::OpenMetrics);
-        let kind = match self {
-            Self::Text => family.kind.text(),
-            Self::OpenMetrics => family.kind.open_metrics(),
-        };
-        line(out, format_args!("\n# TYPE {name} {kind}\n"));
-        if let (Self::OpenMetrics, Some(unit)) = (self, family.unit) {
-            line(out, format_args!("# UNIT {name} {unit}\n"));
+    /// The answer. Thousands of series are milliseconds of work.
+    pub fn answer(self, snapshot: &Snapshot, offset: WallOffset) -> Response {
+        let mut body = self.format.render(snapshot, offset);
+        let mut headers = HeaderMap::new();
+        let mut set = |name, value| headers.insert(name, header::HeaderValue::from_static(value));
+        set(header::CONTENT_TYPE, self.format.content_type());
+        set(header::VARY, "accept, accept-encoding");
+        if self.gzip
+            && body.len() >= COMPRESS_FROM
+            && let Some(compressed) = compressed(&body)
+        {
+            body = compressed;
+            set(header::CONTENT_ENCODING, "gzip");
         }
-        let mut labels = String::new();
-        for series in &samples.series {
-            render_labels(&mut labels, series);
-            match &series.value {
-                Value::Integer(value) => sample(out, family.name, "", &labels, None, value),
-                Value::Float(value) => sample(out, family.name, "", &labels, None, value),
-                Value::Histogram(buckets, histogram) => {
-                    self.histogram(out, family.name, &labels, buckets, histogram);
+        (headers, body).into_response()
+    }
+}
+
+// === impl Range ===
+
+impl<'a> Range<'a> {
+    fn all(list: &'a str) -> impl Iterator<Item = Self> {
+        list.split(',').map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let mut quality = 1.0_f32;
+            let mut parameters = Vec::new();
+            for parameter in parts {
+                let (key, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+                let key = key.trim().to_ascii_lowercase();
+                let value = value.trim().trim_matches('"');
+                if key == "q" {
+                    quality = value.parse().unwrap_or(0.0);
+                } else {
+                    parameters.push((key, value));
                 }
             }
-        }
-    }
-
-    fn histogram(
-        self,
-        out: &mut String,
-        name: &str,
-        labels: &str,
-        buckets: &Buckets,
-        histogram: &Histogram,
-    ) {
-        let mut counts = histogram.counts.iter();
-        let mut cumulative = 0;
-        let mut bound = String::new();
-        for (upper, count) in buckets.upper_bounds().zip(&mut counts) {
-            cumulative += count;
-            bound.clear();
-            match self {
-                Self::Text => line(&mut bound, format_args!("{upper}")),
-                // OpenMetrics wants floats to look like floats: "1.0", not "1".
-                Self::OpenMetrics => line(&mut bound, format_args!("{upper:?}")),
+            let quality = if (0.0..=1.0).contains(&quality) {
+                quality
+            } else {
+                0.0
+            };
+            Self {
+                name,
+                quality,
+                parameters,
             }
-            sample(out, name, "_bucket", labels, Some(&bound), cumulative);
-        }
-        let count = histogram.count();
-        sample(out, name, "_bucket", labels, Some("+Inf"), count);
-        sample(
-            out,
-            name,
-            "_sum",
-            labels,
-            None,
-            buckets.present(histogram.sum),
-        );
-        sample(out, name, "_count", labels, None, count);
+        })
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        let mut parameters = self.parameters.iter();
+        let (_, value) = parameters.find(|(own, _)| own == name)?;
+        Some(value)
+    }
+
+    fn is_delimited_family(&self) -> bool {
+        self.parameter("proto") == Some("io.prometheus.client.MetricFamily")
+            && self.parameter("encoding") == Some("delimited")
     }
 }
 
-fn sample(
-    out: &mut String,
-    name: &str,
-    suffix: &str,
-    labels: &str,
-    bound: Option<&str>,
-    value: impl std::fmt::Display,
-) {
-    out.push_str(name);
-    out.push_str(suffix);
-    if !labels.is_empty() || bound.is_some() {
-        out.push('{');
-        out.push_str(labels);
-        if let Some(bound) = bound {
-            out.push_str(if labels.is_empty() { "le=\"" } else { ",le=\"" });
-            out.push_str(bound);
-            out.push('"');
-        }
-        out.push('}');
-    }
-    line(out, format_args!(" {value}\n"));
+/// Whether an `Accept-Encoding` header allows gzip (RFC 9110 section 12.5.3). Without one all
+/// codings are allowed, but who asks for none expects none.
+fn accepts_gzip(accept: &str) -> bool {
+    let quality = |name: &str| {
+        let range = Range::all(accept).find(|range| range.name == name)?;
+        Some(range.quality)
+    };
+    let gzip = quality("gzip").or_else(|| quality("x-gzip"));
+    gzip.or_else(|| quality("*")).unwrap_or(0.0) > 0.0
 }
 
-fn render_labels(out: &mut String, series: &Series) {
-    out.clear();
-    for (name, value) in series.labels() {
-        if !out.is_empty() {
-            out.push(',');
-        }
-        out.push_str(name);
-        out.push_str("=\"");
-        escape(out, value, true);
-        out.push('"');
-    }
+/// All values of a field as one list.
+fn joined(headers: &HeaderMap, name: &HeaderName) -> String {
+    let values = headers.get_all(name).iter();
+    let values: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
 }
 
-/// Escapes backslashes, line feeds, and quotes where they end the text.
-fn escape(out: &mut String, text: &str, quotes: bool) {
-    for character in text.chars() {
-        match character {
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            '"' if quotes => out.push_str("\\\""),
-            _ => out.push(character),
-        }
-    }
-}
-
-fn line(out: &mut String, arguments: std::fmt::Arguments<'_>) {
-    // Writing to a string cannot fail.
-    let _ = out.write_fmt(arguments);
+/// Writing to memory does not fail; if it did, the plain body is as good.
+fn compressed(body: &[u8]) -> Option<Vec<u8>> {
+    let out = Vec::with_capacity(body.len() / 8);
+    let mut encoder = GzEncoder::new(out, Compression::fast());
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok()
 }
 
 #[cfg(test)]

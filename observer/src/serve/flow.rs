@@ -103,6 +103,16 @@ pub struct CallLine<'a> {
     pub pushed: bool,
     /// HTTP/2: code of the RST_STREAM or GOAWAY that ended it (RFC 9113 section 7).
     pub reset_code: Option<u32>,
+    /// TCP sequence number of the first byte of the request, the same at both ends.
+    pub request_sequence: u32,
+    /// The connection of the request that a thread of the client had read, and not answered, when
+    /// it sent this one, 16 hexadecimal digits; `null` when that is not known.
+    #[serde(serialize_with = "text::optional_hexadecimal")]
+    pub cause_connection: Option<u64>,
+    /// Which request on that connection: the last one whose `request_sequence` is before it.
+    pub cause_sequence: Option<u32>,
+    /// Whether that is certain, or likely only.
+    pub cause_certain: Option<bool>,
 }
 
 /// A change of a TCP connection.
@@ -287,6 +297,10 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         stream: exchange.stream,
         pushed: exchange.pushed,
         reset_code: exchange.reset,
+        request_sequence: exchange.hop.0,
+        cause_connection: exchange.cause.map(|cause| cause.inbound.0),
+        cause_sequence: exchange.cause.map(|cause| cause.sequence),
+        cause_certain: exchange.cause.map(|cause| cause.certain),
     }
 }
 

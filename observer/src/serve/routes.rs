@@ -3,18 +3,18 @@
 use axum::{
     Router,
     extract::{RawQuery, State},
-    http::{HeaderMap, StatusCode, Uri, header},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use super::{Hub, NoAnswer, exposition::Format, flows, graph, services, status};
+use super::{Hub, NoAnswer, exposition::Wanted, flows, graph, services, status};
 use crate::telemetry::health::ClusterState;
 
 const INDEX: &str = "\
 Observer: service metrics and live flows from the kernel
 
-GET /metrics          all metrics, Prometheus text or OpenMetrics by Accept
+GET /metrics          all metrics, Prometheus text, OpenMetrics or protobuf by Accept
 GET /livez            200 while the pipeline runs
 GET /readyz           200 while capture is attached; verbose tells what is known of Kubernetes
 GET /api/v1/flows     flows as JSON lines; last=N follow=true
@@ -52,12 +52,7 @@ async fn unknown(uri: Uri) -> Response {
 }
 
 async fn metrics(State(hub): State<Hub>, headers: HeaderMap) -> Response {
-    let accept: Vec<&str> = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let format = Format::negotiate(&accept.join(","));
+    let wanted = Wanted::by(&headers);
     // Never closed, so this only waits.
     let Ok(_scrape) = hub.shared.scrapes.acquire().await else {
         return NoAnswer::Ended.into_response();
@@ -68,10 +63,11 @@ async fn metrics(State(hub): State<Hub>, headers: HeaderMap) -> Response {
     };
     snapshot.add_losses(&hub.losses());
     // Thousands of series are milliseconds of work: not on the threads that serve others.
-    match tokio::task::spawn_blocking(move || format.render(&snapshot)).await {
-        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
-        Err(_) => NoAnswer::Ended.into_response(),
-    }
+    let offset = hub.offset();
+    let answer = tokio::task::spawn_blocking(move || wanted.answer(&snapshot, offset));
+    answer
+        .await
+        .unwrap_or_else(|_| NoAnswer::Ended.into_response())
 }
 
 async fn livez(State(hub): State<Hub>) -> Response {

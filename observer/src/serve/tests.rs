@@ -67,7 +67,7 @@ fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
         let now = Monotonic(3 * fixture::SECOND);
         let mut aggregator = Aggregator::new(Default::default());
         for _ in 0..calls {
-            aggregator.call(&fixture::call("web", "/", 200), now);
+            aggregator.call(&fixture::call("web", "/", 200), None, now);
         }
         loop {
             while let Some(query) = pipeline.query() {
@@ -321,7 +321,7 @@ async fn a_slow_follower_is_told_what_it_lost_and_holds_nobody() {
         let mut aggregator = Aggregator::new(Default::default());
         let call = fixture::call("web", "/", 200);
         for _ in 0..FLOWS {
-            pipeline.publish(aggregator.call(&call, Monotonic(1)).unwrap());
+            pipeline.publish(aggregator.call(&call, None, Monotonic(1)).unwrap());
         }
         pipeline
     });

@@ -54,7 +54,7 @@ fn pods_of_a_workload_are_one_end() {
         let peer = Peer::Pod(pod("cart", far));
         let link = link_in(id, ("web", near), Role::Client, peer, Some("cart"));
         aggregator.link(&LinkEvent::Opened(link.clone()), at(2));
-        aggregator.call(&call_on(&link, "/", 500), at(3));
+        aggregator.call(&call_on(&link, "/", 500), None, at(3));
         let transfer = transfer(100);
         aggregator.link(&LinkEvent::Progress { link, transfer }, at(3));
     }
@@ -167,7 +167,7 @@ fn ends_are_what_is_known_of_them() {
         let mut aggregator = aggregator(10);
         let same_host = peer.is_local();
         let link = link_with(1, "web", role, peer);
-        aggregator.call(&call_on(&link, "/", 200), at(3));
+        aggregator.call(&call_on(&link, "/", 200), None, at(3));
         let row = only(&mut aggregator, at(3));
         let (own, far) = match role {
             Role::Server => (&row.destination, &row.source),
@@ -185,7 +185,7 @@ fn who_calls_from_outside_is_one_end() {
     for host in 0..100 {
         let peer = Peer::Address([198, 51, 100, host].into());
         let link = link_with(host.into(), "web", Role::Server, peer);
-        aggregator.call(&call_on(&link, "/", 200), at(3));
+        aggregator.call(&call_on(&link, "/", 200), None, at(3));
     }
     assert_eq!(only(&mut aggregator, at(3)).requests, 100);
 }
@@ -209,9 +209,9 @@ fn a_connection_is_settled_when_it_shows_what_it_is() {
         at: at(2),
     };
     aggregator.link(&recognised, at(2));
-    aggregator.call(&rpc_on(&known, "/a.B/C", RpcEnd::Status(0)), at(2));
+    aggregator.call(&rpc_on(&known, "/a.B/C", RpcEnd::Status(0)), None, at(2));
     // What else it carries does not make it another one.
-    aggregator.call(&call_on(&known, "/", 200), at(2));
+    aggregator.call(&call_on(&known, "/", 200), None, at(2));
     let row = only(&mut aggregator, at(2));
     assert_eq!(
         (row.protocol, row.security, row.requests),
@@ -233,7 +233,7 @@ fn one_that_shows_nothing_is_settled_after_a_second_and_moves_on_later() {
     aggregator.expire(Monotonic(2 * SECOND + 500_000_000));
     let row = only(&mut aggregator, at(3));
     assert_eq!((row.protocol, row.open_connections), ("tcp", 1));
-    aggregator.call(&call_on(&first, "/", 200), at(3));
+    aggregator.call(&call_on(&first, "/", 200), None, at(3));
     let mut rows = aggregator.graph(at(3));
     rows.sort_by_key(|row| row.protocol);
     let [http, tcp] = &rows[..] else {
@@ -299,7 +299,7 @@ fn edges_are_bounded_and_expire() {
     for (id, service) in ["a", "b", "c", "d"].into_iter().enumerate() {
         let link = link(id as u64, service);
         aggregator.link(&LinkEvent::Opened(link.clone()), at(2));
-        aggregator.call(&call_on(&link, "/", 200), at(2));
+        aggregator.call(&call_on(&link, "/", 200), None, at(2));
     }
     let rows = aggregator.graph(at(2));
     assert_eq!(rows.len(), 3);
@@ -332,7 +332,7 @@ fn connections_beyond_the_limit_count() {
     });
     let link = link(1, "web");
     aggregator.link(&LinkEvent::Opened(link.clone()), at(2));
-    aggregator.call(&call_on(&link, "/", 200), at(3));
+    aggregator.call(&call_on(&link, "/", 200), None, at(3));
     aggregator.link(&closed(&link, 10), at(5));
     let rows = aggregator.graph(at(5));
     let sum = |pick: fn(&EdgeRow) -> u64| rows.iter().map(pick).sum::<u64>();

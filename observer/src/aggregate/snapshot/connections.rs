@@ -3,7 +3,8 @@
 use crate::{
     aggregate::{
         Aggregator, contract,
-        histogram::{Buckets, CONNECTION_SECONDS, Histogram, ROUND_TRIP_SECONDS},
+        distribution::Distribution,
+        histogram::{Buckets, CONNECTION_SECONDS, ROUND_TRIP_SECONDS},
         identity::Interned,
         links::{CLOSERS, FAILURES, Secured, Tcp},
         series::{Labels, Store},
@@ -87,34 +88,32 @@ impl Builder {
             tcp.received_segments
         });
         integers(&contract::TCP_RETRANSMITS, |tcp| tcp.retransmits);
-        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
-            let series = store.iter().map(|(_, labels, tcp)| {
-                Series::new(labels, Value::Histogram(buckets, Box::new(*pick(tcp))))
-            });
-            self.add(family, series);
-        };
-        histograms(&contract::TCP_RTT, &ROUND_TRIP_SECONDS, |tcp| &tcp.rtt);
+        let times = store.iter().map(|(_, labels, tcp)| {
+            let value = Value::Histogram(&ROUND_TRIP_SECONDS, Box::new(tcp.rtt.clone()));
+            Series::new(labels, value)
+        });
+        self.add(&contract::TCP_RTT, times);
         let minimum = store.iter().filter_map(|(_, labels, tcp)| {
             let seconds = f64::from(tcp.minimum_rtt_us?) / 1e6;
             Some(Series::new(labels, Value::Float(seconds)))
         });
         self.add(&contract::TCP_MINIMUM_RTT, minimum);
-        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> &Histogram| {
+        let mut histograms = |family, buckets: &'static Buckets, pick: fn(&Tcp) -> Distribution| {
             let series = store.iter().map(|(_, labels, tcp)| (labels, pick(tcp)));
             // A series that never can have one, as connect times of servers, says nothing.
             let series = series.filter(|(_, histogram)| histogram.count() > 0);
             self.add(
                 family,
                 series.map(|(labels, histogram)| {
-                    Series::new(labels, Value::Histogram(buckets, Box::new(*histogram)))
+                    Series::new(labels, Value::Histogram(buckets, Box::new(histogram)))
                 }),
             );
         };
         histograms(&contract::TCP_CONNECT, &ROUND_TRIP_SECONDS, |tcp| {
-            &tcp.connect
+            tcp.connect.clone()
         });
         histograms(&contract::TCP_DURATION, &CONNECTION_SECONDS, |tcp| {
-            &tcp.duration
+            tcp.duration.into()
         });
     }
 

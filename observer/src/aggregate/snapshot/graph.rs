@@ -3,8 +3,9 @@
 use super::{Builder, Series, Value};
 use crate::aggregate::{
     Aggregator, contract,
+    distribution::Distribution,
     graph::Edge,
-    histogram::{Buckets, Histogram, REQUEST_SECONDS, ROUND_TRIP_SECONDS},
+    histogram::{Buckets, REQUEST_SECONDS, ROUND_TRIP_SECONDS},
     links::FAILURES,
 };
 
@@ -16,12 +17,15 @@ impl Builder {
         let series = |pick: fn(&Edge) -> u64| {
             edges().map(move |(_, labels, edge)| Series::new(labels, Value::Integer(pick(edge))))
         };
-        let observed = |buckets: &'static Buckets, pick: fn(&Edge) -> &Histogram| {
+        let observed = |buckets: &'static Buckets, pick: fn(&Edge) -> &Distribution| {
             let series = edges().map(move |(_, labels, edge)| (labels, pick(edge)));
             // Most edges have no requests, or no round-trip time.
             let series = series.filter(|(_, histogram)| histogram.count() > 0);
             series.map(move |(labels, histogram)| {
-                Series::new(labels, Value::Histogram(buckets, Box::new(*histogram)))
+                Series::new(
+                    labels,
+                    Value::Histogram(buckets, Box::new(histogram.clone())),
+                )
             })
         };
         self.add(&contract::EDGE_REQUESTS, series(|edge| edge.requests));

@@ -29,7 +29,7 @@ impl Builder {
         self.add(
             &contract::DNS_LOOKUP_DURATION,
             durations.map(|(_, labels, lookups)| {
-                let value = Value::Histogram(&LOOKUP_SECONDS, Box::new(lookups.duration));
+                let value = Value::Histogram(&LOOKUP_SECONDS, Box::new(lookups.duration.clone()));
                 Series::new(labels, value)
             }),
         );

@@ -17,6 +17,7 @@ use crate::{
             server::Hub,
         },
     },
+    config::Histograms,
     model::time::Monotonic,
     telemetry::{
         health::{Loss, Table},
@@ -178,6 +179,7 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
         services: Vec::new(),
         cluster: Vec::new(),
         export: Vec::new(),
+        histograms: Histograms::default(),
     };
     let objects = |kind: Kind| {
         let mut known = kinds.iter();
@@ -220,8 +222,13 @@ mod tests {
     use super::*;
     use crate::{
         cluster::{object::Source, read::Resource, status::Reason, stream::server::Options},
+        model::time::WallOffset,
         serve::exposition::Format,
     };
+
+    fn rendered(snapshot: &Snapshot) -> String {
+        String::from_utf8(Format::Text.render(snapshot, WallOffset::default())).unwrap()
+    }
 
     #[test]
     fn how_the_watch_goes_is_told() {
@@ -242,7 +249,7 @@ mod tests {
             limit: 2,
         };
         status.resolver(&[loss], &[table]);
-        let text = Format::Text.render(&snapshot(&hub, 9, Some(&status)));
+        let text = rendered(&snapshot(&hub, 9, Some(&status)));
         for line in [
             "observer_kubernetes_synced{source=\"api\",kind=\"pods\"} 1",
             "observer_kubernetes_synced{source=\"api\",kind=\"replicasets\"} 0",
@@ -254,7 +261,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|other| other == line), "{line}\n{text}");
         }
-        let unwatched = Format::Text.render(&snapshot(&hub, 9, None));
+        let unwatched = rendered(&snapshot(&hub, 9, None));
         assert!(!unwatched.contains("observer_kubernetes_"), "{unwatched}");
     }
 
@@ -279,7 +286,7 @@ mod tests {
                 assert_eq!(names, family.labels, "{}", family.name);
             }
         }
-        let text = Format::Text.render(&snapshot);
+        let text = rendered(&snapshot);
         for line in [
             "observer_hub_agents 0",
             "observer_hub_refused_total{reason=\"not_ready\"} 0",

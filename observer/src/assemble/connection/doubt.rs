@@ -54,6 +54,15 @@ impl Doubt {
         self.since = self.since.max(time);
     }
 
+    /// Nothing that an exchange held back was caused by is certain.
+    pub(super) fn doubt_causes(&mut self) {
+        for exchange in &mut self.held {
+            if let Some(cause) = &mut exchange.cause {
+                cause.certain = false;
+            }
+        }
+    }
+
     /// Holds an exchange back.
     pub(super) fn hold(&mut self, exchange: Exchange) {
         self.held.push(exchange);
@@ -167,6 +176,16 @@ impl Tracked {
             for exchange in doubt.held {
                 out.exchange(exchange);
             }
+        }
+    }
+
+    /// Process `pid` hands requests from thread to thread: nothing that it did is certain.
+    pub(in crate::assemble) fn doubt_causes(&mut self, pid: u32) {
+        self.causes.doubt(pid);
+        if self.connection.owner.pid == pid
+            && let Some(doubt) = &mut self.doubt
+        {
+            doubt.doubt_causes();
         }
     }
 

@@ -38,6 +38,7 @@ impl Tracked {
         out: &mut impl Sink,
     ) {
         for direction in [Direction::Ingress, Direction::Egress] {
+            self.read_late(direction, now, config, shared, out);
             let late = self.stream(direction).first_parked().is_some_and(|parked| {
                 let limit = if parked.in_order {
                     config.overtaking
@@ -49,6 +50,7 @@ impl Tracked {
             if late {
                 shared.counters.gaps += 1;
                 self.lose(direction, shared, out);
+                self.deliver_answers(direction, shared, out);
             }
         }
         self.settle_quiet(now, out);
@@ -129,6 +131,7 @@ impl Tracked {
             self.deliver_parked(direction, shared, out);
         }
         for direction in [Direction::Ingress, Direction::Egress] {
+            self.read_early(direction, shared, out);
             if self.stream(direction).first_parked().is_some() {
                 shared.counters.gaps += 1;
                 self.lose(direction, shared, out);
@@ -142,7 +145,9 @@ impl Tracked {
                 .lookups
                 .close(id, closed.at, |lookup| out.lookup(lookup));
         }
-        self.protocol
-            .close(closed, &mut |exchange| out.exchange(exchange));
+        let causes = &mut self.causes;
+        self.protocol.close(closed, &mut |exchange| {
+            out.exchange(causes.explained(exchange));
+        });
     }
 }

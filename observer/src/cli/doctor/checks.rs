@@ -13,6 +13,10 @@ const OLDEST_KERNEL: (u32, u32) = (5, 10);
 /// (commit 3bdc4bd4b6df "bpf: Eliminate rlimit-based memory accounting").
 const NO_MEMORY_LOCK: (u32, u32) = (5, 11);
 
+/// From this kernel on there are the tracepoints `sock_recv_length` and `sock_send_length`
+/// (commit 6e6eda44b939 "sock: add tracepoint for send recv length").
+const THREAD_TRACEPOINTS: (u32, u32) = (6, 3);
+
 /// What the maps of the default configuration take, bytes, rounded up.
 const MEMORY_LOCK_NEEDED: u64 = 64 << 20;
 
@@ -24,6 +28,7 @@ mod capability {
     pub(super) const SYS_PTRACE: u32 = 19;
     pub(super) const SYS_ADMIN: u32 = 21;
     pub(super) const SYS_RESOURCE: u32 = 24;
+    pub(super) const PERFMON: u32 = 38;
     pub(super) const BPF: u32 = 39;
 }
 
@@ -41,6 +46,7 @@ pub fn diagnose(machine: &Machine) -> Report {
         lockdown(machine.lockdown.as_deref()),
         jit(machine.jit.as_deref()),
         btf(machine.btf),
+        causes(machine.btf, kernel_version, effective),
         statistics(machine.statistics.as_deref()),
         unprivileged(machine.unprivileged.as_deref()),
         memory_lock(&machine.limits, kernel_version, effective),
@@ -211,9 +217,40 @@ fn btf(present: bool) -> Check {
         if present {
             "type information of the kernel is there"
         } else {
-            "absent (not needed)"
+            "absent (needed for traces.causes only)"
         },
     )
+}
+
+/// Whether threads tell which request caused which.
+fn causes(btf: bool, version: Option<(u32, u32)>, effective: u64) -> Check {
+    let name = "causes";
+    let cost = "which request of a service caused which is not seen: inside a process traces join \
+                by what the requests say alone";
+    if version.is_some_and(|version| version < THREAD_TRACEPOINTS) {
+        Check::degraded(
+            name,
+            "this kernel does not tell what threads read and write",
+            cost,
+            "run Linux 6.3 or later, or set traces.causes to false",
+        )
+    } else if !btf {
+        Check::degraded(
+            name,
+            "there is no type information of the kernel",
+            cost,
+            "run a kernel with CONFIG_DEBUG_INFO_BTF, or set traces.causes to false",
+        )
+    } else if has(effective, capability::PERFMON) || has(effective, capability::SYS_ADMIN) {
+        Check::ok(name, "threads tell which request caused which")
+    } else {
+        Check::degraded(
+            name,
+            "no CAP_PERFMON",
+            cost,
+            "give CAP_PERFMON beside CAP_BPF and CAP_NET_ADMIN, or set traces.causes to false",
+        )
+    }
 }
 
 fn statistics(content: Option<&str>) -> Check {

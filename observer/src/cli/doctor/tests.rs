@@ -357,3 +357,33 @@ fn this_machine_can_be_looked_at() {
     assert!(machine.limits.contains("Max locked memory"));
     assert!(!machine.mountinfo.is_empty());
 }
+
+#[test]
+fn causes_need_a_new_kernel_with_types_and_one_more_capability() {
+    assert_eq!(state(&machine(), "causes"), State::Ok);
+    let lacking = [
+        Machine {
+            release: Some("6.1.0-18-cloud-amd64".to_owned()),
+            ..machine()
+        },
+        Machine {
+            btf: false,
+            ..machine()
+        },
+        Machine {
+            status: capabilities(&[12, 39]),
+            ..machine()
+        },
+    ];
+    for machine in lacking {
+        let check = check(&machine, "causes");
+        assert_eq!(check.state, State::Degraded, "{check:?}");
+    }
+    for bits in [&[12, 38, 39][..], &[12, 21]] {
+        let machine = Machine {
+            status: capabilities(bits),
+            ..machine()
+        };
+        assert_eq!(state(&machine, "causes"), State::Ok, "{bits:?}");
+    }
+}

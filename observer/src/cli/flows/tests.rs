@@ -82,14 +82,14 @@ fn server(live: mpsc::Receiver<u16>) -> (String, Hub) {
             aggregator.link(&event, now);
         }
         for (path, status) in [("/", 200), ("/orders/7", 404), ("/pay", 500)] {
-            aggregator.call(&fixture::call("web", path, status), now);
+            aggregator.call(&fixture::call("web", path, status), None, now);
         }
         loop {
             answer(&mut aggregator, &mut pipeline);
             match live.recv_timeout(std::time::Duration::from_millis(1)) {
                 Ok(status) => {
                     let call = fixture::call("web", "/live", status);
-                    pipeline.publish(aggregator.call(&call, now).unwrap());
+                    pipeline.publish(aggregator.call(&call, None, now).unwrap());
                 }
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => return,

@@ -19,7 +19,7 @@ pub(super) struct Section {
     compression: Option<Value>,
     timeout: Option<Value>,
     tls: TlsSection,
-    traces: SignalSection,
+    traces: TracesSection,
     metrics: MetricsSection,
     logs: SignalSection,
     queue: QueueSection,
@@ -46,12 +46,24 @@ struct SignalSection {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct TracesSection {
+    enabled: Option<Value>,
+    endpoint: Option<Value>,
+    protocol: Option<Value>,
+    headers: Option<BTreeMap<String, Value>>,
+    span_metrics_skip: Option<Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct MetricsSection {
     enabled: Option<Value>,
     endpoint: Option<Value>,
     protocol: Option<Value>,
     headers: Option<BTreeMap<String, Value>>,
     interval: Option<Value>,
+    temporality: Option<Value>,
+    histograms: Option<Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -101,10 +113,13 @@ pub(super) fn apply(config: &mut Config, name: &str, section: Section) -> Result
         (settings::OTLP_TRACES_ENABLED, traces.enabled),
         (settings::OTLP_TRACES_ENDPOINT, traces.endpoint),
         (settings::OTLP_TRACES_PROTOCOL, traces.protocol),
+        (settings::OTLP_SKIP, traces.span_metrics_skip),
         (settings::OTLP_METRICS_ENABLED, metrics.enabled),
         (settings::OTLP_METRICS_ENDPOINT, metrics.endpoint),
         (settings::OTLP_METRICS_PROTOCOL, metrics.protocol),
         (settings::OTLP_METRICS_INTERVAL, metrics.interval),
+        (settings::OTLP_TEMPORALITY, metrics.temporality),
+        (settings::OTLP_HISTOGRAMS, metrics.histograms),
         (settings::OTLP_LOGS_ENABLED, logs.enabled),
         (settings::OTLP_LOGS_ENDPOINT, logs.endpoint),
         (settings::OTLP_LOGS_PROTOCOL, logs.protocol),

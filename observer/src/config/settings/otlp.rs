@@ -3,7 +3,10 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{
-    super::{Config, ConfigError, OtlpTls, Signal, otlp, parse_bytes, parse_duration},
+    super::{
+        Config, ConfigError, OtlpHistograms, OtlpTls, Signal, Temporality, otlp, parse_bytes,
+        parse_duration,
+    },
     Setting, between, count, kubernetes, truth,
 };
 
@@ -32,6 +35,9 @@ settings! {
     OTLP_METRICS_PROTOCOL "otlp.metrics.protocol" |config, text| put(&mut config.otlp.metrics.protocol, otlp::protocol(text).map(Some));
     OTLP_METRICS_HEADERS "otlp.metrics.headers" |config, text| put(&mut config.otlp.metrics.headers, otlp::headers(text).map(Some));
     OTLP_METRICS_INTERVAL "otlp.metrics.interval" |config, text| put(&mut config.otlp.interval, between(text, SECOND, HOUR));
+    OTLP_SKIP "otlp.traces.span_metrics_skip" |config, text| put(&mut config.otlp.span_metrics_skip, truth(text));
+    OTLP_TEMPORALITY "otlp.metrics.temporality" |config, text| put(&mut config.otlp.temporality, Temporality::parse(text));
+    OTLP_HISTOGRAMS "otlp.metrics.histograms" |config, text| put(&mut config.otlp.histograms, OtlpHistograms::parse(text));
     OTLP_LOGS_ENABLED "otlp.logs.enabled" |config, text| put(&mut config.otlp.logs.enabled, truth(text));
     OTLP_LOGS_ENDPOINT "otlp.logs.endpoint" |config, text| put(&mut config.otlp.logs.endpoint, otlp::endpoint(text));
     OTLP_LOGS_PROTOCOL "otlp.logs.protocol" |config, text| put(&mut config.otlp.logs.protocol, otlp::protocol(text).map(Some));
@@ -103,6 +109,10 @@ const STANDARD: &[(&str, &str, Set)] = &[
     }),
 ];
 
+/// What counters and histograms tell.
+const TEMPORALITY: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+/// Which buckets histograms have.
+const HISTOGRAMS: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
 /// Between two exports of metrics, milliseconds.
 const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
 
@@ -133,6 +143,14 @@ pub(super) fn apply_standard(
                     .map_err(|problem| failed(&name, format!("otlp{lower}.{key}"), problem))?;
             }
         }
+    }
+    if let Some(text) = set(TEMPORALITY) {
+        config.otlp.temporality = Temporality::parse(&text)
+            .map_err(|problem| failed(TEMPORALITY, OTLP_TEMPORALITY.key.to_owned(), problem))?;
+    }
+    if let Some(text) = set(HISTOGRAMS) {
+        config.otlp.histograms = OtlpHistograms::of_variable(&text)
+            .map_err(|problem| failed(HISTOGRAMS, OTLP_HISTOGRAMS.key.to_owned(), problem))?;
     }
     if let Some(text) = set(INTERVAL) {
         config.otlp.interval = milliseconds(&text)

@@ -141,7 +141,9 @@ fn a_call_in_full() {
         "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
         "executable": "/usr/bin/web", "container": null, "unit": "web.service",
         "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
-        "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
+        "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null,
+        "request_sequence": 0, "cause_connection": null, "cause_sequence": null,
+        "cause_certain": null
     });
     let expected = with(expected, &[SECURED, PROCEDURE]);
     assert_eq!(line, expected);

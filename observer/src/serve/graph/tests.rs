@@ -19,7 +19,7 @@ fn an_edge_in_full() {
     let mut aggregator = Aggregator::new(Default::default());
     let peer = Peer::Pod(fixture::pod("cart", "k"));
     let link = fixture::link_in(1, ("web", "a"), Role::Client, peer, Some("basket"));
-    aggregator.call(&fixture::call_on(&link, "/", 500), NOW);
+    aggregator.call(&fixture::call_on(&link, "/", 500), None, NOW);
     let mut found = graph(&mut aggregator);
     let quantiles = ["p50_seconds", "p95_seconds", "p99_seconds"];
     for key in quantiles {
@@ -64,7 +64,7 @@ fn connections_within_the_host_are_counted_once() {
     let remote = Peer::Pod(fixture::pod("web", "b"));
     let remote = fixture::link_in(3, ("cart", "a"), Role::Server, remote, None);
     for link in [&client, &client, &server, &server, &remote] {
-        aggregator.call(&fixture::call_on(link, "/", 200), NOW);
+        aggregator.call(&fixture::call_on(link, "/", 200), None, NOW);
     }
     let found = graph(&mut aggregator);
     let mut edges: Vec<_> = found["edges"]
@@ -106,7 +106,7 @@ fn what_only_servers_saw_is_told_by_them() {
     let mut aggregator = Aggregator::new(Default::default());
     let peer = Peer::Local(fixture::workload_in("web", "a"));
     let server = fixture::link_in(2, ("cart", "a"), Role::Server, peer, None);
-    aggregator.call(&fixture::call_on(&server, "/", 200), NOW);
+    aggregator.call(&fixture::call_on(&server, "/", 200), None, NOW);
     let found = graph(&mut aggregator);
     let edge = &found["edges"][0];
     assert_eq!(

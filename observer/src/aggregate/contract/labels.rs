@@ -1,0 +1,205 @@
+//! Labels that the series of families can have.
+
+/// Labels that tell whose sockets they are, then those given.
+macro_rules! of_service {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "service_name",
+            "service_namespace",
+            "k8s_cluster_name",
+            "k8s_namespace_name",
+            "k8s_workload_kind",
+            "k8s_workload_name",
+            "k8s_container_name",
+            "k8s_pod_name",
+            $($label,)*
+            OVERFLOW,
+        ]
+    };
+}
+
+/// Labels that tell who with whom, then those given.
+macro_rules! of_link {
+    ($($label:expr),* $(,)?) => {
+        of_service![
+            "service_peer_name",
+            "service_peer_namespace",
+            "k8s_service_name",
+            "k8s_service_namespace",
+            "server_address",
+            "server_port",
+            $($label,)*
+        ]
+    };
+}
+
+/// Labels of an edge of the graph, then those given.
+macro_rules! of_edge {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "k8s_cluster_name",
+            "source_kind",
+            "source_namespace",
+            "source_workload_kind",
+            "source_name",
+            "source_zone",
+            "destination_kind",
+            "destination_namespace",
+            "destination_workload_kind",
+            "destination_name",
+            "destination_zone",
+            "k8s_service_name",
+            "k8s_service_namespace",
+            "protocol",
+            "security",
+            "reporter",
+            "same_host",
+            $($label,)*
+            OVERFLOW,
+        ]
+    };
+}
+
+pub(super) const CALL: &[&str] = of_link![
+    "http_request_method",
+    "http_route",
+    "http_response_status_code",
+    "network_protocol_version",
+    "url_scheme",
+    "error_type",
+    "security",
+    "rpc_system_name"
+];
+
+pub(super) const RPC: &[&str] = of_link![
+    "rpc_system_name",
+    "rpc_method",
+    "rpc_response_status_code",
+    "error_type",
+    "security"
+];
+
+pub(super) const RPC_MESSAGES_LABELS: &[&str] = of_link![
+    "rpc_system_name",
+    "rpc_method",
+    "rpc_response_status_code",
+    "error_type",
+    "security",
+    "role",
+    "direction"
+];
+
+pub(super) const ACTIVE: &[&str] = of_link!["http_request_method", "url_scheme"];
+
+pub(super) const OLDEST: &[&str] = of_link!["http_request_method", "url_scheme", "role"];
+
+pub(super) const TCP: &[&str] = of_link!["role"];
+
+pub(super) const TCP_SECURED: &[&str] = of_link!["role", "security"];
+
+pub(super) const TCP_FAILED: &[&str] = of_link!["role", "reason"];
+
+pub(super) const TCP_CLOSED: &[&str] = of_link!["role", "closed_by", "reset", "security"];
+
+pub(super) const SERVICE: &[&str] = of_service!["role"];
+
+pub(super) const SECURITY: &[&str] = of_service!["role", "security"];
+
+pub(super) const OUTCOME: &[&str] = of_service!["role", "outcome"];
+
+pub(super) const LOOKUP: &[&str] = of_service![
+    "service_peer_name",
+    "service_peer_namespace",
+    "server_address",
+    "server_port",
+    "network_transport",
+    "dns_question_type",
+    "dns_response_code",
+    "outcome",
+    "error_type"
+];
+
+pub(super) const LOOKUPS: &[&str] = of_service![
+    "service_peer_name",
+    "service_peer_namespace",
+    "server_address",
+    "server_port",
+    "network_transport",
+    "dns_question_type",
+    "dns_response_code",
+    "outcome",
+    "error_type",
+    "role"
+];
+
+pub(super) const UDP: &[&str] = of_service![
+    "service_peer_name",
+    "service_peer_namespace",
+    "network_peer_address",
+    "network_peer_port",
+    "network_protocol_name"
+];
+
+pub(super) const EDGE: &[&str] = of_edge![];
+
+pub(super) const EDGE_FAILED: &[&str] = of_edge!["reason"];
+
+pub(super) const POD: &[&str] = &[
+    "k8s_cluster_name",
+    "k8s_namespace_name",
+    "k8s_pod_name",
+    "k8s_pod_uid",
+    "k8s_node_name",
+    "k8s_workload_kind",
+    "k8s_workload_name",
+    "k8s_deployment_name",
+    "k8s_replicaset_name",
+    "k8s_statefulset_name",
+    "k8s_daemonset_name",
+    "k8s_job_name",
+    "k8s_cronjob_name",
+    "cloud_availability_zone",
+    "cloud_region",
+    "service_name",
+    "service_namespace",
+];
+
+pub(super) const GRAPH: &[&str] = &[
+    "client",
+    "client_service_namespace",
+    "server",
+    "server_service_namespace",
+    "connection_type",
+    "virtual_node",
+    "k8s_cluster_name",
+    OVERFLOW,
+];
+
+pub(super) const SPAN: &[&str] = &[
+    "service",
+    "service_namespace",
+    "k8s_cluster_name",
+    "span_name",
+    "span_kind",
+    "status_code",
+    OVERFLOW,
+];
+
+pub(super) const SPAN_SERVICE: &[&str] = &[
+    "service",
+    "service_namespace",
+    "k8s_cluster_name",
+    "k8s_namespace_name",
+    "k8s_workload_kind",
+    "k8s_workload_name",
+    "k8s_container_name",
+    "k8s_pod_name",
+];
+
+pub(super) const KUBERNETES: &[&str] = &["source", "kind"];
+
+pub(super) const KUBERNETES_FAILED: &[&str] = &["source", "kind", "reason"];
+
+pub(super) const EXPORT: &[&str] = &["signal"];
+
+const OVERFLOW: &str = crate::aggregate::series::OVERFLOW_LABEL;

@@ -1,0 +1,1 @@
+//! Series: their starts, and what was added.

@@ -1,0 +1,1 @@
+//! Metrics, decoded and compared.
