@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    config::{AccessTo, Config, Histograms},
+    config::{AccessTo, Config},
     export::{
         self, About, Encoders, Exporter, Outlet,
         access::{self, Sink, Target, Writer},
@@ -137,7 +137,10 @@ fn encoders(config: &Config, offset: WallOffset, counts: &Arc<Counts>) -> Encode
     let mut entries = logs::Encoder::default();
     let settings = metrics::Settings {
         temporality: config.otlp.temporality,
-        exponential: config.metrics.histograms == Histograms::Native,
+        exponential: config
+            .otlp
+            .histograms
+            .are_exponential(config.metrics.histograms),
     };
     let started = offset.unix_nanoseconds(crate::capture::now());
     let mut measures = metrics::Encoder::new(settings, started);

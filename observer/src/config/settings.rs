@@ -4,6 +4,7 @@ mod access;
 mod all;
 mod hub;
 mod kubernetes;
+mod metrics;
 mod otlp;
 mod traces;
 
@@ -12,14 +13,14 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use clap::ValueEnum;
 
 use super::{
-    Config, ConfigError, Flags, Glob, Histograms, LogLevel, MAX_IGNORED_PORTS, parse_bytes,
-    parse_duration,
+    Config, ConfigError, Flags, Glob, LogLevel, MAX_IGNORED_PORTS, parse_bytes, parse_duration,
 };
 
 pub(super) use access::*;
 pub(super) use all::ALL;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
+pub(super) use metrics::*;
 pub(super) use otlp::*;
 pub(super) use traces::*;
 
@@ -59,30 +60,6 @@ pub(super) const IGNORE_CGROUPS: Setting = Setting {
 pub(super) const IGNORE_SERVICES: Setting = Setting {
     key: "ignore.services",
     set: ignore_services,
-};
-pub(super) const SERIES_BUDGET: Setting = Setting {
-    key: "metrics.series_budget",
-    set: series_budget,
-};
-pub(super) const METRICS_PODS: Setting = Setting {
-    key: "metrics.pods",
-    set: metrics_pods,
-};
-pub(super) const HISTOGRAMS: Setting = Setting {
-    key: "metrics.histograms",
-    set: histograms,
-};
-pub(super) const SERVICE_GRAPH: Setting = Setting {
-    key: "metrics.service_graph",
-    set: service_graph,
-};
-pub(super) const SPAN_METRICS: Setting = Setting {
-    key: "metrics.span_metrics",
-    set: span_metrics,
-};
-pub(super) const IDLE_EXPIRY: Setting = Setting {
-    key: "metrics.idle_expiry",
-    set: idle_expiry,
 };
 pub(super) const HISTORY: Setting = Setting {
     key: "flows.history",
@@ -276,45 +253,6 @@ fn ignore_cgroups(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn ignore_services(config: &mut Config, text: &str) -> Result<(), String> {
     config.ignore.services = list(text, glob)?;
-    Ok(())
-}
-
-fn series_budget(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.series_budget = count(text, 1, 1_000_000)?;
-    Ok(())
-}
-
-fn idle_expiry(config: &mut Config, text: &str) -> Result<(), String> {
-    let expiry = parse_duration(text)?;
-    if expiry.is_zero() {
-        return Err("0 would forget every series at once; write `15m`, for example".to_owned());
-    }
-    config.metrics.idle_expiry = expiry;
-    Ok(())
-}
-
-fn metrics_pods(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.pods = truth(text)?;
-    Ok(())
-}
-
-fn histograms(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.histograms = match text.trim() {
-        "classic" => Histograms::Classic,
-        "native" => Histograms::Native,
-        "both" => Histograms::Both,
-        _ => return Err(format!("{text:?} is not `classic`, `native` or `both`")),
-    };
-    Ok(())
-}
-
-fn service_graph(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.service_graph = truth(text)?;
-    Ok(())
-}
-
-fn span_metrics(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.span_metrics = truth(text)?;
     Ok(())
 }
 
