@@ -141,7 +141,12 @@ fn flows_of(agent: &Agent, trace: &str) -> Result<usize> {
 
 #[test]
 fn every_kind_of_field_is_told_over_both_versions() -> Result<()> {
-    let needs = [Need::Observer, Need::Tool("curl"), Need::Peer(Peer::Go)];
+    let needs = [
+        Need::Observer,
+        Need::Tool("curl"),
+        Need::Tool("h2load"),
+        Need::Peer(Peer::Go),
+    ];
     if lacking(&needs)? {
         return Ok(());
     }
@@ -150,24 +155,39 @@ fn every_kind_of_field_is_told_over_both_versions() -> Result<()> {
     let server = Server::go(&place, LOCAL)?;
     let agent = observe(&cgroup)?;
     let mut counted = Tally::default();
-    for (flag, version) in [("--http1.1", "1.1"), ("--http2-prior-knowledge", "2")] {
-        for case in cases() {
+    for case in cases() {
+        let path = format!("/hello/{}", case.name);
+        let url = server.url(&path);
+        let headers: Vec<&str> = case
+            .fields
+            .iter()
+            .flat_map(|field| ["--header", field])
+            .collect();
+        // All on one connection.
+        for (flag, urls) in [("--http1.1", 3), ("--http2-prior-knowledge", 1)] {
             let mut command = place.command("curl")?;
-            command.args(["--silent", "--fail", flag]);
-            for field in &case.fields {
-                command.args(["--header", field]);
-            }
-            // On one connection: the second request finds the first one's fields in the table.
-            let url = server.url(&format!("/hello/{}", case.name));
-            process::check(command.args([&url, &url, &url]))?;
-            counted.add(&case.record(version), 3);
+            command.args(["--silent", "--fail", flag]).args(&headers);
+            process::check(command.args(vec![&url; urls]))?;
         }
+        // The later requests find the fields of the first in the table.
+        let load = Load {
+            address: server.address(),
+            paths: &[(&path, 200, 12)],
+            requests: 4,
+            connections: 1,
+            streams: 1,
+            upload: None,
+            arguments: &headers,
+        };
+        load.run(&place)?;
+        counted.add(&case.record("1.1"), 3);
+        counted.add(&case.record("2"), 5);
     }
     tally::expect(&agent, "traces", &counted, &BOTH_SIDES, |_| true)?;
     // What is malformed of a request is so at both of its ends.
     let loss = [("stage", "assemble"), ("reason", "trace_context")];
-    agent.expect_metric("observer_loss_total", &loss, 12)?;
-    ensure!(flows_of(&agent, &TRACE.to_uppercase())? == 5 * 3 * 2 * 2);
+    agent.expect_metric("observer_loss_total", &loss, 8 * 2)?;
+    ensure!(flows_of(&agent, &TRACE.to_uppercase())? == 5 * 8 * 2);
     ensure!(flows_of(&agent, &"1".repeat(32))? == 0);
     agent.stop()
 }
