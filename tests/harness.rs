@@ -8,8 +8,10 @@ use observer_tests::{
     client::{self, Load},
     conversation::{Conversation, Cut},
     flow::port_of,
+    hop::{self, Services, Spec},
     link::{Faults, Link},
     namespace::{self, Namespace},
+    peers::Peer,
     place::Place,
     process,
     requirement::{Need, lacking},
@@ -252,5 +254,74 @@ fn witnesses_see_connections() -> Result<()> {
     states.stop()?;
     lives.stop()?;
     port_of("127.0.0.1:80").context("a port")?;
+    Ok(())
+}
+
+#[test]
+fn services_ask_each_other_and_write_it_down() -> Result<()> {
+    let needs = ["nginx", "node"].map(Need::Tool);
+    if lacking(&needs)? || lacking(&[Need::Peer(Peer::Python)])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("hops")?;
+    let place = Place::host(&cgroup);
+    let services = Services::new()?;
+    let address =
+        || -> Result<SocketAddr> { Ok(SocketAddr::from(([127, 0, 0, 1], place.free_port()?))) };
+    let (front, first, second, third) = (address()?, address()?, address()?, address()?);
+    let named = |name, next| Spec {
+        name,
+        next,
+        forward: true,
+        ..Spec::default()
+    };
+    let end = format!("grpc://{third}");
+    let _third = services.rpc(&place, third, named("third", &[]))?;
+    let _second = services.node(&place, second, named("second", &[]))?;
+    let next = [format!("http://{second}"), end];
+    let _first = services.python(&place, first, named("first", &next))?;
+    let _front = Services::nginx(&place, front, first)?;
+    let url = format!("http://{front}");
+    for (first, pipelined) in [("a", 1), ("b", 4)] {
+        let options = serde_json::json!({
+            "url": url, "first": first, "count": 8, "threads": 2, "pipelined": pipelined,
+            "headers": true,
+        });
+        let asked = hop::ask(&place, &options)?;
+        ensure!(asked.len() == 16, "{asked:?}");
+        let handled = services.handled()?;
+        for asked in asked {
+            let ident = asked.path.replace("/hop/", "");
+            let context = format!("00-{}-{}-01", asked.trace, asked.span);
+            for (service, path, calls) in [
+                (
+                    "first",
+                    format!("/hop/{ident}_0"),
+                    vec![
+                        format!("/hop/{ident}_0_0"),
+                        format!("/observer.test.Echo/Phase{ident}_0_1"),
+                    ],
+                ),
+                ("second", format!("/hop/{ident}_0_0"), Vec::new()),
+                (
+                    "third",
+                    format!("/observer.test.Echo/Phase{ident}_0_1"),
+                    Vec::new(),
+                ),
+            ] {
+                let lines: Vec<_> = handled.iter().filter(|one| one.path == path).collect();
+                ensure!(lines.len() == 1, "{path}: {lines:?}");
+                ensure!(
+                    lines[0].service == service && lines[0].calls == calls,
+                    "{lines:?}"
+                );
+                ensure!(lines[0].traceparent.as_ref() == Some(&context), "{lines:?}");
+                ensure!(
+                    lines[0].started >= asked.started || service == "second",
+                    "{lines:?}"
+                );
+            }
+        }
+    }
     Ok(())
 }

@@ -8,17 +8,19 @@ use httlib_hpack::Encoder;
 use observer::{
     aggregate::{self, Aggregator},
     assemble::{self, Assembler, Instruction, Sink, hpack::Decoder},
+    config::Histograms,
     decode::decode,
     enrich::{self, Enricher},
     host::{self, Host},
     model::{
-        call::Call,
+        call::{Call, LinkEvent},
         connection::{ConnectionEvent, ConnectionId},
         datagram::Datagrams,
         event::Event,
         exchange::Exchange,
         lookup::Lookup,
         time::Monotonic,
+        trace::{SpanId, TraceId},
     },
 };
 
@@ -150,14 +152,34 @@ fn stages(criterion: &mut Criterion) {
         );
     });
     let ended = exchange.ended;
-    let call: Call = (rest.enricher.exchange(exchange, ended)).expect("a call that does not wait");
-    let mut ended = call.exchange.ended;
-    group.bench_function("aggregate", |bench| {
-        bench.iter(|| {
-            ended = Monotonic(ended.0 + 1000);
-            black_box(rest.aggregator.call(&call, None, ended));
+    let mut call: Call =
+        (rest.enricher.exchange(exchange, ended)).expect("a call that does not wait");
+    let began = call.exchange.ended;
+    let span = Some((TraceId([1; 16]), SpanId([2; 8])));
+    // All at once, so that they share what else the machine does.
+    for (name, histograms, span) in [
+        ("aggregate", Histograms::Both, None),
+        ("aggregate_classic", Histograms::Classic, None),
+        ("aggregate_sampled", Histograms::Both, span),
+    ] {
+        let mut aggregator = Aggregator::new(aggregate::Config {
+            histograms,
+            ..aggregate::Config::default()
         });
-    });
+        aggregator.link(&LinkEvent::Opened(call.link.clone()), began);
+        let mut now = began;
+        let mut spread = 1_u64;
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                now = Monotonic(now.0 + 1000);
+                // Durations from microseconds to a second.
+                spread = spread.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+                let taken = spread >> (34 + (spread & 7));
+                call.exchange.ended = Monotonic(began.0 + taken);
+                black_box(aggregator.call(&call, span, now));
+            });
+        });
+    }
     black_box(Arc::strong_count(&call.link));
     group.finish();
 }

@@ -47,6 +47,7 @@ mod udp;
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use derived::Gone;
 use edges::Edges;
+use graph::past::Times;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
@@ -213,6 +214,7 @@ impl Aggregator {
             edges: Edges {
                 store: Store::new(edges),
                 cluster: config.cluster.as_str().into(),
+                times: Times::default(),
                 exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
@@ -369,7 +371,8 @@ impl Aggregator {
         }
     }
 
-    /// Removes what was idle for too long; cheap enough for once a second.
+    /// Removes what was idle for too long, and keeps what windows of the graph begin with; cheap
+    /// enough for once a second.
     pub fn expire(&mut self, now: Monotonic) {
         for mut tracked in self.links.expire(now) {
             self.release(&mut tracked, now);
@@ -409,6 +412,7 @@ impl Aggregator {
             }
         }
         self.edges.store.expire(now, idle, |edge| edge.open > 0);
+        self.keep_graph(now);
         self.pods.expire(now, idle, |_| false);
         self.identities.expire();
     }

@@ -4,6 +4,7 @@ pub mod hub;
 pub mod kubernetes;
 
 mod cluster;
+mod export;
 mod ignored;
 mod pipeline;
 mod settings;
@@ -60,7 +61,9 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, ConfigError>) -> 
     announce(&cgroup.observed, capture.attachments(), address);
 
     let (orders, received) = mpsc::channel();
-    let stages = Stages::new(&config, &cgroup, capture, cluster, answers, hub.clone());
+    let (exports, sending) = export::start(&config, &runtime, &hub)?;
+    let ends = (hub.clone(), answers);
+    let stages = Stages::new(&config, &cgroup, capture, cluster, exports, ends);
     let failed = Arc::new(AtomicBool::new(false));
     let pipeline = {
         let failed = Arc::clone(&failed);
@@ -78,6 +81,7 @@ pub fn run(config: Config, reload: impl Fn() -> Result<Config, ConfigError>) -> 
     // The pipeline may have ended already; then there is nobody to tell.
     let _ = orders.send(Order::Stop);
     let ended = pipeline.join();
+    sending.finish(&runtime);
     served?;
     if ended.is_err() {
         anyhow::bail!("the pipeline stopped unexpectedly; what it said is above");

@@ -19,6 +19,7 @@ pub mod quic;
 pub mod starttls;
 pub mod stream;
 pub mod tls;
+pub mod trace_context;
 
 use hashbrown::HashMap;
 
@@ -342,6 +343,7 @@ impl Assembler {
             .counters
             .losses()
             .into_iter()
+            .chain([self.shared.heads.loss()])
             .chain(self.shared.lookups.losses())
             .chain(self.flows.losses())
             .collect()

@@ -16,7 +16,11 @@ use std::{
 use tokio::sync::{Semaphore, broadcast, mpsc, oneshot, watch};
 
 use crate::{
-    aggregate::{graph::EdgeRow, history::Flow, snapshot::Snapshot},
+    aggregate::{
+        graph::{EdgeRow, Windowed},
+        history::Flow,
+        snapshot::Snapshot,
+    },
     model::time::WallOffset,
     telemetry::health::Loss,
 };
@@ -28,6 +32,7 @@ pub mod flow;
 mod connection;
 mod flows;
 mod graph;
+mod node_graph;
 mod routes;
 mod services;
 mod status;
@@ -63,6 +68,13 @@ pub enum Query {
     Snapshot(oneshot::Sender<Snapshot>),
     /// All edges of the graph of services.
     Graph(oneshot::Sender<Vec<EdgeRow>>),
+    /// The same in a window that ends now.
+    GraphIn {
+        /// At least so long.
+        window: Duration,
+        /// Where to.
+        reply: oneshot::Sender<Windowed>,
+    },
     /// The last flows.
     History {
         /// At most so many.
@@ -99,7 +111,7 @@ pub struct Pipeline {
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoAnswer {
+pub enum NoAnswer {
     /// The pipeline ended.
     #[error("the pipeline has ended")]
     Ended,
@@ -212,12 +224,21 @@ impl Hub {
         routes::router(self.clone())
     }
 
-    async fn snapshot(&self) -> Result<Snapshot, NoAnswer> {
+    /// Everything measured, now.
+    ///
+    /// # Errors
+    ///
+    /// When the pipeline is late or has ended.
+    pub async fn snapshot(&self) -> Result<Snapshot, NoAnswer> {
         self.ask(Query::Snapshot).await
     }
 
     async fn graph(&self) -> Result<Vec<EdgeRow>, NoAnswer> {
         self.ask(Query::Graph).await
+    }
+
+    async fn graph_in(&self, window: Duration) -> Result<Windowed, NoAnswer> {
+        self.ask(|reply| Query::GraphIn { window, reply }).await
     }
 
     async fn history(&self, last: usize, filter: FlowFilter) -> Result<Recent, NoAnswer> {
@@ -244,7 +265,8 @@ impl Hub {
             .unwrap_or(Err(NoAnswer::Late))
     }
 
-    fn offset(&self) -> WallOffset {
+    /// How monotonic times are shown as wall-clock time.
+    pub fn offset(&self) -> WallOffset {
         WallOffset {
             nanoseconds: self.shared.offset.load(Ordering::Relaxed),
         }

@@ -21,7 +21,7 @@ use observer::{
         lookup::{Lookup, code_name, type_name},
         rpc::Rpc,
         security::Opening,
-        time::Monotonic,
+        time::{Monotonic, WallOffset},
         workload::Peer,
     },
     serve::exposition::Format,
@@ -234,7 +234,7 @@ fn time(event: &Event<'_>) -> Option<Monotonic> {
         Event::Pair { response, .. } => Some(response.time),
         Event::Datagram(datagram) => Some(datagram.time),
         Event::Process { time, .. } => Some(*time),
-        Event::Placed { .. } => None,
+        Event::Placed { .. } | Event::Caused(_) | Event::HandsOver { .. } => None,
     }
 }
 
@@ -272,7 +272,9 @@ fn replay(name: &str) -> String {
     for loss in assembler.losses().iter().filter(|loss| loss.count > 0) {
         writeln!(rest.told, "lost {} {}", loss.reason, loss.count).unwrap();
     }
-    let text = Format::Text.render(&rest.aggregator.snapshot(Health::default(), end));
+    let snapshot = rest.aggregator.snapshot(Health::default(), end);
+    let text = Format::Text.render(&snapshot, WallOffset::default());
+    let text = String::from_utf8(text).unwrap();
     let counts = text.lines().filter(|line| {
         line.starts_with("http_") && line.contains("request_duration_seconds_count")
             || line.starts_with("rpc_") && line.contains("call_duration_seconds_count")

@@ -50,6 +50,12 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
             "hub.extraEnv[0].value=debug",
             "hub.podAnnotations.note=hub",
             "hub.podLabels.role=hub",
+            "dashboards.enabled=true",
+            "dashboards.namespace=grafana",
+            "dashboards.annotations.grafana_folder=Observer",
+            "prometheusRule.enabled=true",
+            "prometheusRule.labels.release=prometheus",
+            "prometheusRule.runbooks=https://wiki.example/observer",
         ],
     ),
     (

@@ -106,6 +106,16 @@ fn valid(object: &Object) -> Result<()> {
                 keys(endpoint, &known)
             })
         }
+        ("monitoring.coreos.com/v1", "PrometheusRule") => {
+            keys(at(value, "/spec"), &["groups"])?;
+            each(value, "/spec/groups").try_for_each(|group| {
+                keys(group, &["name", "interval", "rules"])?;
+                each(group, "/rules").try_for_each(|rule| {
+                    let known = ["record", "alert", "expr", "for", "labels", "annotations"];
+                    keys(rule, &known)
+                })
+            })
+        }
         ("cert-manager.io/v1", "Certificate") => keys(
             at(value, "/spec"),
             &[
@@ -367,6 +377,47 @@ fn the_plain_manifests_are_what_the_chart_renders() -> Result<()> {
             object.kind(),
             object.name()
         );
+    }
+    Ok(())
+}
+
+#[test]
+fn dashboards_and_rules_are_those_of_the_files() -> Result<()> {
+    if lacking(&[Need::Helm])? {
+        return Ok(());
+    }
+    let objects = with(&["dashboards.enabled=true", "prometheusRule.enabled=true"])?;
+    let read = |folder: &str| -> Result<Vec<(String, String)>> {
+        let folder = chart::folder().join("files").join(folder);
+        let mut files = Vec::new();
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            let name = path.file_name().context("no name")?.to_string_lossy();
+            files.push((name.into_owned(), std::fs::read_to_string(&path)?));
+        }
+        Ok(files)
+    };
+    let boards = read("dashboards")?;
+    ensure!(!boards.is_empty(), "no dashboards");
+    for (name, content) in &boards {
+        let stem = name
+            .trim_start_matches("observer-")
+            .trim_end_matches(".json");
+        let map = the(&objects, "ConfigMap", &format!("-{stem}-dashboard"))?;
+        ensure!(at(&map.0, "/metadata/labels/grafana_dashboard") == "1");
+        let held = map.0["data"][name.as_str()].as_str().context("no data")?;
+        let (held, wanted): (Value, Value) =
+            (serde_json::from_str(held)?, serde_json::from_str(content)?);
+        ensure!(held == wanted, "{name} differs");
+    }
+    for (name, content) in read("rules")? {
+        let rule = the(
+            &objects,
+            "PrometheusRule",
+            &format!("-{}", name.trim_end_matches(".yaml")),
+        )?;
+        let wanted: Value = serde_saphyr::from_str(&content)?;
+        ensure!(rule.0["spec"] == wanted, "{name} differs");
     }
     Ok(())
 }

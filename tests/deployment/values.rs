@@ -58,6 +58,9 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
         ("hub.tls.mode=off", "mode"),
         ("hub.resources.limit.memory=1Gi", "limit"),
         ("fullnameOverride=Observer", "fullnameOverride"),
+        ("dashboards.enable=true", "enable"),
+        ("prometheusRule.enabled=often", "prometheusRule"),
+        ("prometheusRule.runbooks=a b", "runbooks"),
         ("namespace.name=a_b", "namespace"),
         // What the schema cannot say, the templates do.
         ("hub.tls.mode=secret", "hub.tls.secretName"),

@@ -69,7 +69,8 @@ pub fn run(arguments: &[&str]) -> Result<Output> {
 /// Takes variables that would configure an observer out of the environment of `command`.
 pub fn without_settings(command: &mut Command) -> &mut Command {
     for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"OBSERVER_") {
+        let name_bytes = name.as_encoded_bytes();
+        if name_bytes.starts_with(b"OBSERVER_") || name_bytes.starts_with(b"OTEL_") {
             command.env_remove(name);
         }
     }

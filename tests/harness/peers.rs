@@ -15,10 +15,12 @@ use crate::{place::Place, process, process::Process, tally::Tally, wait::PATIENC
 /// A kind of peer that not every machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// Python with grpcio and h2.
+    /// Python with grpcio, h2 and the messages of OpenTelemetry.
     Python,
     /// Envoy.
     Envoy,
+    /// rotel, a collector of OpenTelemetry.
+    Rotel,
     /// The program of `tests/peers/go`.
     Go,
 }
@@ -72,6 +74,7 @@ impl Peer {
         tools.join(match self {
             Self::Python => "python/bin/python",
             Self::Envoy => "envoy",
+            Self::Rotel => "rotel",
             Self::Go => "go-peers",
         })
     }

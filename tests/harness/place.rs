@@ -43,9 +43,24 @@ pub fn enter(
     namespace: Option<&Namespace>,
 ) -> Result<()> {
     let doors = Doors::open(cgroup, namespace)?;
+    pass_before(command, doors);
+    Ok(())
+}
+
+/// As [`enter`], of a namespace by its handle.
+pub fn enter_handle(command: &mut Command, namespace: Option<&File>) -> Result<()> {
+    let namespace = namespace.map(File::try_clone).transpose();
+    let doors = Doors {
+        members: None,
+        namespace: namespace.context("copy the handle of a namespace")?,
+    };
+    pass_before(command, doors);
+    Ok(())
+}
+
+fn pass_before(command: &mut Command, doors: Doors) {
     // SAFETY: the closure makes system calls on descriptors it owns and allocates nothing.
     unsafe { command.pre_exec(move || doors.pass()) };
-    Ok(())
 }
 
 /// The open files that lead into a cgroup and a network namespace.

@@ -30,6 +30,10 @@ pub enum Signal {
     Kill,
     /// Asks it to read its configuration again.
     HangUp,
+    /// Holds it where it is: what is sent to it waits in the kernel.
+    Stop,
+    /// Lets it go on.
+    Continue,
 }
 
 /// Runs `command` to its end, which has to come within two minutes.
@@ -138,6 +142,8 @@ impl Process {
             Signal::Terminate => libc::SIGTERM,
             Signal::Kill => libc::SIGKILL,
             Signal::HangUp => libc::SIGHUP,
+            Signal::Stop => libc::SIGSTOP,
+            Signal::Continue => libc::SIGCONT,
         };
         // SAFETY: the child is ours and not yet waited for, so the id is still its own.
         let sent = unsafe { libc::kill(self.id() as libc::pid_t, number) };
@@ -185,6 +191,8 @@ impl fmt::Display for Signal {
             Self::Terminate => "SIGTERM",
             Self::Kill => "SIGKILL",
             Self::HangUp => "SIGHUP",
+            Self::Stop => "SIGSTOP",
+            Self::Continue => "SIGCONT",
         })
     }
 }

@@ -1,20 +1,25 @@
 """Services that answer a request by making others, and the client that asks them.
 
     causes.py threads PORT BACKEND    a thread for each connection, which waits in its reads
+    causes.py handing PORT BACKEND    the same, but other threads make the requests and answer
     causes.py loop PORT BACKEND       asyncio
     causes.py ask ADDRESS FIRST CLIENTS REQUESTS
+    causes.py pipeline ADDRESS FIRST CLIENTS REQUESTS
 
 A request for /in/ID makes one to three for /out/ID/N, so that paths tell which caused which. Beside
 that a service asks for /out/background/N all the time. PORT is on 127.0.0.1, BACKEND and ADDRESS
-are HOST:PORT. `ask` keeps CLIENTS connections, each of REQUESTS requests, with ids from FIRST on.
+are HOST:PORT. `ask` keeps CLIENTS connections, each of REQUESTS requests, with ids from FIRST on;
+`pipeline` sends three of them at a time.
 """
 
 import asyncio
+import concurrent.futures
 import http.client
 import http.server
 import itertools
 import queue
 import random
+import socket
 import sys
 import threading
 import time
@@ -51,12 +56,21 @@ class Pool:
         self.free.put(connection)
 
 
+workers = concurrent.futures.ThreadPoolExecutor(32)
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = 1 << 16
 
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.server.hands_over:
+            workers.submit(self.work).result()
+        else:
+            self.work()
+
+    def work(self):
         number = self.path.removeprefix("/in/")
         if number.isdigit():
             for method, path, body in outbound(int(number)):
@@ -66,6 +80,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "3")
         self.end_headers()
         self.wfile.write(b"ok\n")
+        self.wfile.flush()
 
     do_POST = do_GET
 
@@ -78,8 +93,9 @@ class Threads(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
 
-def threads(port, backend):
+def threads(port, backend, hands_over):
     server = Threads(("127.0.0.1", port), Handler)
+    server.hands_over = hands_over
     server.pool = Pool(backend)
 
     def background():
@@ -149,10 +165,27 @@ async def loop(port, backend):
 # The client.
 
 
-def ask(address, first, clients, requests):
+def pipelined(address, numbers):
+    host, port = address.split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        answers = connection.makefile("rb")
+        for at in range(0, len(numbers), 3):
+            batch = numbers[at : at + 3]
+            heads = [f"GET /in/{number} HTTP/1.1\r\nHost: service\r\n\r\n" for number in batch]
+            connection.sendall("".join(heads).encode())
+            for _ in batch:
+                while answers.readline() != b"\r\n":
+                    pass
+                answers.read(len("ok\n"))
+
+
+def ask(address, first, clients, requests, pipelines):
     failed = []
 
     def run(start):
+        if pipelines:
+            pipelined(address, range(start, start + requests))
+            return
         connection = http.client.HTTPConnection(address)
         for number in range(start, start + requests):
             post = number % 5 == 0
@@ -175,9 +208,10 @@ def ask(address, first, clients, requests):
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "threads":
-        threads(int(sys.argv[2]), sys.argv[3])
-    elif sys.argv[1] == "loop":
-        asyncio.run(loop(int(sys.argv[2]), sys.argv[3]))
+    kind, place = sys.argv[1:3]
+    if kind in ("threads", "handing"):
+        threads(int(place), sys.argv[3], kind == "handing")
+    elif kind == "loop":
+        asyncio.run(loop(int(place), sys.argv[3]))
     else:
-        ask(sys.argv[2], *map(int, sys.argv[3:]))
+        ask(place, *map(int, sys.argv[3:]), kind == "pipeline")

@@ -9,7 +9,9 @@ mod load;
 mod report;
 mod scenario;
 mod server;
+mod sink;
 mod statistics;
+mod traces;
 mod usage;
 mod watch;
 
@@ -66,6 +68,10 @@ pub(crate) struct Options {
     /// Hold connections to this server: the client of `open`
     #[arg(long, hide = true)]
     hold: Option<SocketAddr>,
+    /// Take telemetry and forget it, each request after so many milliseconds: the collector of
+    /// `traces`
+    #[arg(long, hide = true)]
+    sink: Option<u64>,
 }
 
 /// How the result is printed.
@@ -94,6 +100,9 @@ struct Extent {
 pub(crate) fn run(options: &Options) -> Result<()> {
     if let Some(server) = options.hold {
         return hold::hold(server);
+    }
+    if let Some(milliseconds) = options.sink {
+        return sink::serve(Duration::from_millis(milliseconds));
     }
     if !is_root() {
         bail!("observing needs root: run this as root");
@@ -127,6 +136,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             }
             say("bench: cluster");
             report.cluster = Some(cluster::measure(&cgroup, options.quick, || extent.check())?);
+        } else if scenario == Scenario::Traces {
+            say("bench: traces");
+            report.spans = Some(traces::measure(&extent, &cgroup)?);
         } else if scenario == Scenario::Open {
             extent.check()?;
             say("bench: open");

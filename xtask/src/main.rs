@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod dashboards;
 mod image;
 mod lint;
 mod manifests;
@@ -48,6 +49,8 @@ enum Command {
     Image(image::Options),
     /// Write deploy/kubernetes from the chart
     Manifests(manifests::Options),
+    /// Write dashboards, rules and Grafana's provisioning from the metric contract
+    Dashboards(dashboards::Options),
     /// Run the daemon on a matrix of kernels under QEMU
     Vm(vm::Options),
 }
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Image(options) => image::run(&options),
         Command::Manifests(options) => manifests::run(&options),
+        Command::Dashboards(options) => dashboards::run(&options),
         Command::Vm(options) => vm::run(&options),
     };
     match result {

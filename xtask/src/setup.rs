@@ -104,6 +104,14 @@ const TEST_TOOLS: &[Tool] = &[
         program: "capsh",
         package: "libcap2-bin",
     },
+    Tool {
+        program: "prometheus",
+        package: "prometheus",
+    },
+    Tool {
+        program: "promtool",
+        package: "prometheus",
+    },
 ];
 
 /// What the kernel matrix boots with.

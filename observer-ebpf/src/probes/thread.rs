@@ -5,7 +5,8 @@
 //! of threads that wait in their reads, as those do that have one request at a time, in a process
 //! that answers where it reads. A thread whose reads never wait has an event loop, or belongs to a
 //! runtime that moves requests between threads (Go, tokio): with one request open that is the
-//! likely cause and no more, with several there is none to tell.
+//! likely cause and no more, and not even that once it was seen to hand requests over; with
+//! several there is none to tell.
 //!
 //! Both run after the system call's work is done, for every socket of the machine, so those that
 //! are not observed leave after one look. They need CAP_PERFMON and Linux 6.3, and are left out
@@ -214,6 +215,14 @@ fn ask(sk: *mut bpf_sock, socket: &mut Socket, length: u32) -> Option<()> {
     if framed && socket.frames[EGRESS] & 1 << FRAME_HEADERS == 0 {
         return None;
     }
+    let process = process(tgid);
+    let hands_over = process
+        .as_ref()
+        .is_some_and(|process| process.habits & habit::HANDS_OVER != 0);
+    if hands_over && thread.sure == 0 {
+        // What it read may be another thread's by now: not even likely.
+        return None;
+    }
     let Some(turn) = emit::turn(sk, emit::CREATE) else {
         emit::count(counters::STORAGE_FULL);
         return None;
@@ -243,13 +252,15 @@ fn ask(sk: *mut bpf_sock, socket: &mut Socket, length: u32) -> Option<()> {
     }
     let before = socket.passed[EGRESS].wrapping_sub(length.into());
     let mut flags = 0;
-    if counted && !framed && thread.sure != 0 {
-        if let Some(process) = process(tgid) {
-            if process.answered >= PROVEN && process.habits & habit::HANDS_OVER == 0 {
-                process.habits |= habit::CLAIMED;
-                flags = CERTAIN;
-            }
-        }
+    if let Some(process) = process
+        && counted
+        && !framed
+        && !hands_over
+        && thread.sure != 0
+        && process.answered >= PROVEN
+    {
+        process.habits |= habit::CLAIMED;
+        flags = CERTAIN;
     }
     tell(CauseRecord {
         header: header(kind::CAUSE, socket.cookie),

@@ -1,6 +1,6 @@
 //! Which edge of the graph a connection, a lookup or datagrams belong to, and what they add to it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use crate::model::{
     call::{Call, Link},
@@ -14,7 +14,10 @@ use crate::model::{
 
 use super::{
     Aggregator,
-    graph::{Edge, EdgeKey, EdgeRow, Party, SETTLE, protocol, protocol_of_call},
+    graph::{
+        Edge, EdgeKey, EdgeRow, Party, SETTLE, Windowed, WindowedEdge, past::Times, protocol,
+        protocol_of_call,
+    },
     links::Tracked,
     series::{Handle, Store},
 };
@@ -25,6 +28,8 @@ pub(super) struct Edges {
     pub(super) store: Store<EdgeKey, Edge>,
     /// Name of the cluster; empty without.
     pub(super) cluster: Box<str>,
+    /// When something was kept of all edges.
+    pub(super) times: Times,
     /// Whether durations have exponential buckets.
     pub(super) exponential: bool,
 }
@@ -180,27 +185,41 @@ impl OnEdge {
 impl Aggregator {
     /// All edges of the graph, in no order, without those that nothing was counted on.
     pub fn graph(&mut self, now: Monotonic) -> Vec<EdgeRow> {
-        let rows: Vec<EdgeRow> = self
-            .edges
-            .store
-            .iter()
-            .map(|(key, ..)| match key {
-                Some(key) => key.row(),
-                None => EdgeRow {
-                    source: Party::overflow(),
-                    destination: Party::overflow(),
-                    protocol: "tcp",
-                    security: Security::Unknown.as_str(),
-                    reporter: Role::Unknown.as_str(),
-                    ..EdgeRow::default()
-                },
-            })
-            .collect();
+        let rows: Vec<EdgeRow> = self.edges.store.iter().map(|(key, ..)| row(key)).collect();
         rows.into_iter()
             .zip(self.edges.store.values_mut())
             .map(|(row, edge)| edge.measure(row, now))
             .filter(|row| !row.is_empty())
             .collect()
+    }
+
+    /// All edges in a window that ends now: at least as long as asked for, if the observer is as old
+    /// and that is not longer than [`past::LONGEST`](super::graph::past::LONGEST).
+    pub fn graph_in(&self, window: Duration, now: Monotonic) -> Windowed {
+        let begin = self.edges.times.begin(window, now);
+        let edges = self.edges.store.iter().map(|(key, _, edge)| WindowedEdge {
+            row: EdgeRow {
+                open_connections: edge.open,
+                ..row(key)
+            },
+            counts: edge.counted(begin),
+        });
+        Windowed {
+            length: begin.length,
+            edges: edges
+                .filter(|edge| edge.row.open_connections > 0 || !edge.counts.is_empty())
+                .collect(),
+        }
+    }
+
+    /// Keeps what edges counted, for windows; cheap enough for once a second.
+    pub(super) fn keep_graph(&mut self, now: Monotonic) {
+        let due = self.edges.times.due(now);
+        if due.contains(&true) {
+            for edge in self.edges.store.values_mut() {
+                edge.keep(due, now);
+            }
+        }
     }
 
     /// Counts a lookup on its edge.
@@ -246,4 +265,19 @@ impl Aggregator {
             edge.bytes(change.sent_bytes, change.received_bytes, role, now);
         }
     }
+}
+
+/// The row of an edge, measures left empty; without a key it is that of all beyond the budget.
+fn row(key: Option<&EdgeKey>) -> EdgeRow {
+    key.map_or_else(
+        || EdgeRow {
+            source: Party::overflow(),
+            destination: Party::overflow(),
+            protocol: "tcp",
+            security: Security::Unknown.as_str(),
+            reporter: Role::Unknown.as_str(),
+            ..EdgeRow::default()
+        },
+        EdgeKey::row,
+    )
 }

@@ -26,8 +26,10 @@ use super::{
 };
 
 mod key;
+pub mod past;
 
 pub(super) use key::{EdgeKey, protocol, protocol_of_call};
+use past::{Counts, Past};
 
 /// What an end of an edge is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,6 +117,25 @@ pub struct EdgeRow {
     pub quantiles: Option<[f64; 3]>,
 }
 
+/// All edges, and what they counted in a window that ends now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Windowed {
+    /// How long the window is: what was asked for and up to a [`past::Step`] more, or less when the
+    /// observer is younger.
+    pub length: Duration,
+    /// In no order, without those that counted nothing and have no open connection.
+    pub edges: Vec<WindowedEdge>,
+}
+
+/// One edge as one end saw it, in a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WindowedEdge {
+    /// What tells it apart, and its open connections; all other measures are left empty.
+    pub row: EdgeRow,
+    /// What was counted.
+    pub counts: Counts,
+}
+
 /// Measures of one edge.
 #[derive(Debug)]
 pub(super) struct Edge {
@@ -134,6 +155,7 @@ pub(super) struct Edge {
     received_rate: Rate,
     /// Only for edges that have requests.
     quantiles: Option<Quantiles>,
+    past: Past,
 }
 
 /// How long a connection may be open before it is settled all the same.
@@ -215,6 +237,7 @@ impl Edge {
             sent_rate: Rate::new(now),
             received_rate: Rate::new(now),
             quantiles: None,
+            past: Past::default(),
         }
     }
 

@@ -7,6 +7,8 @@ use hashbrown::HashMap;
 
 use crate::model::time::Monotonic;
 
+pub(super) use super::contract::OVERFLOW as OVERFLOW_LABEL;
+
 /// Names and values of a series' labels; empty values are left out.
 pub type Labels = Arc<[(&'static str, Box<str>)]>;
 
@@ -34,10 +36,6 @@ struct Slot<K, V> {
     used: Monotonic,
     live: Option<(K, Labels, V)>,
 }
-
-/// Label of the series that takes what does not fit (OpenTelemetry metrics SDK specification,
-/// "Cardinality limits": `otel.metric.overflow`).
-pub(super) const OVERFLOW_LABEL: &str = "otel_metric_overflow";
 
 const OVERFLOW: u32 = u32::MAX;
 

@@ -36,10 +36,10 @@ pub struct Snapshot {
     pub services: Vec<ServiceRow>,
     /// State of what is known of Kubernetes; empty outside.
     pub cluster: Vec<ClusterState>,
-    /// What became of telemetry that is sent; empty where none is.
-    pub export: Vec<ExportState>,
     /// Which histograms are shown, where a format has both.
     pub histograms: Histograms,
+    /// What became of telemetry that is sent; empty where none is.
+    pub export: Vec<ExportState>,
 }
 
 /// The series of one family.
@@ -412,8 +412,8 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
         families: builder.families,
         services: rows(aggregator, at),
         cluster: health.cluster,
-        export: health.export,
         histograms: aggregator.config.histograms,
+        export: health.export,
     }
 }
 

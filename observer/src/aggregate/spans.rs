@@ -16,7 +16,7 @@ mod place;
 mod sampling;
 mod waiting;
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use self::{
     ids::Names,
@@ -33,7 +33,7 @@ use crate::{
         span::{Span, SpanLink, Subject},
         time::Monotonic,
         trace::{Cause, ParentSource, SpanId, TraceId},
-        workload::Peer,
+        workload::{Peer, Workload},
     },
     telemetry::health::{Loss, Table},
 };
@@ -117,7 +117,7 @@ impl FarEnd {
     pub fn of(
         link: &Link,
         peers: TracedPeers,
-        is_told: impl FnOnce(&crate::model::workload::Workload) -> bool,
+        is_told: impl FnOnce(&Arc<Workload>) -> bool,
     ) -> Self {
         match (&link.peer, peers) {
             (Peer::Local(workload), _) if is_told(workload) => Self::Here,

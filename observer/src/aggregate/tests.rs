@@ -545,6 +545,10 @@ fn the_contract_is_what_is_emitted() {
     aggregator.lookup(&found, at(5));
     aggregator.datagrams(&conversation("192.0.2.1:53", "10.0.0.1:4000", None), at(5));
     in_a_cluster(&mut aggregator);
+    for (id, role) in [(90, Role::Server), (91, Role::Client)] {
+        let outside = link_with(id, "web", role, Peer::Address([192, 0, 2, 9].into()));
+        aggregator.call(&call_on(&outside, "/outside", 200), None, at(5));
+    }
     let health = Health {
         losses: vec![Loss {
             stage: "decode",
@@ -567,6 +571,11 @@ fn the_contract_is_what_is_emitted() {
             age_seconds: Some(1.0),
             errors: vec![("gone", 1)],
             ..ClusterState::default()
+        }],
+        export: vec![ExportState {
+            signal: "traces",
+            age_seconds: Some(1.0),
+            ..ExportState::default()
         }],
         ..Health::default()
     };

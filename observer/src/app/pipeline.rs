@@ -2,22 +2,21 @@
 
 use std::{sync::Arc, sync::mpsc, time::Duration};
 
-use super::{Cgroup, cluster::Cluster, ignored::Ignored, settings};
+mod rest;
+
+use self::rest::Rest;
+use super::{Cgroup, cluster::Cluster, export::Exports, ignored::Ignored, settings};
 use crate::{
-    aggregate::Aggregator,
-    assemble::{self, Assembler, Glance, Held, Instruction, Sink},
+    aggregate::{Aggregator, access::AccessLog, spans::Spans},
+    assemble::{self, Assembler, Glance, Held, Instruction},
     capture::{self, Capture},
     config::Config,
     decode::{self, DecodeError, decode},
-    enrich::{Enricher, Told},
+    enrich::Enricher,
     host::Host,
     model::{
-        call::{Call, Link, LinkEvent},
-        connection::{ConnectionEvent, ConnectionId, Transfer},
-        datagram::{Conversation, Datagrams},
+        connection::{ConnectionId, Transfer},
         event::Event,
-        exchange::Exchange,
-        lookup::{Lookup, Resolution},
         time::{Monotonic, WallOffset},
     },
     serve::{self, Query, Recent},
@@ -51,20 +50,6 @@ pub(super) struct Stages {
     offset: WallOffset,
 }
 
-/// The stages after `assemble`: where its results go.
-struct Rest {
-    host: Host,
-    enricher: Enricher,
-    ignored: Ignored,
-    aggregator: Aggregator,
-    answers: serve::Pipeline,
-    /// Room for what waited.
-    told: Vec<Told>,
-    /// For the kernel, carried out when a batch is done.
-    instructions: Vec<(u32, ConnectionId, Instruction)>,
-    now: Monotonic,
-}
-
 /// How long the pipeline sleeps when nothing asks for attention. Records and questions wait for
 /// so long at most.
 const NAP: Duration = Duration::from_millis(20);
@@ -96,8 +81,8 @@ impl Stages {
         cgroup: &Cgroup,
         capture: Capture,
         cluster: Option<Cluster>,
-        answers: serve::Pipeline,
-        hub: serve::Hub,
+        exports: Exports,
+        (hub, answers): (serve::Hub, serve::Pipeline),
     ) -> Self {
         let node = cluster.as_ref().map(|cluster| cluster.source);
         Self {
@@ -110,6 +95,10 @@ impl Stages {
                 enricher: Enricher::new(settings::enrich(config, node)),
                 ignored: Ignored::new(config),
                 aggregator: Aggregator::new(settings::aggregate(config)),
+                spans: Spans::new(settings::spans(config, exports.wants_spans())),
+                access_log: AccessLog::new(config.access_log.clone()),
+                exports,
+                made: Vec::new(),
                 answers,
                 told: Vec::new(),
                 instructions: Vec::new(),
@@ -136,6 +125,7 @@ impl Stages {
                 ticked = now;
                 self.assembler.tick(now, &mut self.rest);
                 self.rest.enricher.expire(now);
+                self.rest.expire_spans(false);
             }
             if now.since(glanced) >= GLANCE {
                 glanced = now;
@@ -166,6 +156,7 @@ impl Stages {
         self.datagrams(capture::now());
         self.assembler.drain(&mut self.rest);
         self.rest.settle(true);
+        self.rest.expire_spans(true);
         tracing::info!(records = self.capture.records(), "drained and detached");
     }
 
@@ -237,6 +228,7 @@ impl Stages {
         if offset.nanoseconds.abs_diff(self.offset.nanoseconds) > WORTH_CORRECTING {
             self.offset = offset;
             self.hub.set_wall_offset(offset);
+            self.rest.exports.set_offset(offset);
         }
     }
 
@@ -288,6 +280,9 @@ impl Stages {
             Query::Graph(reply) => {
                 let _ = reply.send(self.rest.aggregator.graph(now));
             }
+            Query::GraphIn { window, reply } => {
+                let _ = reply.send(self.rest.aggregator.graph_in(window, now));
+            }
             Query::History {
                 last,
                 filter,
@@ -308,6 +303,9 @@ impl Stages {
             enricher,
             ignored,
             aggregator,
+            spans,
+            access_log,
+            exports,
             ..
         } = &mut self.rest;
         self.capture_config.ignored_ports = config.ignore.ports.clone();
@@ -320,6 +318,9 @@ impl Stages {
         let assemble::Config { dns, datagrams, .. } = settings::assemble(config);
         self.assembler.reconfigure(dns, datagrams);
         aggregator.reconfigure(settings::aggregate(config));
+        exports.reconfigure(config);
+        spans.reconfigure(settings::spans(config, exports.wants_spans()));
+        access_log.reconfigure(config.access_log.clone());
         *ignored = Ignored::new(config);
     }
 
@@ -341,9 +342,18 @@ impl Stages {
         losses.extend(self.assembler.losses());
         losses.extend(self.rest.host.losses());
         losses.extend(self.rest.enricher.losses());
+        losses.extend(self.rest.spans.losses());
+        losses.push(Loss {
+            stage: "aggregate",
+            reason: "access_log_rate",
+            count: self.rest.access_log.limited(),
+        });
+        losses.extend(self.rest.exports.losses());
         let mut tables = self.assembler.tables();
         tables.extend(self.rest.host.tables());
         tables.extend(self.rest.enricher.tables());
+        tables.extend(self.rest.spans.tables());
+        tables.extend(self.rest.exports.tables());
         let mut states = Vec::new();
         if let (Some(cluster), Some(index)) = (&self.cluster, self.rest.enricher.index()) {
             losses.extend(cluster.informants.losses());
@@ -361,7 +371,7 @@ impl Stages {
             resident_bytes: usage.resident_bytes,
             start_unix_seconds: self.start_unix_seconds,
             cluster: states,
-            export: Vec::new(),
+            export: self.rest.exports.states(),
         }
     }
 }
@@ -397,103 +407,4 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
         },
         held,
     })
-}
-
-// === impl Rest ===
-
-impl Rest {
-    /// Tells what waited for pods to become known; `all`: also what is not.
-    fn settle(&mut self, all: bool) {
-        let mut told = std::mem::take(&mut self.told);
-        self.enricher
-            .settle(&mut self.host, self.now, all, &mut told);
-        for told in told.drain(..) {
-            match told {
-                Told::Link(event) => self.link(&event),
-                Told::Call(call) => self.call(&call),
-                Told::Lookup(resolution) => self.resolution(&resolution),
-                Told::Datagrams(conversation) => self.conversation(&conversation),
-            }
-        }
-        self.told = told;
-    }
-
-    fn link(&mut self, event: &LinkEvent) {
-        if self.ignored.is(&link_of(event).workload) {
-            return;
-        }
-        if let Some(flow) = self.aggregator.link(event, self.now) {
-            self.answers.publish(flow);
-        }
-    }
-
-    fn call(&mut self, call: &Call) {
-        if self.ignored.is(&call.link.workload) {
-            return;
-        }
-        if let Some(flow) = self.aggregator.call(call, None, call.exchange.ended) {
-            self.answers.publish(flow);
-        }
-    }
-
-    fn resolution(&mut self, resolution: &Resolution) {
-        if self.ignored.is(&resolution.workload) {
-            return;
-        }
-        if let Some(flow) = self.aggregator.lookup(resolution, self.now) {
-            self.answers.publish(flow);
-        }
-    }
-
-    fn conversation(&mut self, conversation: &Conversation) {
-        if self.ignored.is(&conversation.workload) {
-            return;
-        }
-        if let Some(flow) = self.aggregator.datagrams(conversation, self.now) {
-            self.answers.publish(flow);
-        }
-    }
-}
-
-impl Sink for Rest {
-    fn connection(&mut self, event: ConnectionEvent) {
-        let event = self.enricher.connection(event, &mut self.host, self.now);
-        if let Some(event) = event {
-            self.link(&event);
-        }
-    }
-
-    fn exchange(&mut self, exchange: Exchange) {
-        if let Some(call) = self.enricher.exchange(exchange, self.now) {
-            self.call(&call);
-        }
-    }
-
-    fn lookup(&mut self, lookup: Lookup) {
-        let resolution = self.enricher.lookup(lookup, &mut self.host, self.now);
-        if let Some(resolution) = resolution {
-            self.resolution(&resolution);
-        }
-    }
-
-    fn datagrams(&mut self, datagrams: Datagrams) {
-        let conversation = self.enricher.datagrams(datagrams, &mut self.host, self.now);
-        if let Some(conversation) = conversation {
-            self.conversation(&conversation);
-        }
-    }
-
-    fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction) {
-        self.instructions.push((slot, id, instruction));
-    }
-}
-
-fn link_of(event: &LinkEvent) -> &Arc<Link> {
-    match event {
-        LinkEvent::Opened(link)
-        | LinkEvent::Recognised { link, .. }
-        | LinkEvent::Progress { link, .. }
-        | LinkEvent::Closed { link, .. }
-        | LinkEvent::Failed { link, .. } => link,
-    }
 }

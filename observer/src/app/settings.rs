@@ -122,3 +122,18 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         ..aggregate::Config::default()
     }
 }
+
+/// For [`aggregate::spans::Spans`]; `enabled`: they go somewhere.
+pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config {
+    let traces = &config.traces;
+    aggregate::spans::Config {
+        enabled,
+        rules: traces.rules.clone(),
+        sampling: traces.sampling.clone(),
+        peers: traces.peers,
+        lookups: traces.dns,
+        wait: traces.wait,
+        // When this host was started, to the nanosecond: another for each of them.
+        salt: capture::wall_offset().nanoseconds,
+    }
+}

@@ -1,12 +1,15 @@
-//! Request heads, shared: equal heads are one allocation.
+//! Request heads, shared: equal heads are one allocation. What differs in each is beside them.
 
 use std::{
     hash::{BuildHasher as _, Hash as _, Hasher as _},
     sync::Arc,
 };
 
-use super::http1::head::Request;
-use crate::model::exchange::RequestHead;
+use super::{http1::head::Request, trace_context::Collector};
+use crate::{
+    model::{exchange::RequestHead, trace::TraceContext},
+    telemetry::health::Loss,
+};
 
 /// Longest path that is kept, bytes.
 const MAX_PATH: usize = 1024;
@@ -20,6 +23,8 @@ const MAX_USER_AGENT: usize = 128;
 pub struct Heads {
     places: Vec<Option<Arc<RequestHead>>>,
     hasher: foldhash::fast::RandomState,
+    /// Fields that should tell a trace and could not be read.
+    malformed: u64,
 }
 
 // === impl Heads ===
@@ -30,6 +35,22 @@ impl Heads {
         Self {
             places: vec![None; places.next_power_of_two()],
             hasher: foldhash::fast::RandomState::default(),
+            malformed: 0,
+        }
+    }
+
+    /// What the fields of a request say of its trace. Fields that could not be read are counted.
+    pub fn context(&mut self, fields: &Collector) -> Option<Arc<TraceContext>> {
+        self.malformed += fields.malformed();
+        fields.context().map(Arc::new)
+    }
+
+    /// Fields that should tell a trace and could not be read, since start.
+    pub fn loss(&self) -> Loss {
+        Loss {
+            stage: "assemble",
+            reason: "trace_context",
+            count: self.malformed,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::model::{
     connection::{Closed, ConnectionId, Role},
     exchange::{Exchange, InFlight, Outcome, RequestHead, Side},
     time::Monotonic,
+    trace::TraceContext,
 };
 
 /// Longest head that is assembled; beyond it the connection is given up.
@@ -58,6 +59,8 @@ pub struct Upgraded {
     pub sent: Side,
     /// Sequence and acknowledgement number of its first byte.
     pub hop: (u32, u32),
+    /// What its fields say of its trace.
+    pub context: Option<Arc<TraceContext>>,
 }
 
 /// The messages of one HTTP/1 connection.

@@ -74,6 +74,7 @@ impl Http2 {
         stream.request = Some(asked.head);
         stream.ordinal = asked.ordinal;
         stream.sent = asked.sent;
+        stream.context = asked.context;
         stream.sent_all = true;
         http.streams.table.insert(1, stream);
         http.streams.highest = 1;

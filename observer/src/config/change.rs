@@ -46,7 +46,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         service_graph: _,
         span_metrics: _,
     } = metrics;
-    let _: (&Dns, &Otlp) = (dns, otlp);
+    let _: &Dns = dns;
     let Udp { max_flows, idle: _ } = udp;
     let Listen { address } = listen;
     let Capture {
@@ -71,6 +71,14 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
         ("hub", *hub != new.hub),
+        (
+            "otlp.traces.span_metrics_skip",
+            otlp.span_metrics_skip != new.otlp.span_metrics_skip,
+        ),
+        (
+            "otlp.metrics.temporality",
+            otlp.temporality != new.otlp.temporality,
+        ),
         ("traces.causes", *causes != new.traces.causes),
         ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
@@ -157,7 +165,11 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             causes: old.traces.causes,
             ..traces
         },
-        otlp,
+        otlp: Otlp {
+            span_metrics_skip: old.otlp.span_metrics_skip,
+            temporality: old.otlp.temporality,
+            ..otlp
+        },
         access_log: AccessLog {
             to: old.access_log.to,
             path: old.access_log.path.clone(),

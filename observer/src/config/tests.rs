@@ -104,6 +104,8 @@ fn a_whole_file() {
          - {namespace: 'kube-*', sampler: never}\n  \
          peers: all\n  dns: false\n  causes: false\n  wait: 3s\n\
          otlp: {endpoint: 'http://collector:4317', batch: {items: 7}}\n\
+         access_log: {to: file, path: /var/log/access, max_bytes: 2MiB, only: slow, sampling: 0.5, \
+         slow: 250ms, per_second: 7}\n\
          log: {level: debug}\n",
     );
     let sampling = Sampling {
@@ -246,6 +248,15 @@ fn a_whole_file() {
                 batch_items: 7,
                 ..Otlp::default()
             },
+            access_log: AccessLog {
+                to: AccessTo::File,
+                path: Some("/var/log/access".into()),
+                max_bytes: 2 << 20,
+                only: AccessOnly::Slow,
+                sampling: 0.5,
+                slow: Duration::from_millis(250),
+                per_second: 7,
+            },
             log: Log {
                 level: LogLevel::Debug
             },
@@ -353,6 +364,34 @@ fn errors_name_key_and_place() {
         (
             "hub: {agent_account: a/b/c}\n",
             "observer.yaml:1:22: hub.agent_account: ",
+        ),
+        (
+            "access_log: {to: syslog}\n",
+            "observer.yaml:1:18: access_log.to: \"syslog\" is none of none, stdout, file and otlp",
+        ),
+        (
+            "access_log: {path: access.log}\n",
+            "observer.yaml:1:20: access_log.path: \"access.log\" is not an absolute path",
+        ),
+        (
+            "access_log: {max_bytes: 1KiB}\n",
+            "observer.yaml:1:25: access_log.max_bytes: ",
+        ),
+        (
+            "access_log: {only: good}\n",
+            "observer.yaml:1:20: access_log.only: ",
+        ),
+        (
+            "access_log: {sampling: 2}\n",
+            "observer.yaml:1:24: access_log.sampling: ",
+        ),
+        (
+            "access_log: {slow: soon}\n",
+            "observer.yaml:1:20: access_log.slow: ",
+        ),
+        (
+            "access_log: {per_second: 0}\n",
+            "observer.yaml:1:26: access_log.per_second: ",
         ),
         (
             "hub: {max_agents: 0}\n",
@@ -467,6 +506,25 @@ fn a_missing_file_is_named() {
     let path = Path::new("no-such-file.yaml");
     let error = Config::load(Some(path), &Flags::default(), &nothing).unwrap_err();
     assert_eq!(error.place, "no-such-file.yaml");
+}
+
+#[test]
+fn an_access_log_in_a_file_has_a_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "access_log: {to: file}\n").unwrap();
+    let error = Config::load(Some(file.path()), &Flags::default(), &nothing).unwrap_err();
+    assert_eq!(error.key, "access_log.path");
+}
+
+#[test]
+fn an_access_log_stays_where_it_is_and_chooses_anew() {
+    let old = Config::default();
+    let new = parsed("access_log: {to: stdout, only: failed, per_second: 5}\n");
+    assert_eq!(old.reloadable_difference(&new), ["access_log"]);
+    let access_log = old.reloaded(new).access_log;
+    assert_eq!(access_log.to, AccessTo::None);
+    assert_eq!(access_log.only, AccessOnly::Failed);
+    assert_eq!(access_log.per_second, 5);
 }
 
 #[test]

@@ -421,7 +421,7 @@ fn parse_range(text: &str) -> Option<(u16, u16)> {
     }
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+pub(super) fn parse_duration(text: &str) -> Option<Duration> {
     let digits = text.find(|character: char| !(character.is_ascii_digit() || character == '.'))?;
     let (number, unit) = text.split_at_checked(digits)?;
     let scale = match unit {

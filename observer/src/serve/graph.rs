@@ -111,8 +111,9 @@ struct Edge {
     retransmits_total: u64,
 }
 
-/// Reporters of what goes from one node to another.
-type Seen<'a> = BTreeMap<(&'a Party, &'a Party, bool), BTreeSet<&'static str>>;
+/// Which ends saw what goes from one node to another.
+#[derive(Debug, Default)]
+pub(super) struct Seen<'a>(BTreeMap<(&'a Party, &'a Party, bool), BTreeSet<&'static str>>);
 
 pub(super) async fn graph(State(hub): State<Hub>) -> Response {
     match hub.graph().await {
@@ -125,31 +126,18 @@ pub(super) async fn graph(State(hub): State<Hub>) -> Response {
 
 impl Graph {
     fn new(rows: &[EdgeRow]) -> Self {
-        let mut seen = Seen::new();
-        for row in rows {
-            let ends = (&row.source, &row.destination, row.same_host);
-            seen.entry(ends).or_default().insert(row.reporter);
-        }
+        let seen = Seen::of(rows);
         let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
         let mut edges = Vec::new();
         for row in rows {
-            let ends = (&row.source, &row.destination, row.same_host);
-            let reporters = seen.get(&ends);
-            let by = |end: &str| reporters.is_some_and(|reporters| reporters.contains(end));
-            if row.same_host && row.reporter == "server" && by("client") {
+            if seen.is_counted_elsewhere(row) {
                 continue;
             }
             for party in [&row.source, &row.destination] {
                 let node = Node::new(party);
                 nodes.insert(node.id.clone(), node);
             }
-            let seen_from = match (by("client"), by("server")) {
-                (true, true) => "both",
-                (true, false) => "client",
-                (false, true) => "server",
-                (false, false) => "unknown",
-            };
-            edges.push(Edge::new(row, seen_from));
+            edges.push(Edge::new(row, seen.from(row)));
         }
         edges.sort_by(|left, right| {
             right
@@ -162,6 +150,39 @@ impl Graph {
             nodes: nodes.into_values().collect(),
             edges,
         }
+    }
+}
+
+// === impl Seen ===
+
+impl<'a> Seen<'a> {
+    pub(super) fn of(rows: impl IntoIterator<Item = &'a EdgeRow>) -> Self {
+        let mut seen = Self::default();
+        for row in rows {
+            let ends = (&row.source, &row.destination, row.same_host);
+            seen.0.entry(ends).or_default().insert(row.reporter);
+        }
+        seen
+    }
+
+    /// Whether the same connections are on an edge of their client.
+    pub(super) fn is_counted_elsewhere(&self, row: &EdgeRow) -> bool {
+        row.same_host && row.reporter == "server" && self.by(row, "client")
+    }
+
+    /// Ends that saw it: `client`, `server`, `both`, or `unknown`.
+    fn from(&self, row: &EdgeRow) -> &'static str {
+        match (self.by(row, "client"), self.by(row, "server")) {
+            (true, true) => "both",
+            (true, false) => "client",
+            (false, true) => "server",
+            (false, false) => "unknown",
+        }
+    }
+
+    fn by(&self, row: &EdgeRow, end: &str) -> bool {
+        let reporters = self.0.get(&(&row.source, &row.destination, row.same_host));
+        reporters.is_some_and(|reporters| reporters.contains(end))
     }
 }
 
@@ -239,7 +260,8 @@ fn known(text: &str) -> Option<String> {
     Some(text.to_owned()).filter(|text| !text.is_empty())
 }
 
-fn id(party: &Party) -> String {
+/// Id of a node.
+pub(super) fn id(party: &Party) -> String {
     let kind = party.kind.as_str();
     let [namespace, workload, name] =
         [&party.namespace, &party.workload_kind, &party.name].map(|part| escaped(part));
@@ -252,7 +274,7 @@ fn id(party: &Party) -> String {
 }
 
 /// Without what stands between the parts of an id.
-fn escaped(part: &str) -> String {
+pub(super) fn escaped(part: &str) -> String {
     part.replace('%', "%25")
         .replace('/', "%2F")
         .replace('|', "%7C")

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Hub, NoAnswer, exposition::Wanted, flows, graph, services, status};
+use super::{Hub, NoAnswer, exposition::Wanted, flows, graph, node_graph, services, status};
 use crate::telemetry::health::ClusterState;
 
 const INDEX: &str = "\
@@ -22,6 +22,10 @@ GET /api/v1/flows     flows as JSON lines; last=N follow=true
                       security= namespace= pod= workload= node= dialled=
 GET /api/v1/services  table of services as JSON
 GET /api/v1/graph     graph of services as JSON
+GET /api/v1/node-graph  the same for the Node Graph panel of Grafana
+                      window= group=workload|namespace|service|zone focus= depth= limit=
+                      errors=true min_rate= namespace= workload= service= kind= protocol=
+                      security=
 GET /api/v1/status    what the observer knows of itself and of Kubernetes, as JSON
 ";
 
@@ -35,6 +39,10 @@ pub(super) fn router(hub: Hub) -> Router {
         .route("/api/v1/flows", get(flows::flows))
         .route("/api/v1/services", get(services::services))
         .route("/api/v1/graph", get(graph::graph))
+        .route("/api/v1/node-graph", get(node_graph::node_graph))
+        .route("/api/graph/fields", get(node_graph::plugin::fields))
+        .route("/api/graph/data", get(node_graph::plugin::data))
+        .route("/api/health", get(node_graph::plugin::health))
         .route("/api/v1/status", get(status::status))
         .fallback(unknown)
         .method_not_allowed_fallback(async || {

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
     model::time::Monotonic,
-    telemetry::health::{ClusterState, Health},
+    telemetry::health::{ClusterState, ExportState, Health},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -57,6 +57,15 @@ fn health() -> Health {
             requests: 2,
             errors: vec![("gone", 1)],
         }],
+        export: vec![ExportState {
+            signal: "traces",
+            destination: "http://collector:4317".to_owned(),
+            protocol: "grpc",
+            sent: 5,
+            failures: 1,
+            error: Some("HTTP 503".to_owned()),
+            ..ExportState::default()
+        }],
         ..Health::default()
     }
 }
@@ -77,6 +86,9 @@ fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
                     }
                     Query::Graph(reply) => {
                         let _ = reply.send(aggregator.graph(now));
+                    }
+                    Query::GraphIn { window, reply } => {
+                        let _ = reply.send(aggregator.graph_in(window, now));
                     }
                     Query::History {
                         last,
@@ -492,8 +504,45 @@ async fn the_graph_and_the_status() {
         "kubernetes": [{
             "source": "hub", "kind": "pods", "synced": true, "age_seconds": 1.5, "objects": 3,
             "requests_total": 2, "errors_total": {"gone": 1}
+        }],
+        "export": [{
+            "signal": "traces", "destination": "http://collector:4317", "protocol": "grpc",
+            "queued_items": 0, "sent_items_total": 5, "rejected_items_total": 0,
+            "dropped_items_total": 0, "requests_total": 0, "failures_total": 1,
+            "age_seconds": null, "error": "HTTP 503"
         }]
     });
     assert_eq!(found, expected);
+    pipeline.abort();
+}
+
+#[tokio::test]
+async fn the_graph_for_grafana() {
+    let (server, pipeline) = serve(Config::default()).await;
+    let pipeline = drive(pipeline, 3);
+    for path in [
+        "/api/v1/node-graph?window=5m&focus=web",
+        "/api/graph/data?query=window%3D5m%26focus%3Dweb",
+    ] {
+        let (status, body) = server.status(path).await;
+        assert_eq!(status, 200, "{body}");
+        let graph: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(graph["edges"][0]["target"], "service:shop/web");
+        assert_eq!(graph["granularity_seconds"], 60);
+    }
+    for path in [
+        "/api/v1/node-graph?window=1d",
+        "/api/graph/data?query=window%3D1d",
+    ] {
+        let (status, body) = server.status(path).await;
+        assert_eq!(
+            (status, body.as_str()),
+            (400, "window=1d: expected 10s to 1h\n")
+        );
+    }
+    let (status, body) = server.status("/api/graph/data?query=%7F").await;
+    assert_eq!(status, 400, "{body}");
+    assert_eq!(server.status("/api/graph/fields").await.0, 200);
+    assert_eq!(server.status("/api/health").await.0, 503);
     pipeline.abort();
 }

@@ -12,6 +12,7 @@ use super::{
     hold::Held,
     load::Load,
     scenario::Scenario,
+    traces::Spans,
     watch::{Program, Watched},
 };
 use row::{Aim, Row, median};
@@ -20,6 +21,7 @@ use row::{Aim, Row, median};
 #[derive(Default)]
 pub(super) struct Report {
     pub(super) loads: Vec<Outcome>,
+    pub(super) spans: Option<Spans>,
     pub(super) held: Option<Held>,
     pub(super) cluster: Option<Scale>,
 }
@@ -79,6 +81,9 @@ impl Report {
                 }
             }
         }
+        if let Some(spans) = &self.spans {
+            spans.write_table(out)?;
+        }
         if let Some(held) = &self.held {
             writeln!(out, "\nopen: {} open connections", held.connections)?;
             for row in held.rows() {
@@ -124,6 +129,9 @@ impl Report {
             })
         });
         let mut report = json!({ "loads": loads.collect::<Vec<_>>() });
+        if let Some(spans) = &self.spans {
+            report["traces"] = spans.json();
+        }
         if let Some(held) = &self.held {
             report["open"] = json!({
                 "connections": held.connections,
@@ -143,7 +151,7 @@ impl Report {
     }
 }
 
-fn measures(rows: &[Row]) -> Value {
+pub(super) fn measures(rows: &[Row]) -> Value {
     let pairs = rows.iter().map(|row| {
         let value = json!({
             "median": median(&row.values),
@@ -156,12 +164,12 @@ fn measures(rows: &[Row]) -> Value {
     Value::Object(pairs.collect())
 }
 
-fn losses<'a>(watched: impl IntoIterator<Item = &'a Watched>) -> Vec<&'a str> {
+pub(super) fn losses<'a>(watched: impl IntoIterator<Item = &'a Watched>) -> Vec<&'a str> {
     let all = watched.into_iter().flat_map(|watched| &watched.losses);
     all.map(String::as_str).collect()
 }
 
-fn write_losses<'a>(
+pub(super) fn write_losses<'a>(
     out: &mut impl Write,
     watched: impl IntoIterator<Item = &'a Watched>,
 ) -> Result<()> {

@@ -27,6 +27,8 @@ pub(crate) enum Scenario {
     H2Large,
     /// gRPC: unary calls of 32 bytes, 10 of a connection at a time
     Grpc,
+    /// As hello, with none, some and all of the spans sent out, and with nobody to take them
+    Traces,
     /// 10,000 open connections, and none: memory, and CPU without traffic
     Open,
     /// A cluster of 10,000 pods: its hub with 1,000 agents, and an agent with and without the hub
@@ -65,6 +67,7 @@ impl Scenario {
             Self::H2Hundred => "h2-100",
             Self::H2Large => "h2-large",
             Self::Grpc => "grpc",
+            Self::Traces => "traces",
             Self::Open => "open",
             Self::Cluster => "cluster",
         }
@@ -83,6 +86,7 @@ impl Scenario {
             Self::H2Hundred => "HTTP/2, 12 B responses, 100 streams at a time",
             Self::H2Large => "HTTP/2, 64 KiB responses, 10 streams at a time",
             Self::Grpc => "gRPC, unary calls of 32 B, 10 at a time",
+            Self::Traces => "keep-alive, 12 B responses, spans sent to a sink",
             Self::Open => "open connections without traffic",
             Self::Cluster => "a cluster of 10,000 pods",
         }
@@ -96,6 +100,7 @@ impl Scenario {
             | Self::Large
             | Self::Close
             | Self::Pipelined
+            | Self::Traces
             | Self::Open
             | Self::Cluster => Tool::Wrk,
             Self::H2 | Self::H2Ten | Self::H2Hundred | Self::H2Large => Tool::H2load,

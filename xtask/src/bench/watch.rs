@@ -99,6 +99,11 @@ impl Watch {
         })
     }
 
+    /// Sum of its metrics called `name` that have all of `labels`.
+    pub(super) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> Result<f64> {
+        Ok(self.metrics()?.sum(name, labels))
+    }
+
     /// Ends it; it has to exit cleanly.
     pub(super) fn stop(self) -> Result<()> {
         self.agent.stop()

@@ -1,4 +1,4 @@
-//! Peers of the tests that no package has: Python's and Go's, and Envoy, below `target/tools`.
+//! Peers of the tests that no package has: Python's and Go's, Envoy and rotel, below `target/tools`.
 
 use std::{
     fs, io,
@@ -16,10 +16,17 @@ use crate::workspace::{find, output_of, root, run_quietly, say, target, write_if
 /// Debian's interpreter, as the tests use it: a version manager's would come and go.
 const PYTHON: &str = "/usr/bin/python3";
 
+/// Programs that come in packages of Python: what they are called below `target/tools`, and where
+/// each is, as a package and a path in it. Their starters would be processes of Python first.
+const PACKAGED: [(&str, &str, &str); 2] = [
+    ("envoy", "envoy", "_bin/envoy"),
+    ("rotel", "rotel", "rotel-agent"),
+];
+
 /// Gets what is missing. What cannot be had is named, and the tests that need it say so again.
 pub(super) fn complete() {
     for (what, done) in [
-        ("Python's peers and Envoy", python()),
+        ("Python's peers, Envoy and rotel", python()),
         ("the Go peer", go()),
         ("a Kubernetes API server", super::kubernetes::complete()),
     ] {
@@ -37,7 +44,8 @@ fn python() -> Result<()> {
     let folder = target("tools/python");
     // Written when all else is done.
     let done = folder.join("requirements.txt");
-    if fs::read(&done).is_ok_and(|old| old == text) && target("tools/envoy").exists() {
+    let mut programs = PACKAGED.iter().map(|(name, ..)| tool(name));
+    if fs::read(&done).is_ok_and(|old| old == text) && programs.all(|path| path.exists()) {
         return Ok(());
     }
     if !Path::new(PYTHON).exists() || !is_installed("python3-venv") {
@@ -46,7 +54,7 @@ fn python() -> Result<()> {
             &["python3", "python3-venv"],
         )?;
     }
-    say("installing Python's peers and Envoy");
+    say("installing Python's peers, Envoy and rotel");
     if folder.exists() {
         fs::remove_dir_all(&folder)
             .with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -57,23 +65,33 @@ fn python() -> Result<()> {
     // Built from source they would take a compiler, and long.
     pip.args(["install", "--no-cache-dir", "--only-binary=:all:", "-r"]);
     run_quietly(pip.arg(&requirements))?;
-    let program = envoy(&folder)?;
-    let link = target("tools/envoy");
-    match fs::remove_file(&link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", link.display()));
+    for (name, package, path) in PACKAGED {
+        let link = tool(name);
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", link.display()));
+            }
+            _ => {}
         }
-        _ => {}
+        symlink(packaged(&folder, package, path)?, &link)
+            .with_context(|| format!("cannot make {}", link.display()))?;
     }
-    symlink(&program, &link).with_context(|| format!("cannot make {}", link.display()))?;
     write_if_different(&done, &text).map(drop)
 }
 
-/// The program inside of the package: its starter would be a process of Python first.
-fn envoy(folder: &Path) -> Result<PathBuf> {
+/// Where a program of [`PACKAGED`] is linked.
+fn tool(name: &str) -> PathBuf {
+    target("tools").join(name)
+}
+
+/// The file `path` of a package of the environment in `folder`.
+fn packaged(folder: &Path, package: &str, path: &str) -> Result<PathBuf> {
     let mut python = Command::new(folder.join("bin/python"));
-    python.args(["-c", "import envoy; print(envoy.__path__[0])"]);
-    let program = Path::new(&output_of(&mut python)?).join("_bin/envoy");
+    python.args([
+        "-c",
+        &format!("import {package}; print({package}.__path__[0])"),
+    ]);
+    let program = Path::new(&output_of(&mut python)?).join(path);
     if !program.is_file() {
         bail!("{} is not there", program.display());
     }

@@ -144,6 +144,8 @@ pub(super) const EDGE: &[&str] = of_edge![];
 
 pub(super) const EDGE_FAILED: &[&str] = of_edge!["reason"];
 
+pub(super) const EXPORT: &[&str] = &["signal"];
+
 pub(super) const POD: &[&str] = &[
     "k8s_cluster_name",
     "k8s_namespace_name",
@@ -200,6 +202,6 @@ pub(super) const KUBERNETES: &[&str] = &["source", "kind"];
 
 pub(super) const KUBERNETES_FAILED: &[&str] = &["source", "kind", "reason"];
 
-pub(super) const EXPORT: &[&str] = &["signal"];
-
-const OVERFLOW: &str = crate::aggregate::series::OVERFLOW_LABEL;
+/// Label of the series that takes what does not fit (OpenTelemetry metrics SDK specification,
+/// "Cardinality limits": `otel.metric.overflow`).
+pub(in super::super) const OVERFLOW: &str = "otel_metric_overflow";

@@ -178,8 +178,8 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
         families,
         services: Vec::new(),
         cluster: Vec::new(),
-        export: Vec::new(),
         histograms: Histograms::default(),
+        export: Vec::new(),
     };
     let objects = |kind: Kind| {
         let mut known = kinds.iter();

@@ -1,5 +1,7 @@
 //! Names of fields that are wanted, and how much of their values.
 
+use crate::assemble::trace_context::Carrier;
+
 /// A field that the observer reads. Values of all others are neither kept nor told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Name {
@@ -29,6 +31,8 @@ pub enum Name {
     Host,
     /// `te`.
     Te,
+    /// What tells of a request's trace, see [`Carrier::cut`].
+    Trace(Carrier),
     /// `upgrade`.
     Upgrade,
     /// `user-agent`.
@@ -36,7 +40,7 @@ pub enum Name {
 }
 
 /// Length of the longest name that is wanted.
-pub(super) const LONGEST: usize = 14;
+pub(super) const LONGEST: usize = 21;
 
 // === impl Name ===
 
@@ -59,8 +63,27 @@ impl Name {
             b"te" => Self::Te,
             b"upgrade" => Self::Upgrade,
             b"user-agent" => Self::UserAgent,
-            _ => return None,
+            _ => return Self::of_trace(name),
         })
+    }
+
+    /// As [`Self::of`], for those that tell of a trace.
+    fn of_trace(name: &[u8]) -> Option<Self> {
+        let carrier = match name {
+            b"traceparent" => Carrier::TraceParent,
+            b"tracestate" => Carrier::TraceState,
+            b"b3" => Carrier::B3,
+            b"x-b3-traceid" => Carrier::B3Trace,
+            b"x-b3-spanid" => Carrier::B3Span,
+            b"x-b3-sampled" => Carrier::B3Sampled,
+            b"x-b3-flags" => Carrier::B3Flags,
+            b"uber-trace-id" => Carrier::UberTrace,
+            b"x-amzn-trace-id" => Carrier::XRay,
+            b"x-cloud-trace-context" => Carrier::CloudTrace,
+            b"x-request-id" => Carrier::RequestId,
+            _ => return None,
+        };
+        Some(Self::Trace(carrier))
     }
 
     /// The part of a value that may be kept: no query, no user information.
@@ -74,6 +97,7 @@ impl Name {
                 let start = memchr::memrchr(b'@', value).map_or(0, |at| at + 1);
                 &value[start..]
             }
+            Self::Trace(carrier) => carrier.cut(value),
             _ => value,
         }
     }

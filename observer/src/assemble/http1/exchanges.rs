@@ -113,7 +113,7 @@ impl Http1 {
             outcome,
             ended,
             hop: pending.hop,
-            context: None,
+            context: pending.context,
             cause: None,
         }
     }

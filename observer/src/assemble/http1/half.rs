@@ -13,6 +13,7 @@ use crate::{
     model::{
         exchange::{HttpVersion, RequestHead, Side},
         time::Monotonic,
+        trace::TraceContext,
     },
 };
 
@@ -53,6 +54,8 @@ pub(super) struct Pending {
     pub(super) answer: Option<Answer>,
     /// What it is as a call, if it is one.
     pub(super) rpc: Option<Box<Calling>>,
+    /// What its fields say of its trace.
+    pub(super) context: Option<Arc<TraceContext>>,
 }
 
 /// What the request says of its response's framing.

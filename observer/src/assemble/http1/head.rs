@@ -9,7 +9,10 @@ use std::time::Duration;
 use memchr::{memchr, memchr2};
 
 use crate::{
-    assemble::grpc::{self, Format},
+    assemble::{
+        grpc::{self, Format},
+        trace_context::{Carrier, Collector},
+    },
     model::exchange::HttpVersion,
 };
 
@@ -63,6 +66,8 @@ pub struct Request<'a> {
     pub upgrade: bool,
     /// A content type of gRPC-Web, and the `grpc-timeout`.
     pub rpc: Option<(Format, Option<Duration>)>,
+    /// What tells of its trace.
+    pub trace: Collector,
 }
 
 /// A response head.
@@ -96,6 +101,7 @@ struct Fields<'a> {
     rpc: Option<Format>,
     rpc_timeout: Option<Duration>,
     rpc_status: Option<u32>,
+    trace: Collector,
 }
 
 /// Finds the end of a head: the byte after its empty line. A single LF counts as a line end
@@ -139,10 +145,10 @@ pub fn request(bytes: &[u8], searched: usize) -> Parsed<Request<'_>> {
     let Some(mut request) = request_line(trim_cr(&rest[..line_end])) else {
         return Parsed::Invalid;
     };
-    let (fields, length) = read_fields(&rest[line_end + 1..]);
+    let (fields, length) = read_fields::<true>(&rest[line_end + 1..]);
     match length {
         Some(length) => {
-            request.add(&fields);
+            request.add(fields);
             Parsed::Complete(request, blank + line_end + 1 + length)
         }
         None => Parsed::Partial,
@@ -155,8 +161,8 @@ pub fn opening(bytes: &[u8]) -> Option<Request<'_>> {
     let rest = &bytes[blank_lines(bytes)..];
     let line_end = memchr(b'\n', rest)?;
     let mut request = request_line(trim_cr(&rest[..line_end]))?;
-    let (fields, _) = read_fields(&rest[line_end + 1..]);
-    request.add(&fields);
+    let (fields, _) = read_fields::<true>(&rest[line_end + 1..]);
+    request.add(fields);
     Some(request)
 }
 
@@ -184,7 +190,7 @@ pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
     let Some((version, status)) = status_line(trim_cr(&bytes[..line_end])) else {
         return Parsed::Invalid;
     };
-    let (fields, length) = read_fields(&bytes[line_end + 1..]);
+    let (fields, length) = read_fields::<false>(&bytes[line_end + 1..]);
     match length {
         Some(length) => {
             let response = Response {
@@ -295,6 +301,7 @@ fn request_line(line: &[u8]) -> Option<Request<'_>> {
         body: BodyLength::Fixed(0),
         upgrade: false,
         rpc: None,
+        trace: Collector::default(),
     };
     if method == b"CONNECT" {
         // authority-form
@@ -353,8 +360,9 @@ fn version_of(text: &[u8]) -> Option<HttpVersion> {
     }
 }
 
-/// Reads fields up to the empty line; the length of them all with it, if it is there.
-fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
+/// Reads fields up to the empty line; the length of them all with it, if it is there. Only those of
+/// a request tell of its trace.
+fn read_fields<const REQUEST: bool>(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
     let mut fields = Fields::default();
     let mut at = 0;
     while let Some(end) = bytes.get(at..).and_then(|rest| memchr(b'\n', rest)) {
@@ -384,6 +392,8 @@ fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
                     fields.to_http2 |= value
                         .split(|byte| *byte == b',')
                         .any(|protocol| trim(protocol).eq_ignore_ascii_case(b"h2c"));
+                } else if REQUEST {
+                    fields.trace(line);
                 }
             }
             b'c' => {
@@ -404,8 +414,11 @@ fn read_fields(bytes: &[u8]) -> (Fields<'_>, Option<usize>) {
             b't' => {
                 if let Some(value) = named(b"transfer-encoding") {
                     fields.encoding(value);
+                } else if REQUEST {
+                    fields.trace(line);
                 }
             }
+            b'b' | b'x' if REQUEST => fields.trace(line),
             _ => {}
         }
     }
@@ -422,7 +435,7 @@ fn without_user(authority: &[u8]) -> &[u8] {
 
 impl<'a> Request<'a> {
     /// Takes over what the fields say.
-    fn add(&mut self, fields: &Fields<'a>) {
+    fn add(&mut self, fields: Fields<'a>) {
         self.body = fields.request_body();
         self.upgrade = fields.upgrade;
         self.rpc = fields.rpc.map(|format| (format, fields.rpc_timeout));
@@ -430,6 +443,7 @@ impl<'a> Request<'a> {
             self.authority = without_user(fields.host);
         }
         self.user_agent = fields.user_agent;
+        self.trace = fields.trace;
     }
 }
 
@@ -448,6 +462,12 @@ impl Fields<'_> {
                 (Some(new), Some(old)) if new != old => self.bad_length = true,
                 (Some(new), _) => self.content_length = Some(new),
             }
+        }
+    }
+
+    fn trace(&mut self, line: &[u8]) {
+        if let Some((carrier, value)) = Carrier::of_line(line) {
+            self.trace.push(carrier, value);
         }
     }
 

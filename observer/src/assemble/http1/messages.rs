@@ -47,6 +47,7 @@ impl Http1 {
             hop,
             answer: None,
             rpc,
+            context: heads.context(&request.trace),
         });
         self.ordinal += 1;
         match (expects, length) {
@@ -134,6 +135,7 @@ impl Http1 {
                         ordinal: pending.ordinal,
                         sent: pending.sent,
                         hop: pending.hop,
+                        context: pending.context,
                     });
                     return Verdict::Upgraded;
                 }

@@ -8,6 +8,7 @@ use crate::{
         heads::Heads,
         hpack::{Decoder, Field, Malformed, Name},
         http1::head,
+        trace_context::Collector,
     },
     model::exchange::{HttpVersion, RequestHead},
 };
@@ -38,6 +39,8 @@ pub(super) struct Fields {
     pub(super) deadline: Option<Duration>,
     /// A field was there whose name was not seen.
     pub(super) unknown: bool,
+    /// What tells of the request's trace.
+    pub(super) trace: Collector,
 }
 
 // === impl Fields ===
@@ -83,6 +86,7 @@ impl Fields {
             body: head::BodyLength::Fixed(0),
             upgrade: false,
             rpc: None,
+            trace: Collector::default(),
         })
     }
 
@@ -102,6 +106,7 @@ impl Fields {
             Name::ContentType => self.rpc = grpc::content_type(value),
             Name::GrpcStatus => self.rpc_status = grpc::status(value),
             Name::GrpcTimeout => self.deadline = grpc::timeout(value),
+            Name::Trace(carrier) => self.trace.push(carrier, value),
             Name::ContentLength | Name::GrpcEncoding | Name::Te | Name::Upgrade => {}
         }
     }
@@ -129,6 +134,7 @@ impl Fields {
         self.rpc_status = None;
         self.deadline = None;
         self.unknown = false;
+        self.trace.clear();
     }
 }
 

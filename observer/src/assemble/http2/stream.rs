@@ -9,6 +9,7 @@ use crate::{
         exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
         rpc::{Rpc, RpcEnd},
         time::Monotonic,
+        trace::TraceContext,
     },
 };
 
@@ -38,6 +39,8 @@ pub(super) struct Stream {
     /// Bytes of the client were missed since it began.
     pub(super) uncertain: bool,
     pub(super) rpc: Option<Box<Calling>>,
+    /// What its fields say of its trace.
+    pub(super) context: Option<Arc<TraceContext>>,
 }
 
 /// Whose exchange it is.
@@ -77,6 +80,7 @@ impl Stream {
             told: false,
             uncertain: false,
             rpc: None,
+            context: None,
         }
     }
 
@@ -179,7 +183,7 @@ impl Stream {
             outcome,
             ended,
             hop: self.hop,
-            context: None,
+            context: self.context,
             cause: None,
         })
     }

@@ -189,6 +189,7 @@ impl Streams {
             .entry(id)
             .or_insert_with(|| Stream::new(seen.first, seen.hop));
         stream.request = Some(self.fields.request(seen.heads));
+        stream.context = seen.heads.context(&self.fields.trace);
         stream.ordinal = self.ordinal;
         self.ordinal += 1;
         stream.hop = seen.hop;

@@ -27,6 +27,9 @@ fn answer(aggregator: &mut Aggregator, pipeline: &mut Pipeline) {
             Query::Graph(reply) => {
                 let _ = reply.send(aggregator.graph(Monotonic(9)));
             }
+            Query::GraphIn { window, reply } => {
+                let _ = reply.send(aggregator.graph_in(window, Monotonic(9)));
+            }
             Query::History {
                 last,
                 filter,

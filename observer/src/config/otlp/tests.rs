@@ -174,6 +174,44 @@ fn file_then_standard_variables_then_ours() {
 }
 
 #[test]
+fn temporality_and_histograms_are_also_what_variables_of_opentelemetry_say() {
+    const TEMPORALITY: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    const HISTOGRAMS: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    let file = "otlp: {metrics: {temporality: cumulative, histograms: explicit}}\n";
+    for (text, expected) in [
+        ("Delta", Temporality::Delta),
+        ("LowMemory", Temporality::Delta),
+        ("CUMULATIVE", Temporality::Cumulative),
+    ] {
+        let otlp = loaded(file, &[(TEMPORALITY, text)]).unwrap();
+        assert_eq!(otlp.temporality, expected);
+    }
+    let variables = [(HISTOGRAMS, "base2_exponential_bucket_histogram")];
+    let otlp = loaded(file, &variables).unwrap();
+    assert_eq!(otlp.histograms, OtlpHistograms::Exponential);
+    let error = loaded(file, &[(TEMPORALITY, "low")]).unwrap_err();
+    assert!(error.contains(TEMPORALITY), "{error}");
+    loaded(file, &[(HISTOGRAMS, "exponential")]).unwrap_err();
+    let file = "otlp: {metrics: {temporality: lowmemory}, traces: {span_metrics_skip: false}}\n";
+    let otlp = loaded(file, &[]).unwrap();
+    assert_eq!(otlp.temporality, Temporality::Delta);
+    assert!(!otlp.span_metrics_skip);
+}
+
+#[test]
+fn exponential_buckets_are_told_where_they_are_kept_and_wanted() {
+    use crate::config::Histograms::{Both, Classic, Native};
+    for (wanted, expected) in [
+        (OtlpHistograms::Auto, [false, false, true]),
+        (OtlpHistograms::Explicit, [false, false, false]),
+        (OtlpHistograms::Exponential, [false, true, true]),
+    ] {
+        let found = [Classic, Both, Native].map(|kept| wanted.are_exponential(kept));
+        assert_eq!(found, expected, "{wanted:?}");
+    }
+}
+
+#[test]
 fn what_cannot_be_is_told_with_its_place() {
     for (file, expected) in [
         (
@@ -199,6 +237,18 @@ fn what_cannot_be_is_told_with_its_place() {
         (
             "otlp: {metrics: {interval: 1ms}}\n",
             "otlp.metrics.interval: ",
+        ),
+        (
+            "otlp: {metrics: {temporality: both}}\n",
+            "1:31: otlp.metrics.temporality: \"both\" is none of cumulative, delta",
+        ),
+        (
+            "otlp: {metrics: {histograms: classic}}\n",
+            "otlp.metrics.histograms: ",
+        ),
+        (
+            "otlp: {traces: {span_metrics_skip: maybe}}\n",
+            "otlp.traces.span_metrics_skip: ",
         ),
         (
             "otlp: {headers: {host: x}}\n",

@@ -12,6 +12,7 @@ use crate::{
         rpc::RpcEnd,
         security::{self, Certificate, MeshSigns, Opening, Proxied, ProxyVersion, Security},
         time::Monotonic,
+        trace::Cause,
     },
 };
 
@@ -54,6 +55,9 @@ const HANDSHAKE: &[&str] = &[
     "tls_client_not_after",
     "proxied_version",
 ];
+
+/// What caused a call.
+const CAUSE: &[&str] = &["cause_connection", "cause_sequence", "cause_certain"];
 
 const PROCEDURE: &[&str] = &[
     "rpc_system",
@@ -141,12 +145,27 @@ fn a_call_in_full() {
         "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
         "executable": "/usr/bin/web", "container": null, "unit": "web.service",
         "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
-        "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null,
-        "request_sequence": 0, "cause_connection": null, "cause_sequence": null,
-        "cause_certain": null
+        "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
     });
-    let expected = with(expected, &[SECURED, PROCEDURE]);
+    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE]);
+    expected["request_sequence"] = 0.into();
     assert_eq!(line, expected);
+}
+
+#[test]
+fn a_call_tells_what_caused_it() {
+    let mut call = fixture::call("web", "/orders/7", 200);
+    call.exchange.hop = (u32::MAX, 7);
+    call.exchange.cause = Some(Cause {
+        inbound: ConnectionId(0xab),
+        sequence: 12,
+        certain: true,
+    });
+    let line = parse(FlowEvent::Call(call));
+    assert_eq!(line["request_sequence"], json!(u32::MAX));
+    assert_eq!(line["cause_connection"], json!("00000000000000ab"));
+    assert_eq!(line["cause_sequence"], json!(12));
+    assert_eq!(line["cause_certain"], json!(true));
 }
 
 #[test]

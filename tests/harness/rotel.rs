@@ -1,0 +1,78 @@
+//! rotel, a collector that others made: what it can read and pass on is OTLP.
+
+use std::{
+    fs::File,
+    net::{SocketAddr, TcpListener, TcpStream},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::{
+    collector::Collector,
+    peers::Peer,
+    process::Process,
+    wait::{self, PATIENCE},
+};
+
+/// A running rotel that passes all it is sent on to another collector.
+#[derive(Debug)]
+pub struct Rotel {
+    process: Process,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    folder: TempDir,
+}
+
+// === impl Rotel ===
+
+impl Rotel {
+    /// Starts one on 127.0.0.1 that passes on to `collector`, which must be without TLS.
+    pub fn start(collector: &Collector) -> Result<Self> {
+        let [grpc, http] = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)));
+        let (grpc, http) = (grpc?, http?);
+        let (grpc, http) = (grpc.local_addr()?, http.local_addr()?);
+        let folder = tempfile::tempdir().context("make a folder")?;
+        let mut command = Command::new(Peer::Rotel.program());
+        // What is set for another one does not count here.
+        command.env_clear().arg("start");
+        command.args(["--otlp-grpc-endpoint", &grpc.to_string()]);
+        command.args(["--otlp-http-endpoint", &http.to_string()]);
+        command.args(["--exporter", "otlp", "--otlp-exporter-protocol", "http"]);
+        command.args(["--otlp-exporter-endpoint", &collector.http()]);
+        command.args(["--batch-timeout", "100ms"]);
+        command.arg("--pid-file").arg(folder.path().join("pid"));
+        let log = File::create(folder.path().join("log")).context("make a log")?;
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let mut rotel = Self {
+            process: Process::spawn(&mut command)?,
+            grpc,
+            http,
+            folder,
+        };
+        for address in [grpc, http] {
+            wait::until("rotel to listen", PATIENCE, || {
+                if let Some(status) = rotel.process.ended()? {
+                    let log = std::fs::read_to_string(rotel.folder.path().join("log"))?;
+                    bail!("rotel ended with {status}: {log}");
+                }
+                Ok(TcpStream::connect(address).ok().map(drop))
+            })?;
+        }
+        Ok(rotel)
+    }
+
+    /// Its endpoint for gRPC.
+    pub fn grpc(&self) -> String {
+        format!("http://{}", self.grpc)
+    }
+
+    /// Its endpoint for HTTP, without a path.
+    pub fn http(&self) -> String {
+        format!("http://{}", self.http)
+    }
+}

@@ -1,0 +1,192 @@
+//! The ways to a collector: gRPC and HTTP, through another collector, with TLS, headers and gzip.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use observer_tests::{
+    certificates::Authority,
+    cgroup::Cgroup,
+    client::Load,
+    collector::{self, Collector},
+    peers::Peer,
+    place::Place,
+    requirement::{Need, lacking},
+    rotel::Rotel,
+    server::Server,
+};
+
+use crate::{SECRETS, observe};
+
+/// Requests of a way.
+const REQUESTS: usize = 60;
+
+/// Asks for [`REQUESTS`] pages while an agent with this part `otlp` observes, and expects at
+/// `collector` a span and an entry of the access log for both ends of each, and their number as a metric.
+fn check(label: &str, otlp: &str, collector: &Collector) -> Result<()> {
+    let cgroup = Cgroup::create(label)?;
+    let place = Place::host(&cgroup);
+    let nginx = Server::nginx(&place)?;
+    let configuration = format!(
+        "{otlp}  batch:\n    delay: 100ms\n  metrics:\n    interval: 1s\ntraces:\n  \
+         sampler: always\naccess_log:\n  to: otlp\n"
+    );
+    let agent = observe(&cgroup, &configuration)?;
+    let load = Load {
+        address: nginx.address(),
+        targets: &["/hello", "/users/7?secret-query=1", "/nothing"],
+        connections: 2,
+        rounds: REQUESTS / 2,
+        pipelined: 1,
+    };
+    let counted = load.run(&place)?;
+    ensure!(
+        counted.statuses.values().sum::<u64>() == REQUESTS as u64,
+        "{counted:?}"
+    );
+    let spans = collector.exactly(2 * REQUESTS, label, |_| true)?;
+    for (path, count) in [("/hello", 40), ("/users/7", 40), ("/nothing", 40)] {
+        let found = spans.iter().filter(|span| span.path() == path).count();
+        ensure!(found == count, "{label}: {found} of {path}");
+    }
+    let patience = observer_tests::wait::PATIENCE;
+    observer_tests::wait::until("records and metrics", patience, || {
+        let logs = collector.logs()?.len();
+        let points = collector.metrics()?;
+        let counts = points.iter().filter(|point| {
+            point.name == "http.server.request.duration" && point.temporality == "CUMULATIVE"
+        });
+        // Each export tells the whole again.
+        let mut exports = std::collections::BTreeMap::<u64, u64>::new();
+        for point in counts {
+            *exports.entry(point.number).or_default() += point.count;
+        }
+        let last = exports.values().max().copied();
+        Ok((logs == 2 * REQUESTS && last == Some(REQUESTS as u64)).then_some(()))
+    })?;
+    collector.expect_without(&SECRETS)?;
+    agent.expect_no_loss()?;
+    agent.stop()?;
+    ensure!(
+        collector.logs()?.len() == 2 * REQUESTS,
+        "{label}: records came twice"
+    );
+    for request in collector.requests()? {
+        ensure!(
+            request.taken && request.error.is_none() && request.items > 0,
+            "{request:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn grpc_reaches_a_collector() -> Result<()> {
+    if lacking(&[
+        Need::Observer,
+        Need::Peer(Peer::Python),
+        Need::Tool("nginx"),
+    ])? {
+        return Ok(());
+    }
+    let collector = Collector::start_with(&collector::Options {
+        header: Some("x-scope-orgid=tenant-1"),
+        ..collector::Options::default()
+    })?;
+    let otlp = format!(
+        "otlp:\n  endpoint: {}\n  protocol: grpc\n  headers:\n    x-scope-orgid: tenant-1\n",
+        collector.grpc()
+    );
+    check("grpc", &otlp, &collector)?;
+    let requests = collector.requests()?;
+    ensure!(
+        requests.iter().all(|request| request.transport == "grpc"),
+        "{requests:?}"
+    );
+    let agent = requests[0]
+        .headers
+        .get("user-agent")
+        .cloned()
+        .unwrap_or_default();
+    ensure!(agent.to_lowercase().contains("observer"), "{agent}");
+    Ok(())
+}
+
+#[test]
+fn http_reaches_a_collector() -> Result<()> {
+    if lacking(&[
+        Need::Observer,
+        Need::Peer(Peer::Python),
+        Need::Tool("nginx"),
+    ])? {
+        return Ok(());
+    }
+    for compression in ["gzip", "none"] {
+        let collector = Collector::start()?;
+        let otlp = format!(
+            "otlp:\n  endpoint: {}\n  protocol: http/protobuf\n  compression: {compression}\n",
+            collector.http()
+        );
+        check(&format!("http-{compression}"), &otlp, &collector)?;
+        let encoding = if compression == "gzip" { "gzip" } else { "" };
+        for request in collector.requests()? {
+            ensure!(
+                request.transport == "http" && request.encoding == encoding,
+                "{request:?}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn rotel_reads_and_passes_on_all_of_it() -> Result<()> {
+    let peers = [Peer::Python, Peer::Rotel].map(Need::Peer);
+    if lacking(&[Need::Observer, Need::Tool("nginx")])? || lacking(&peers)? {
+        return Ok(());
+    }
+    for protocol in ["grpc", "http/protobuf"] {
+        let collector = Collector::start()?;
+        let rotel = Rotel::start(&collector)?;
+        let endpoint = if protocol == "grpc" {
+            rotel.grpc()
+        } else {
+            rotel.http()
+        };
+        let otlp = format!("otlp:\n  endpoint: {endpoint}\n  protocol: {protocol}\n");
+        check(&format!("rotel-{}", &protocol[..4]), &otlp, &collector)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn tls_with_certificates_of_both_reaches_a_collector() -> Result<()> {
+    let tools = ["nginx", "openssl"].map(Need::Tool);
+    if lacking(&[Need::Observer, Need::Peer(Peer::Python)])? || lacking(&tools)? {
+        return Ok(());
+    }
+    let authority = Authority::create()?;
+    let server = authority.sign("collector", &["IP:127.0.0.1", "DNS:localhost"])?;
+    let own = authority.sign("agent", &["DNS:agent.test"])?;
+    let text = |path: &Path| path.display().to_string();
+    for protocol in ["grpc", "http/protobuf"] {
+        let collector = Collector::start_with(&collector::Options {
+            identity: Some(&server),
+            clients: Some(&authority.certificate()),
+            ..collector::Options::default()
+        })?;
+        let endpoint = if protocol == "grpc" {
+            collector.grpc()
+        } else {
+            collector.http()
+        };
+        let otlp = format!(
+            "otlp:\n  endpoint: {endpoint}\n  protocol: {protocol}\n  tls:\n    ca: {}\n    \
+             certificate: {}\n    key: {}\n",
+            text(&authority.certificate()),
+            text(&own.certificate),
+            text(&own.key)
+        );
+        check(&format!("tls-{}", &protocol[..4]), &otlp, &collector)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,213 @@
+//! What somebody is told of: traffic that fails, and observation that is not complete.
+
+use super::{Alert, Group, Rule, recording};
+use crate::dashboards::{
+    contract,
+    query::{Query, of},
+};
+
+/// What is recorded, by its name.
+fn recorded(name: &str) -> Query {
+    let groups = [recording::edges(), recording::services()];
+    let mut rules = groups.into_iter().flat_map(|group| group.rules);
+    let found = rules.find_map(|rule| match rule {
+        Rule::Record(record) if record.name == name => Some(record.now()),
+        _ => None,
+    });
+    // Told when it is written: there is no label by that name.
+    found.unwrap_or_else(|| of(&contract::LOSS).is("recorded as", name).now())
+}
+
+const WARNING: &str = "warning";
+const CRITICAL: &str = "critical";
+
+fn group(name: &'static str, alerts: Vec<Alert>) -> Group {
+    Group {
+        name,
+        interval: "30s",
+        rules: alerts.into_iter().map(Rule::Alert).collect(),
+    }
+}
+
+pub(super) fn traffic() -> Group {
+    let busy = || recorded("service:http_server_requests:rate5m").above("0.1");
+    let opened = || recorded("edge:observer_edge_connections_opened:rate5m");
+    let failures = || recorded("edge:observer_edge_connect_failures:rate5m");
+    let tried = opened().plus(failures());
+    let alerts = vec![
+        Alert {
+            name: "ObserverErrorRatioHigh",
+            hold: "10m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.service_namespace }}/{{ $labels.service_name }} fails requests",
+            description: "{{ $value | humanizePercentage }} of the requests of the last 5 minutes failed.",
+            query: recorded("service:http_server_errors:ratio_rate5m")
+                .above("0.05")
+                .and(busy()),
+        },
+        Alert {
+            name: "ObserverLatencyHigh",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.service_namespace }}/{{ $labels.service_name }} is slow",
+            description: "5% of the requests of the last 5 minutes took longer than {{ $value | humanizeDuration }}.",
+            query: recorded("service:http_server_request_duration_seconds:p95_rate5m")
+                .above("1")
+                .and(busy()),
+        },
+        Alert {
+            name: "ObserverConnectFailures",
+            hold: "10m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.source_name }} cannot connect to {{ $labels.destination_name }}",
+            description: "{{ $value | humanizePercentage }} of the connections that were tried in the last 5 minutes were never established.",
+            query: failures()
+                .by(tried.above("0"))
+                .above("0.05")
+                .and(failures().above("0.1")),
+        },
+        Alert {
+            name: "ObserverRetransmitsHigh",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.service_namespace }}/{{ $labels.service_name }} sends many segments again",
+            description: "{{ $value | humanizePercentage }} of the segments of the last 5 minutes were sent again.",
+            query: recorded("service:observer_tcp_retransmits:ratio_rate5m")
+                .above("0.03")
+                .and(recorded("service:observer_moved_bytes:rate5m").above("1000")),
+        },
+    ];
+    group("observer-traffic", alerts)
+}
+
+pub(super) fn observation() -> Group {
+    let up = || of(&contract::UP).like("job", ".*observer.*");
+    let coverage = || recorded("service:observer_coverage:ratio_rate5m");
+    let before = coverage().offset("1d");
+    let full = |used, limit, by: &'static [&'static str]| {
+        let share = of(used)
+            .now()
+            .max(by)
+            .by(of(limit).now().max(by).above("0"));
+        share.above("0.9")
+    };
+    let alerts = vec![
+        Alert {
+            name: "ObserverAgentDown",
+            hold: "5m",
+            severity: CRITICAL,
+            more: &[],
+            summary: "The observer {{ $labels.instance }} does not answer",
+            description: "Prometheus did not get its metrics for 5 minutes: nothing of its node is observed, or nobody hears of it.",
+            query: up().now().equal("0"),
+        },
+        Alert {
+            name: "ObserverAbsent",
+            hold: "10m",
+            severity: CRITICAL,
+            more: &[],
+            summary: "No observer is scraped",
+            description: "Prometheus has no target whose job is named after the observer.",
+            query: up().now().absent(),
+        },
+        Alert {
+            name: "ObserverRestarts",
+            hold: "5m",
+            severity: WARNING,
+            more: &[],
+            summary: "The observer {{ $labels.instance }} starts again and again",
+            description: "It started {{ $value }} times in 30 minutes.",
+            query: of(&contract::PROCESS_START)
+                .like("job", ".*observer.*")
+                .changes("30m")
+                .max(&["instance"])
+                .above("3"),
+        },
+        Alert {
+            name: "ObserverLosses",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "The observer {{ $labels.instance }} loses observations: {{ $labels.reason }}",
+            description: "{{ $value | humanize }} a second at the stage {{ $labels.stage }} for the reason {{ $labels.reason }}.",
+            query: of(&contract::LOSS)
+                .rate("10m")
+                .sum(&["instance", "stage", "reason"])
+                .above("1"),
+        },
+        Alert {
+            name: "ObserverRingNearlyFull",
+            hold: "10m",
+            severity: WARNING,
+            more: &[],
+            summary: "The ring buffer of {{ $labels.instance }} is nearly full",
+            description: "{{ $value | humanizePercentage }} of it waited at a time; what does not fit is lost.",
+            query: full(&contract::RING_USED, &contract::RING_SIZE, &["instance"]),
+        },
+        Alert {
+            name: "ObserverTableNearlyFull",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "The table {{ $labels.table }} of {{ $labels.instance }} is nearly full",
+            description: "{{ $value | humanizePercentage }} of it is in use.",
+            query: full(
+                &contract::TABLE_ENTRIES,
+                &contract::TABLE_LIMIT,
+                &["instance", "table"],
+            ),
+        },
+        Alert {
+            name: "ObserverSeriesOverflow",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.instance }} has more label sets of {{ $labels.family }} than its budget",
+            description: "{{ $value | humanize }} updates a second are only in the overflow series.",
+            query: of(&contract::SERIES_OVERFLOW)
+                .rate("10m")
+                .sum(&["instance", "family"])
+                .above("0"),
+        },
+        Alert {
+            name: "ObserverCoverageLow",
+            hold: "30m",
+            severity: WARNING,
+            more: &[],
+            summary: "Less of {{ $labels.service_namespace }}/{{ $labels.service_name }} is understood than a day ago",
+            description: "Only {{ $value | humanizePercentage }} of its bytes are understood as part of calls, less than half of the share of a day ago.",
+            query: coverage()
+                .below_half_of(before.above("0.2"))
+                .and(recorded("service:observer_moved_bytes:rate5m").above("1000")),
+        },
+        Alert {
+            name: "ObserverKubernetesStale",
+            hold: "10m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.instance }} has not heard of {{ $labels.kind }} for long",
+            description: "The source {{ $labels.source }} was last heard {{ $value | humanizeDuration }} ago: new pods have no names.",
+            query: of(&contract::KUBERNETES_AGE)
+                .now()
+                .max(&["instance", "source", "kind"])
+                .above("300"),
+        },
+        Alert {
+            name: "ObserverKubernetesNotSynced",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.instance }} does not know all {{ $labels.kind }}",
+            description: "The source {{ $labels.source }} has not told all of them, or its changes do not arrive.",
+            query: of(&contract::KUBERNETES_SYNCED)
+                .now()
+                .min(&["instance", "source", "kind"])
+                .equal("0"),
+        },
+    ];
+    group("observer-observation", alerts)
+}
