@@ -61,6 +61,7 @@ use opentelemetry_semantic_conventions::metric;
 
 mod labels;
 
+#[allow(unused_imports, reason = "what takes the contract alone needs it not")]
 pub(super) use labels::OVERFLOW;
 use labels::*;
 
