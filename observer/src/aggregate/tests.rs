@@ -23,7 +23,7 @@ use crate::{
         security::{Handshake, Opening, Proxied, ProxyVersion, Security},
         workload::{Peer, Workload},
     },
-    telemetry::health::{ClusterState, Loss, ProgramCost, Table},
+    telemetry::health::{ClusterState, ExportState, Loss, ProgramCost, Table},
 };
 
 fn aggregator(budget: usize) -> Aggregator {
