@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    config::{AccessTo, Config},
+    config::{AccessTo, Config, Histograms},
     export::{
         self, About, Encoders, Exporter, Outlet,
         access::{self, Sink, Target, Writer},
@@ -128,7 +128,7 @@ async fn send(
         // A sender that is gone means stop, too.
         let _ = stopped.await;
     };
-    exporter.run(encoders, snapshots, about, stop).await;
+    exporter.run_with(encoders, snapshots, about, stop).await;
 }
 
 /// How values become messages.
@@ -137,10 +137,7 @@ fn encoders(config: &Config, offset: WallOffset, counts: &Arc<Counts>) -> Encode
     let mut entries = logs::Encoder::default();
     let settings = metrics::Settings {
         temporality: config.otlp.temporality,
-        exponential: config
-            .otlp
-            .histograms
-            .are_exponential(config.metrics.histograms),
+        exponential: config.metrics.histograms == Histograms::Native,
     };
     let started = offset.unix_nanoseconds(crate::capture::now());
     let mut measures = metrics::Encoder::new(settings, started);
@@ -149,9 +146,9 @@ fn encoders(config: &Config, offset: WallOffset, counts: &Arc<Counts>) -> Encode
         traces: Box::new(move |batch, about| {
             let request = spans.encode(batch, about);
             invalid.set(|counts| counts.0 = spans.invalid());
-            vec![request]
+            request
         }),
-        logs: Box::new(move |batch, about| vec![entries.encode(batch, about)]),
+        logs: Box::new(move |batch, about| entries.encode(batch, about)),
         metrics: Box::new(move |snapshot, about| {
             let requests = measures.encode(snapshot, about);
             untracked.set(|counts| counts.1 = measures.untracked());

@@ -16,10 +16,12 @@ use crate::{
         Outlet, channel,
         otlp::{
             fixture::{about, span_of},
+            logs,
             sender::tests::{
                 collector::{Act, Collector},
                 settings,
             },
+            traces,
         },
     },
     model::{
@@ -84,31 +86,39 @@ struct Running {
     snapshots: Arc<AtomicU64>,
 }
 
+/// A request with one data point.
+fn point() -> ExportMetricsServiceRequest {
+    let data_points = vec![NumberDataPoint::default()];
+    let metric = Metric {
+        data: Some(Data::Gauge(Gauge { data_points })),
+        ..Metric::default()
+    };
+    ExportMetricsServiceRequest {
+        resource_metrics: vec![ResourceMetrics {
+            scope_metrics: vec![ScopeMetrics {
+                metrics: vec![metric],
+                ..ScopeMetrics::default()
+            }],
+            ..ResourceMetrics::default()
+        }],
+    }
+}
+
 /// An exporter that runs, with its own encoders, but for metrics: a point for each snapshot.
 fn run(settings: &Settings) -> Running {
     let (outlet, exporter) = channel(settings);
     let status = Arc::clone(exporter.status());
     let (stop, stopped) = tokio::sync::oneshot::channel();
-    let mut encoders = Encoders::new(false, metrics::Settings::default(), 1);
-    encoders.metrics = Box::new(|_, _| {
-        let data_points = vec![NumberDataPoint::default()];
-        let metric = Metric {
-            data: Some(Data::Gauge(Gauge { data_points })),
-            ..Metric::default()
-        };
-        vec![ExportMetricsServiceRequest {
-            resource_metrics: vec![ResourceMetrics {
-                scope_metrics: vec![ScopeMetrics {
-                    metrics: vec![metric],
-                    ..ScopeMetrics::default()
-                }],
-                ..ResourceMetrics::default()
-            }],
-        }]
-    });
+    let mut spans = traces::Encoder::new(false);
+    let mut entries = logs::Encoder::default();
+    let encoders = Encoders {
+        traces: Box::new(move |batch, about| spans.encode(batch, about)),
+        logs: Box::new(move |batch, about| entries.encode(batch, about)),
+        metrics: Box::new(|_, _| vec![point()]),
+    };
     let snapshots = Arc::new(AtomicU64::new(0));
     let taken = Arc::clone(&snapshots);
-    let task = tokio::spawn(exporter.run(
+    let task = tokio::spawn(exporter.run_with(
         encoders,
         move || {
             taken.fetch_add(1, Ordering::Relaxed);

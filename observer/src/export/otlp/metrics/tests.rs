@@ -57,6 +57,7 @@ fn snapshot(seconds: u64, families: Vec<(&'static Family, Vec<Series>)>) -> Snap
         cluster: Vec::new(),
         export: Vec::new(),
         histograms: Histograms::Both,
+        export: Vec::new(),
     }
 }
 
