@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::rules;
+use super::{contract, rules};
 
 /// Ids of data sources that refer to each other.
 const PROMETHEUS: &str = "observer-prometheus";
@@ -31,8 +31,11 @@ fn data_sources() -> Value {
             "url": format!("${{{address}}}"), "editable": true, "jsonData": data,
         })
     };
-    let rate = "sum(rate(http_server_request_duration_seconds_count{$$__tags}[5m]))";
-    let slow = "histogram_quantile(0.95, sum by (le) (rate(http_server_request_duration_seconds_bucket{$$__tags}[5m])))";
+    // The tags of a span stand where matchers do.
+    let durations = contract::HTTP_SERVER_DURATION.name;
+    let rate = format!("sum(rate({durations}_count{{$$__tags}}[5m]))");
+    let slow =
+        format!("histogram_quantile(0.95, sum by (le) (rate({durations}_bucket{{$$__tags}}[5m])))");
     json!({
         "apiVersion": 1,
         "datasources": [
