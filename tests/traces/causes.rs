@@ -35,7 +35,12 @@ fn ask(label: &str, spec: Spec<'_>, kind: &str, mut options: Value) -> Result<(V
         _ => services.python(&place, first, spec)?,
     };
     let agent = observe(&cgroup, &collector, &[])?;
+    // A process has to show that it answers where it reads before its threads tell for certain.
     options["url"] = json!(format!("http://{first}"));
+    let mut early = options.clone();
+    early["first"] = json!("early");
+    let before = hop::ask(&place, &early)?;
+    collector.exactly(6 * before.len(), "early spans", |span| is_of(span, "early"))?;
     options["first"] = json!("cause");
     let asked = hop::ask(&place, &options)?;
     let spans = collector.exactly(6 * asked.len(), "spans", |span| is_of(span, "cause"))?;
@@ -98,6 +103,11 @@ fn one_thread_for_everything_misleads_nobody() -> Result<()> {
         return Ok(());
     }
     let options = json!({"count": 12, "threads": 4, "pipelined": 3});
-    let (_, _) = ask("turns", Spec::default(), "node", options)?;
+    let (verdict, _) = ask("turns", Spec::default(), "node", options)?;
+    ensure!(
+        verdict.caused + verdict.certain_links == 0,
+        "{}",
+        verdict.outline()
+    );
     Ok(())
 }
