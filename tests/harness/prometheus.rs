@@ -48,6 +48,15 @@ pub fn lint(text: &str) -> Result<String> {
 impl Prometheus {
     /// Starts one that scrapes `/metrics` of `target` every second, with `features`.
     pub fn start(target: SocketAddr, features: &[&str]) -> Result<Self> {
+        Self::start_with_rules(target, features, &[])
+    }
+
+    /// As [`Self::start`], with files of rules, each by its content.
+    pub fn start_with_rules(
+        target: SocketAddr,
+        features: &[&str],
+        rules: &[String],
+    ) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
         let address = TcpListener::bind(("127.0.0.1", 0))
             .context("find a free port")?
@@ -55,8 +64,14 @@ impl Prometheus {
         let configuration = folder.path().join("prometheus.yml");
         let text = format!(
             "global: {{scrape_interval: 1s, scrape_timeout: 1s}}\n\
-             scrape_configs:\n  - job_name: observer\n    static_configs: [{{targets: ['{target}']}}]\n"
+             rule_files: ['{}/*.rules']\n\
+             scrape_configs:\n  - job_name: observer\n    static_configs: [{{targets: ['{target}']}}]\n",
+            folder.path().display()
         );
+        for (number, content) in rules.iter().enumerate() {
+            let path = folder.path().join(format!("{number}.rules"));
+            fs::write(path, content).context("write rules")?;
+        }
         fs::write(&configuration, text).context("write configuration")?;
         let log = File::create(folder.path().join("log")).context("make a log")?;
         let mut command = Command::new(find_tool("prometheus").context("no prometheus")?);
@@ -109,6 +124,24 @@ impl Prometheus {
             .as_str()
             .with_context(|| format!("{result}"))?;
         Ok(Some(value.parse()?))
+    }
+
+    /// The series that an expression of PromQL has for its value now.
+    pub fn series(&self, expression: &str) -> Result<Vec<Value>> {
+        let answer = self.ask(&format!("/api/v1/query?query={}", encoded(expression)))?;
+        let series = answer["result"].as_array().context("no result")?;
+        Ok(series.clone())
+    }
+
+    /// Names of rules that could not be evaluated, with why; all were evaluated once.
+    pub fn broken_rules(&self) -> Result<Vec<String>> {
+        let answer = self.ask("/api/v1/rules")?;
+        let groups = answer["groups"].as_array().context("no groups")?;
+        let rules = groups.iter().filter_map(|group| group["rules"].as_array());
+        let broken = rules.flatten().filter(|rule| rule["health"] != "ok");
+        Ok(broken
+            .map(|rule| format!("{}: {}", rule["name"], rule["lastError"]))
+            .collect())
     }
 
     /// Waits until an expression has `expected` for its value.

@@ -128,7 +128,7 @@ async fn send(
         // A sender that is gone means stop, too.
         let _ = stopped.await;
     };
-    exporter.run_with(encoders, snapshots, about, stop).await;
+    exporter.run(encoders, snapshots, about, stop).await;
 }
 
 /// How values become messages.
@@ -151,9 +151,9 @@ fn encoders(config: &Config, offset: WallOffset, counts: &Arc<Counts>) -> Encode
         traces: Box::new(move |batch, about| {
             let request = spans.encode(batch, about);
             invalid.set(|counts| counts.0 = spans.invalid());
-            request
+            vec![request]
         }),
-        logs: Box::new(move |batch, about| entries.encode(batch, about)),
+        logs: Box::new(move |batch, about| vec![entries.encode(batch, about)]),
         metrics: Box::new(move |snapshot, about| {
             let requests = measures.encode(snapshot, about);
             untracked.set(|counts| counts.1 = measures.untracked());

@@ -1,6 +1,7 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
 mod access;
+mod all;
 mod hub;
 mod kubernetes;
 mod otlp;
@@ -16,6 +17,7 @@ use super::{
 };
 
 pub(super) use access::*;
+pub(super) use all::ALL;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
 pub(super) use otlp::*;
@@ -110,97 +112,6 @@ pub(super) const LOG_LEVEL: Setting = Setting {
     key: "log.level",
     set: log_level,
 };
-
-/// Those that have a variable.
-pub(super) const ALL: &[Setting] = &[
-    LISTEN,
-    CGROUP,
-    RING_BYTES,
-    MAX_CONNECTIONS,
-    IGNORE_PORTS,
-    IGNORE_CGROUPS,
-    IGNORE_SERVICES,
-    SERIES_BUDGET,
-    IDLE_EXPIRY,
-    METRICS_PODS,
-    HISTOGRAMS,
-    SERVICE_GRAPH,
-    SPAN_METRICS,
-    HISTORY,
-    SAMPLING,
-    DNS_TIMEOUT,
-    DNS_NAMES,
-    UDP_MAX_FLOWS,
-    UDP_IDLE,
-    KUBERNETES_ENABLED,
-    KUBERNETES_NODE,
-    KUBERNETES_CLUSTER,
-    KUBERNETES_KUBECONFIG,
-    KUBERNETES_CONTEXT,
-    KUBERNETES_HUB,
-    KUBERNETES_HUB_CA,
-    KUBERNETES_HUB_TOKEN,
-    KUBERNETES_LABELS,
-    KUBERNETES_ANNOTATIONS,
-    KUBERNETES_HOLD,
-    IGNORE_NAMESPACES,
-    IGNORE_WORKLOADS,
-    IGNORE_POD_LABELS,
-    ONLY_NAMESPACES,
-    ONLY_WORKLOADS,
-    ONLY_POD_LABELS,
-    HUB_LISTEN,
-    HUB_TLS_CERTIFICATE,
-    HUB_TLS_KEY,
-    HUB_AUTHENTICATE,
-    HUB_AGENT_ACCOUNT,
-    HUB_MAX_AGENTS,
-    TRACES_SAMPLER,
-    TRACES_RATIO,
-    TRACES_KEEP_FAILED,
-    TRACES_SLOWER_THAN,
-    TRACES_PEERS,
-    TRACES_DNS,
-    TRACES_CAUSES,
-    TRACES_WAIT,
-    OTLP_ENDPOINT,
-    OTLP_PROTOCOL,
-    OTLP_HEADERS,
-    OTLP_COMPRESSION,
-    OTLP_TIMEOUT,
-    OTLP_CA,
-    OTLP_CERTIFICATE,
-    OTLP_KEY,
-    OTLP_TRACES_ENABLED,
-    OTLP_TRACES_ENDPOINT,
-    OTLP_TRACES_PROTOCOL,
-    OTLP_TRACES_HEADERS,
-    OTLP_METRICS_ENABLED,
-    OTLP_METRICS_ENDPOINT,
-    OTLP_METRICS_PROTOCOL,
-    OTLP_METRICS_HEADERS,
-    OTLP_METRICS_INTERVAL,
-    OTLP_SKIP,
-    OTLP_TEMPORALITY,
-    OTLP_HISTOGRAMS,
-    OTLP_LOGS_ENABLED,
-    OTLP_LOGS_ENDPOINT,
-    OTLP_LOGS_PROTOCOL,
-    OTLP_LOGS_HEADERS,
-    OTLP_QUEUE_ITEMS,
-    OTLP_QUEUE_BYTES,
-    OTLP_BATCH_ITEMS,
-    OTLP_BATCH_DELAY,
-    OTLP_MAX_ELAPSED,
-    ACCESS_TO,
-    ACCESS_PATH,
-    ACCESS_MAX_BYTES,
-    ACCESS_ONLY,
-    ACCESS_SAMPLING,
-    ACCESS_SLOW,
-    ACCESS_PER_SECOND,
-    LOG_LEVEL,
-];
 
 /// Sets what is set in `flags`.
 pub(super) fn apply_flags(config: &mut Config, flags: &Flags) -> Result<(), ConfigError> {

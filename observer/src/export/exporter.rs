@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,9 +16,12 @@ use super::{
     Settings,
     about::About,
     otlp::{
+        logs,
         message::Message,
+        metrics,
         retry::spread,
         sender::{Sender, changed},
+        traces,
     },
     queue::{Queue, weight::Weigh},
     status::{Dropped, Status},
@@ -37,21 +40,18 @@ pub struct Exporter {
     status: Arc<Status>,
 }
 
-/// How our values become messages.
+/// How our values become messages: each remembers what it told before.
 pub struct Encoders {
     /// Spans.
-    pub traces: Encoder<[Span], ExportTraceServiceRequest>,
+    pub traces: Encode<[Span], ExportTraceServiceRequest>,
     /// Entries of the access log.
-    pub logs: Encoder<[Access], ExportLogsServiceRequest>,
-    /// Measures, in as many messages as their number needs; it remembers what it told before.
-    pub metrics: Encoder<Snapshot, Vec<ExportMetricsServiceRequest>>,
+    pub logs: Encode<[Access], ExportLogsServiceRequest>,
+    /// Measures.
+    pub metrics: Encode<Snapshot, ExportMetricsServiceRequest>,
 }
 
-/// How values become messages.
-pub type Encoder<T, M> = Box<dyn FnMut(&T, &About) -> M + Send + 'static>;
-
-/// An encoder, as the threads that make messages have it in turns.
-type Shared<T, M> = Arc<Mutex<Encoder<T, M>>>;
+/// How values become messages, of which each has all of them that it can.
+pub type Encode<T, M> = Box<dyn FnMut(&T, &About) -> Vec<M> + Send>;
 
 /// What the ways of all signals have in common.
 struct Way<'a, A> {
@@ -91,7 +91,7 @@ impl Exporter {
     /// `snapshots` gives what is measured now, `None` when the pipeline has ended; `about` is what
     /// is known of this host now. What is left at the end is complete if the pipeline has ended
     /// before `stop`.
-    pub async fn run_with<S, F, A>(
+    pub async fn run<S, F, A>(
         self,
         encoders: Encoders,
         snapshots: S,
@@ -110,16 +110,11 @@ impl Exporter {
             about: &about,
             stopping: stopping.clone(),
         };
-        let Encoders {
-            traces,
-            logs,
-            metrics,
-        } = encoders;
         let work = async {
             tokio::join!(
-                way(Signal::Traces).items(&self.spans, traces),
-                way(Signal::Logs).items(&self.accesses, logs),
-                way(Signal::Metrics).metrics(metrics, &snapshots),
+                way(Signal::Traces).items(&self.spans, encoders.traces),
+                way(Signal::Logs).items(&self.accesses, encoders.logs),
+                way(Signal::Metrics).metrics(encoders.metrics, &snapshots),
             )
         };
         let over = async {
@@ -138,6 +133,23 @@ impl Exporter {
     }
 }
 
+// === impl Encoders ===
+
+impl Encoders {
+    /// Spans with `span.metrics.skip` where `skip_metrics`, and metrics by `metrics`; `started` is
+    /// when counting began, nanoseconds since the Unix epoch.
+    pub fn new(skip_metrics: bool, metrics: metrics::Settings, started: u64) -> Self {
+        let mut spans = traces::Encoder::new(skip_metrics);
+        let mut accesses = logs::Encoder::default();
+        let mut measures = metrics::Encoder::new(metrics, started);
+        Self {
+            traces: Box::new(move |batch, about| vec![spans.encode(batch, about)]),
+            logs: Box::new(move |batch, about| vec![accesses.encode(batch, about)]),
+            metrics: Box::new(move |snapshot, about| measures.encode(snapshot, about)),
+        }
+    }
+}
+
 // === impl Way ===
 
 impl<A: Fn() -> About> Way<'_, A> {
@@ -147,13 +159,13 @@ impl<A: Fn() -> About> Way<'_, A> {
     }
 
     /// Sends what is in a queue.
-    async fn items<T, M>(mut self, queue: &Queue<T>, encoder: Encoder<[T], M>)
+    async fn items<T, M>(mut self, queue: &Queue<T>, encode: Encode<[T], M>)
     where
         T: Weigh + Send + 'static,
         M: Message,
     {
-        let encoder = Arc::new(Mutex::new(encoder));
         let mut sender = self.sender();
+        let encode = Arc::new(Mutex::new(encode));
         loop {
             let delay = self.settings.borrow_and_update().batch_delay;
             if !sender.is_on() {
@@ -168,43 +180,44 @@ impl<A: Fn() -> About> Way<'_, A> {
                 () = changed(&mut self.settings) => continue,
                 () = ended(&mut self.stopping) => break,
             };
-            self.send(&mut sender, batch, &encoder).await;
+            self.send(&mut sender, batch, &encode).await;
         }
         loop {
             let batch = queue.take();
             if batch.is_empty() {
                 return;
             }
-            self.send(&mut sender, batch, &encoder).await;
+            self.send(&mut sender, batch, &encode).await;
         }
     }
 
-    async fn send<T, M>(&self, sender: &mut Sender<M>, batch: Vec<T>, encoder: &Shared<[T], M>)
-    where
+    async fn send<T, M>(
+        &self,
+        sender: &mut Sender<M>,
+        batch: Vec<T>,
+        encode: &Arc<Mutex<Encode<[T], M>>>,
+    ) where
         T: Send + 'static,
         M: Message,
     {
         let about = (self.about)();
         let items = batch.len() as u64;
-        let encoder = Arc::clone(encoder);
-        let make = move || {
-            let mut encode = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-            encode(&batch, &about)
-        };
+        let encode = Arc::clone(encode);
+        let make = move || with(&encode)(&batch, &about);
         sender.send(items, make).await;
     }
 
     /// Sends what is measured, by the clock.
     async fn metrics<S, F>(
         mut self,
-        encoder: Encoder<Snapshot, Vec<ExportMetricsServiceRequest>>,
+        encode: Encode<Snapshot, ExportMetricsServiceRequest>,
         snapshots: &S,
     ) where
         S: Fn() -> F,
         F: Future<Output = Option<Snapshot>>,
     {
         let mut sender = self.sender();
-        let encoder = Arc::new(Mutex::new(encoder));
+        let encode = Arc::new(Mutex::new(encode));
         // Not all hosts at once.
         let mut next = Instant::now() + spread(self.settings.borrow().interval);
         loop {
@@ -224,15 +237,9 @@ impl<A: Fn() -> About> Way<'_, A> {
             next = (next + interval).max(Instant::now());
             if let Some(snapshot) = snapshots().await {
                 let about = (self.about)();
-                let encoder = Arc::clone(&encoder);
-                // This takes milliseconds, and the runtime has other things to do.
-                let made = tokio::task::spawn_blocking(move || {
-                    let mut encode = encoder.lock().unwrap_or_else(PoisonError::into_inner);
-                    encode(&snapshot, &about)
-                });
-                for request in made.await.unwrap_or_default() {
-                    sender.send(0, move || request).await;
-                }
+                let encode = Arc::clone(&encode);
+                let make = move || with(&encode)(&snapshot, &about);
+                sender.send(0, make).await;
             }
             if stops {
                 return;
@@ -241,7 +248,15 @@ impl<A: Fn() -> About> Way<'_, A> {
     }
 }
 
+/// The encoder, which one at a time uses.
+fn with<T>(encode: &Mutex<T>) -> MutexGuard<'_, T> {
+    encode.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// When it is time to end; whoever could say so and is gone has said so.
 async fn ended(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stops| *stops).await;
 }
+
+#[cfg(test)]
+mod tests;

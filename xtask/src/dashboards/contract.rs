@@ -18,6 +18,7 @@ mod aggregate {
     #[allow(
         dead_code,
         unreachable_pub,
+        unused_imports,
         reason = "not every family is in a dashboard, and it is a module of another crate"
     )]
     pub(in crate::dashboards) mod contract;

@@ -85,9 +85,9 @@ impl<M: Message> Sender<M> {
         self.route.is_some()
     }
 
-    /// Makes a message of about `items` items, and sends it. Every item is counted: as sent, or as
-    /// lost and why. That it takes long is what the queue in front is for.
-    pub async fn send(&mut self, items: u64, make: impl FnOnce() -> M + Send + 'static) {
+    /// Makes messages of `items` items, 0 if that is not known before, and sends them. Every item is
+    /// counted: as sent, or as lost and why. That it takes long is what the queue in front is for.
+    pub async fn send(&mut self, items: u64, make: impl FnOnce() -> Vec<M> + Send + 'static) {
         self.refresh();
         let mut owed = Owed::new(Arc::clone(&self.status), self.signal, items);
         let Some(route) = &self.route else {
@@ -98,16 +98,19 @@ impl<M: Message> Sender<M> {
         // This takes milliseconds, and the runtime has other things to do.
         let made = tokio::task::spawn_blocking(move || {
             let mut parts = Vec::new();
-            let unencodable = pack(make(), packed, &mut parts);
-            (parts, unencodable)
+            for message in make() {
+                pack(message, packed, &mut parts);
+            }
+            parts
         });
-        let Ok((mut parts, unencodable)) = made.await else {
+        let Ok(mut parts) = made.await else {
             owed.lost(Dropped::Unencodable);
             return;
         };
         let all = parts.iter().map(|part| part.items).sum::<u64>();
-        owed.set(all + unencodable);
-        owed.split(unencodable).lost(Dropped::Unencodable);
+        owed.set(items.max(all));
+        owed.split(items.saturating_sub(all))
+            .lost(Dropped::Unencodable);
         // The first to be sent is the last. All stay owed until their part is settled.
         parts.reverse();
         while let Some(part) = parts.pop() {
@@ -223,21 +226,18 @@ pub(in crate::export) async fn changed(settings: &mut watch::Receiver<Arc<Otlp>>
     }
 }
 
-/// Bodies of a message, of which each is as large as may be; and items that fit none.
-fn pack<M: Message>(message: M, packed: bool, parts: &mut Vec<Part>) -> u64 {
+/// Bodies of a message, of which each is as large as may be, without items that fit none.
+fn pack<M: Message>(message: M, packed: bool, parts: &mut Vec<Part>) {
     let items = message.items() as u64;
     if message.encoded_len() > MAX_MESSAGE && items > 1 {
-        let Some((first, second)) = message.halves() else {
-            return items;
-        };
-        return pack(first, packed, parts) + pack(second, packed, parts);
-    }
-    match body(&message, packed) {
-        Some(body) => {
-            parts.push(Part { body, items });
-            0
+        if let Some((first, second)) = message.halves() {
+            pack(first, packed, parts);
+            pack(second, packed, parts);
         }
-        None => items,
+    } else if items > 0
+        && let Some(body) = body(&message, packed)
+    {
+        parts.push(Part { body, items });
     }
 }
 
@@ -335,4 +335,4 @@ impl Route {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::export) mod tests;

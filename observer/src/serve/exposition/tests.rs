@@ -210,13 +210,11 @@ const OFFSET: WallOffset = WallOffset {
     nanoseconds: 1_700_000_000_250_000_000,
 };
 
+/// Histograms of the protobuf format, with the name of their family.
+type Read = Vec<(String, Vec<LabelMessage>, HistogramMessage)>;
+
 /// What the protobuf format says, as samples of text; histograms are looked at elsewhere.
-fn read_protobuf(
-    mut body: &[u8],
-) -> (
-    Vec<Sample>,
-    Vec<(String, Vec<LabelMessage>, HistogramMessage)>,
-) {
+fn read_protobuf(mut body: &[u8]) -> (Vec<Sample>, Read) {
     let mut samples = Vec::new();
     let mut histograms = Vec::new();
     while !body.is_empty() {

@@ -9,6 +9,7 @@ use crate::dashboards::{
 
 const AGENT: &[(&str, &str)] = &[("instance", "instance")];
 const INSTANCE: &[&str] = &["instance"];
+const SIGNAL: &[&str] = &["instance", "signal"];
 
 fn own(family: &'static Family) -> Series {
     of(family).chosen(AGENT)
@@ -89,6 +90,29 @@ pub(super) fn board() -> Board {
                     Panel::lines("CPU of BPF programs", "percentunit")
                         .query("{{program}}", rate(&contract::PROGRAM_SECONDS, &["program"]))
                         .about("0 unless kernel.bpf_stats_enabled is set."),
+                ],
+            },
+            Row {
+                title: "Telemetry that is sent",
+                panels: vec![
+                    Panel::lines("Sent", "cps")
+                        .query("{{instance}} {{signal}}", rate(&contract::EXPORT_SENT, SIGNAL))
+                        .about("Spans, data points and log records that the collector took."),
+                    Panel::lines("Lost", "cps")
+                        .query("dropped: {{instance}} {{signal}}", rate(&contract::EXPORT_DROPPED, SIGNAL))
+                        .query("rejected: {{instance}} {{signal}}", rate(&contract::EXPORT_REJECTED, SIGNAL)),
+                    Panel::lines("Requests that failed", "reqps")
+                        .query("{{instance}} {{signal}}", rate(&contract::EXPORT_FAILURES, SIGNAL))
+                        .query("again: {{instance}} {{signal}}", rate(&contract::EXPORT_RETRIES, SIGNAL)),
+                    Panel::lines("Waiting", "bytes")
+                        .query("{{instance}} {{signal}}", now(&contract::EXPORT_QUEUE_BYTES, SIGNAL)),
+                    Panel::lines("Time of a request", "s").query(
+                        "{{instance}} {{signal}}",
+                        rate(&contract::EXPORT_SECONDS, SIGNAL)
+                            .by(rate(&contract::EXPORT_REQUESTS, SIGNAL).above("0")),
+                    ),
+                    Panel::lines("Since the collector last took something", "s")
+                        .query("{{instance}} {{signal}}", now(&contract::EXPORT_AGE, SIGNAL)),
                 ],
             },
             Row {

@@ -6,8 +6,16 @@ use super::{EDGE, edge_rate, edge_variables};
 use crate::dashboards::{
     contract::{self, Family},
     panel::{Board, INFINITY, Panel, Row, TEMPO, Variable},
-    query::{WINDOW, of},
+    query::{WINDOW, buckets, of, quantile},
 };
+
+/// What tells edges of Tempo's service graph apart.
+const NAMES: &[&str] = &[
+    "client_service_namespace",
+    "client",
+    "server_service_namespace",
+    "server",
+];
 
 /// What the agent is asked; names of the dashboard's variables where a parameter is chosen.
 const URL: &str = "/api/v1/node-graph?window=${window}&group=${group}&focus=${focus}&depth=${depth}\
@@ -43,6 +51,10 @@ pub(super) fn board() -> Board {
         let series = || of(family).like("k8s_cluster_name", "$cluster");
         edge_rate(series, WINDOW, by)
     };
+    let calls = |family: &'static Family| {
+        let series = of(family).like("k8s_cluster_name", "$cluster");
+        series.rate(WINDOW).sum(NAMES)
+    };
     Board {
         uid: "observer-topology",
         title: "Observer / Topology",
@@ -61,6 +73,15 @@ pub(super) fn board() -> Board {
             Row {
                 title: "By Tempo's metrics",
                 panels: vec![
+                    Panel::lines("Calls", "reqps")
+                        .query("{{client}} to {{server}}", calls(&contract::GRAPH_REQUESTS).top(20))
+                        .about("As Tempo names them: traces_service_graph_request_total. They are there if the setting metrics.service_graph is."),
+                    Panel::lines("Failed calls", "reqps")
+                        .query("{{client}} to {{server}}", calls(&contract::GRAPH_FAILED).top(20)),
+                    Panel::lines("p95 at servers", "s").query_with_traces(
+                        "{{client}} to {{server}}",
+                        quantile(0.95, buckets(&contract::GRAPH_SERVER_SECONDS).like("k8s_cluster_name", "$cluster"), WINDOW, NAMES).top(20),
+                    ),
                     Panel::nodes("Service graph")
                         .other(TEMPO, json!({"queryType": "serviceMap", "limit": 20, "serviceMapQuery": ""}))
                         .about("All agents that Prometheus scrapes, from traces_service_graph_* in the Prometheus that the data source Tempo names as serviceMap."),

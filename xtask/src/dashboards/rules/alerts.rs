@@ -21,6 +21,9 @@ fn recorded(name: &str) -> Query {
 const WARNING: &str = "warning";
 const CRITICAL: &str = "critical";
 
+/// What tells kinds of telemetry that is sent apart.
+const SIGNAL: &[&str] = &["instance", "signal"];
+
 fn group(name: &'static str, alerts: Vec<Alert>) -> Group {
     Group {
         name,
@@ -183,6 +186,37 @@ pub(super) fn observation() -> Group {
             query: coverage()
                 .below_half_of(before.above("0.2"))
                 .and(recorded("service:observer_moved_bytes:rate5m").above("1000")),
+        },
+        Alert {
+            name: "ObserverExportDrops",
+            hold: "10m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.instance }} loses {{ $labels.signal }} on the way to the collector",
+            description: "{{ $value | humanize }} a second were dropped or not wanted.",
+            query: of(&contract::EXPORT_DROPPED)
+                .rate("10m")
+                .sum(SIGNAL)
+                .plus(of(&contract::EXPORT_REJECTED).rate("10m").sum(SIGNAL))
+                .above("0"),
+        },
+        Alert {
+            name: "ObserverExportStale",
+            hold: "10m",
+            severity: WARNING,
+            more: &[],
+            summary: "The collector of {{ $labels.instance }} takes no {{ $labels.signal }}",
+            description: "It last took something {{ $value | humanizeDuration }} ago, and requests fail.",
+            query: of(&contract::EXPORT_AGE)
+                .now()
+                .max(SIGNAL)
+                .above("300")
+                .and(
+                    of(&contract::EXPORT_FAILURES)
+                        .rate("10m")
+                        .sum(SIGNAL)
+                        .above("0"),
+                ),
         },
         Alert {
             name: "ObserverKubernetesStale",

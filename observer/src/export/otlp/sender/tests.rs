@@ -85,7 +85,7 @@ impl Bench {
 
     async fn send(&mut self, count: usize, bytes: usize) {
         let message = spans(count, bytes);
-        self.sender.send(count as u64, move || message).await;
+        self.sender.send(count as u64, move || vec![message]).await;
     }
 
     fn sent(&self) -> u64 {
