@@ -150,9 +150,10 @@ fn every_field_of_an_exchange_is_what_curl_and_nginx_did() -> Result<()> {
     }
     let (cgroup, collector) = (Cgroup::create("fields")?, Collector::start()?);
     let place = Place::host(&cgroup);
+    let agent = observe(&cgroup, &settings::tracing(&collector.grpc(), &[]))?;
+    // Of a server that is older than the agent the process is not known.
     let nginx = Server::nginx(&place)?;
     let port = nginx.address().port();
-    let agent = observe(&cgroup, &settings::tracing(&collector.grpc(), &[]))?;
     for (path, route, status, error) in [
         ("/hello", "/hello", 200, None),
         ("/users/41", "/users/{id}", 200, None),
