@@ -55,7 +55,6 @@ fn snapshot(seconds: u64, families: Vec<(&'static Family, Vec<Series>)>) -> Snap
             .collect(),
         services: Vec::new(),
         cluster: Vec::new(),
-        export: Vec::new(),
         histograms: Histograms::Both,
         export: Vec::new(),
     }
