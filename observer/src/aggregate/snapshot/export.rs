@@ -4,6 +4,9 @@ use crate::telemetry::health::ExportState;
 
 use super::{Builder, Series, Value, contract, labels};
 
+/// What a series of a signal tells.
+type Count = fn(&ExportState) -> u64;
+
 // === impl Builder ===
 
 impl Builder {
@@ -11,7 +14,7 @@ impl Builder {
     pub(super) fn export(&mut self, states: &[ExportState]) {
         let series =
             |state: &ExportState, value| Series::new(&labels([("signal", state.signal)]), value);
-        let integers: [(_, fn(&ExportState) -> u64); 9] = [
+        let integers: [(_, Count); 9] = [
             (&contract::EXPORT_SENT, |state| state.sent),
             (&contract::EXPORT_REJECTED, |state| state.rejected),
             (&contract::EXPORT_DROPPED, |state| state.dropped),
