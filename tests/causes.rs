@@ -126,15 +126,8 @@ fn observe(
         agent.log()?
     );
     let service = start(&place, &backend.address().to_string())?;
-    let ask = |kind: &str, first: u64, clients: u64, requests: u64| -> Result<()> {
-        let mut command = place.command(PYTHON)?;
-        command.arg("-B").arg(peers::script("causes.py"));
-        command.args([kind, &service.address().to_string()]);
-        command.args([first, clients, requests].map(|number| number.to_string()));
-        process::check(&mut command).map(drop)
-    };
-    ask("ask", 0, 1, FIRST)?;
-    ask(client, FIRST, CLIENTS, REQUESTS)?;
+    ask(&place, &service, ("ask", 0, 1, FIRST))?;
+    ask(&place, &service, (client, FIRST, CLIENTS, REQUESTS))?;
     let count = expected(FIRST, FIRST + CLIENTS * REQUESTS);
     let told = wait::until("all calls", wait::PATIENCE, || {
         let flows = agent.flows()?;
@@ -151,6 +144,19 @@ fn observe(
     drop(service);
     agent.stop()?;
     Ok(told)
+}
+
+/// Runs a client: its kind, the first id, how many connections, and how many requests on each.
+fn ask(
+    place: &Place<'_>,
+    service: &Server,
+    (kind, first, clients, requests): (&str, u64, u64, u64),
+) -> Result<()> {
+    let mut command = place.command(PYTHON)?;
+    command.arg("-B").arg(peers::script("causes.py"));
+    command.args([kind, &service.address().to_string()]);
+    command.args([first, clients, requests].map(|number| number.to_string()));
+    process::check(&mut command).map(drop)
 }
 
 fn python(place: &Place<'_>, kind: &str, backend: &str) -> Result<Server> {
@@ -279,4 +285,32 @@ fn a_proxy_with_an_event_loop_is_never_certain() -> Result<()> {
     // The clients' own requests have no cause.
     ensure!(told.without >= CLIENTS * REQUESTS, "{told:?}");
     Ok(())
+}
+
+#[test]
+fn threads_are_left_alone_when_that_is_not_wanted() -> Result<()> {
+    if lacking(&[Need::Observer, Need::Tool(PYTHON), Need::Tool("nginx")])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("nocauses")?;
+    let place = Place::host(&cgroup);
+    let options = Options {
+        configuration: Some("traces:\n  causes: false\n".to_owned()),
+        ..Options::default()
+    };
+    let agent = Agent::start_with(&cgroup, &options)?;
+    let log = agent.log()?;
+    ensure!(!log.contains("observer_write"), "{log}");
+    let backend = Server::nginx(&place)?;
+    let service = python(&place, "threads", &backend.address().to_string())?;
+    ask(&place, &service, ("ask", 0, 1, FIRST))?;
+    let made = |flow: &Flow| {
+        flow.is_call_at("client")
+            && made_for(flow.text("path")).is_some_and(|id| id != "background")
+    };
+    let count = usize::try_from(expected(0, FIRST))?;
+    for call in agent.exactly(count, "calls", made)? {
+        ensure!(call.get("cause_certain").is_null(), "{call:?}");
+    }
+    agent.stop()
 }

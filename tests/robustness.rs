@@ -229,6 +229,9 @@ fn two_capabilities_are_enough() -> Result<()> {
             ..Options::default()
         },
     )?;
+    // What threads do takes one more, and everything else works without.
+    let log = agent.log()?;
+    ensure!(log.contains("missing   observer_write"), "{log}");
     // A server that was there before could not be named: the sockets that a process of another user
     // holds are not told without more privilege.
     let nginx = Server::nginx(&place)?;

@@ -16,6 +16,8 @@ use observer_tests::{
 
 /// In every place where a secret can be; long and rare enough to be found by itself.
 const SECRET: &str = "s3cr3tq7x9";
+/// A field that is told, so that the one that goes with it is read.
+const PARENT: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 #[test]
 fn secrets_are_not_kept() -> Result<()> {
@@ -31,6 +33,13 @@ fn secrets_are_not_kept() -> Result<()> {
         format!("GET /login HTTP/1.1\r\nHost: a.test\r\nAuthorization: Bearer {SECRET}\r\n\r\n"),
         format!("GET /login HTTP/1.1\r\nHost: a.test\r\nCookie: id={SECRET}; b=c\r\n\r\n"),
         format!("GET http://u:{SECRET}@a.test/login?{SECRET} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
+        format!(
+            "GET /login HTTP/1.1\r\nHost: a.test\r\n{PARENT}\r\nTracestate: a={SECRET}\r\n\r\n"
+        ),
+        format!(
+            "GET /login HTTP/1.1\r\nHost: a.test\r\nX-Request-Id: {SECRET}\r\n\
+             Traceparent: {SECRET}\r\nB3: {SECRET}\r\nX-Amzn-Trace-Id: Self={SECRET}\r\n\r\n"
+        ),
         format!("GET /login#{SECRET} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
         format!(
             "POST /login HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{SECRET}",
@@ -77,9 +86,13 @@ fn secrets_of_http_2_are_not_kept() -> Result<()> {
             "Authorization: Bearer",
             "X-Key:",
             "Referer: http://a.test/?",
+            "X-Request-Id:",
+            "Uber-Trace-Id:",
+            "Tracestate: a=",
         ] {
             command.args(["--header", &format!("{name} {SECRET}")]);
         }
+        command.args(["--header", PARENT]);
         command.args(["--cookie", &format!("id={SECRET}")]);
         if flag != "--http2" {
             command.args(["--data", SECRET]);

@@ -243,6 +243,7 @@ fn snapshot(at: u64) -> Snapshot {
         }],
         services: Vec::new(),
         cluster: Vec::new(),
+        export: Vec::new(),
         histograms: Histograms::Both,
     }
 }

@@ -234,7 +234,8 @@ fn time(event: &Event<'_>) -> Option<Monotonic> {
         Event::Pair { response, .. } => Some(response.time),
         Event::Datagram(datagram) => Some(datagram.time),
         Event::Process { time, .. } => Some(*time),
-        Event::Placed { .. } | Event::Caused(_) | Event::HandsOver { .. } => None,
+        Event::Caused(caused) => Some(caused.time),
+        Event::Placed { .. } | Event::HandsOver { .. } => None,
     }
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use observer_tests::{
+    agent::{self, Agent},
     certificates::Authority,
     cgroup::Cgroup,
     client::Load,
@@ -13,6 +14,7 @@ use observer_tests::{
     requirement::{Need, lacking},
     rotel::Rotel,
     server::Server,
+    settings,
 };
 
 use crate::{SECRETS, observe};
@@ -23,6 +25,11 @@ const REQUESTS: usize = 60;
 /// Asks for [`REQUESTS`] pages while an agent with this part `otlp` observes, and expects at
 /// `collector` a span and an entry of the access log for both ends of each, and their number as a metric.
 fn check(label: &str, otlp: &str, collector: &Collector) -> Result<()> {
+    check_with(label, otlp, &[], collector)
+}
+
+/// As [`check`], with these variables in the environment of the agent.
+fn check_with(label: &str, otlp: &str, variables: &[String], collector: &Collector) -> Result<()> {
     let cgroup = Cgroup::create(label)?;
     let place = Place::host(&cgroup);
     let nginx = Server::nginx(&place)?;
@@ -30,7 +37,14 @@ fn check(label: &str, otlp: &str, collector: &Collector) -> Result<()> {
         "{otlp}  batch:\n    delay: 100ms\n  metrics:\n    interval: 1s\ntraces:\n  \
          sampler: always\naccess_log:\n  to: otlp\n"
     );
-    let agent = observe(&cgroup, &configuration)?;
+    let mut wrapper = vec!["env".to_owned()];
+    wrapper.extend_from_slice(variables);
+    wrapper.push(agent::binary()?.display().to_string());
+    let options = agent::Options {
+        configuration: Some(configuration),
+        wrapper,
+    };
+    let agent = Agent::start_with(&cgroup, &options)?;
     let load = Load {
         address: nginx.address(),
         targets: &["/hello", "/users/7?secret-query=1", "/nothing"],
@@ -63,6 +77,21 @@ fn check(label: &str, otlp: &str, collector: &Collector) -> Result<()> {
         let last = exports.values().max().copied();
         Ok((logs == 2 * REQUESTS && last == Some(REQUESTS as u64)).then_some(()))
     })?;
+    // An example of a duration leads to its span.
+    let exemplars = collector
+        .metrics()?
+        .into_iter()
+        .flat_map(|point| point.exemplars);
+    let exemplars: Vec<_> = exemplars.collect();
+    ensure!(!exemplars.is_empty(), "{label}: no exemplars");
+    for exemplar in exemplars {
+        let span = spans.iter().find(|span| span.id == exemplar.id);
+        let fits = span.is_some_and(|span| {
+            let took = (span.end - span.start) as f64 / 1e9;
+            span.trace == exemplar.trace && (took - exemplar.value).abs() < 1e-6
+        });
+        ensure!(fits, "{label}: {exemplar:?} of {span:?}");
+    }
     collector.expect_without(&SECRETS)?;
     agent.expect_no_loss()?;
     agent.stop()?;
@@ -189,4 +218,64 @@ fn tls_with_certificates_of_both_reaches_a_collector() -> Result<()> {
         check(&format!("tls-{}", &protocol[..4]), &otlp, &collector)?;
     }
     Ok(())
+}
+
+#[test]
+fn variables_of_opentelemetry_lead_to_a_collector() -> Result<()> {
+    if lacking(&[
+        Need::Observer,
+        Need::Peer(Peer::Python),
+        Need::Tool("nginx"),
+    ])? {
+        return Ok(());
+    }
+    let collector = Collector::start_with(&collector::Options {
+        header: Some("x-key=a b,c"),
+        ..collector::Options::default()
+    })?;
+    let variables = [
+        format!("OTEL_EXPORTER_OTLP_ENDPOINT={}", collector.http()),
+        "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf".to_owned(),
+        "OTEL_EXPORTER_OTLP_HEADERS=x-key=a%20b%2Cc".to_owned(),
+        "OTEL_EXPORTER_OTLP_COMPRESSION=none".to_owned(),
+    ];
+    check_with("variables", "otlp:\n", &variables, &collector)?;
+    let requests = collector.requests()?;
+    let fits = |one: &collector::Request| one.transport == "http" && one.encoding.is_empty();
+    ensure!(requests.iter().all(fits), "{requests:?}");
+    Ok(())
+}
+
+#[test]
+fn a_new_configuration_leads_elsewhere() -> Result<()> {
+    if lacking(&[
+        Need::Observer,
+        Need::Peer(Peer::Python),
+        Need::Tool("nginx"),
+    ])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("elsewhere")?;
+    let place = Place::host(&cgroup);
+    let nginx = Server::nginx(&place)?;
+    let collectors = [Collector::start()?, Collector::start()?];
+    let agent = observe(&cgroup, &settings::tracing(&collectors[0].grpc(), &[]))?;
+    for (number, collector) in collectors.iter().enumerate() {
+        if number > 0 {
+            agent.reload(&settings::tracing(&collector.grpc(), &[]))?;
+            std::thread::sleep(observer_tests::wait::SETTLE);
+        }
+        let load = Load {
+            address: nginx.address(),
+            targets: &["/hello"],
+            connections: 1,
+            rounds: 20,
+            pipelined: 1,
+        };
+        load.run(&place)?;
+        collector.exactly(40, "spans", |_| true)?;
+    }
+    ensure!(collectors[0].spans()?.len() == 40, "the first is told too");
+    agent.expect_no_loss()?;
+    agent.stop()
 }

@@ -3,6 +3,7 @@
 rpc.py serve ADDRESS
 rpc.py call ADDRESS ROUNDS  every kind of call; prints JSON lines of what it counted
 rpc.py deadline ADDRESS     calls whose deadline passes
+rpc.py trace ADDRESS        400 calls, of which every other one names a trace of its own
 rpc.py phases ADDRESS       one channel; a line of standard input names each batch of calls
 """
 
@@ -199,6 +200,30 @@ def deadline(address):
     client.channel.close()
 
 
+def trace(address):
+    counts = collections.Counter()
+    client = Client(address, counts)
+    method = client.channel.unary_unary(f"/{SERVICE}/Unary")
+
+    def work(number):
+        fields, told = [], {"trace_id": None, "trace_source": None}
+        if number % 2:
+            fields = [("traceparent", f"00-{number:032x}-{number:016x}-01"), ("tracestate", f"a={number}")]
+            told = {
+                "trace_id": f"{number:032x}",
+                "trace_parent": f"{number:016x}",
+                "trace_sampled": True,
+                "trace_source": "tracecontext",
+            }
+        assert method(b"q", metadata=fields) == b"q"
+        return json.dumps({"rpc_method": "Unary", "rpc_status": "OK", **told})
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        counts.update(pool.map(work, range(400)))
+    client.channel.close()
+    tell(counts)
+
+
 def phases(address):
     """Calls `PhaseNAME` 200 times on a channel that stays, for every line NAME."""
     counts = collections.Counter()
@@ -227,5 +252,7 @@ if __name__ == "__main__":
         call(address, int(sys.argv[3]))
     elif mode == "deadline":
         deadline(address)
+    elif mode == "trace":
+        trace(address)
     else:
         phases(address)

@@ -39,6 +39,7 @@ fn a_chain_without_fields_is_joined() -> Result<()> {
         verdict.expect_joined()?;
         ensure!(verdict.hops == HOPS * asked.len(), "{}", verdict.outline());
     }
+    collector.expect_without(&["secret-query", "secret-authorization", "secret-cookie"])?;
     agent.expect_no_loss()?;
     agent.stop()
 }

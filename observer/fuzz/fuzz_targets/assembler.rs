@@ -12,10 +12,11 @@ use observer::{
             Transfer,
         },
         datagram::Datagrams,
-        event::{Event, Segment},
+        event::{Caused, Event, Segment},
         exchange::{Exchange, Outcome},
         lookup::Lookup,
         time::Monotonic,
+        trace::Cause,
     },
 };
 
@@ -33,6 +34,7 @@ impl Sink for Seen {
 
     fn exchange(&mut self, exchange: Exchange) {
         assert_ne!(exchange.role, Role::Unknown);
+        assert!(exchange.cause.is_none() || exchange.role == Role::Client);
         assert!(exchange.status.is_none() || exchange.received.is_some());
         if exchange.outcome == Outcome::Complete {
             assert!(exchange.received.is_some());
@@ -281,6 +283,25 @@ fuzz_target!(|data: &[u8]| {
                 let look = |_, looked| (looked == id).then(|| glance.clone());
                 let in_flight = assembler.glance(Monotonic(now), look, &mut seen);
                 assert!(in_flight.len() <= 3 * MAX_STREAMS);
+            }
+            12 => {
+                let event = Event::Caused(Caused {
+                    time: Monotonic(now),
+                    connection: id,
+                    sequence: (own[1] as u32).wrapping_sub(u32::from(script.byte())),
+                    length: u32::from(script.byte()),
+                    pid: u32::from(flags & 1),
+                    cause: Cause {
+                        inbound: ConnectionId(u64::from(flags >> 6)),
+                        sequence: u32::from(flags),
+                        certain: flags & 2 != 0,
+                    },
+                });
+                assembler.push(event, &mut seen);
+            }
+            13 => {
+                let pid = u32::from(flags & 1);
+                assembler.push(Event::HandsOver { pid }, &mut seen);
             }
             other => {
                 let lost = u16::from(other == 15);

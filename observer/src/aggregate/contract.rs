@@ -61,6 +61,7 @@ use opentelemetry_semantic_conventions::metric;
 
 mod labels;
 
+#[allow(unused_imports, reason = "what takes the contract alone needs it not")]
 pub(super) use labels::OVERFLOW;
 use labels::*;
 
@@ -295,9 +296,9 @@ families! {
         "Requests that the collector did not take.";
     EXPORT_RETRIES: Counter "observer_export_retries_total", None, EXPORT, None,
         "Requests that were made again.";
-    EXPORT_BYTES: Counter "observer_export_request_bytes_total", Some("bytes"), EXPORT, None,
+    EXPORT_BYTES: Counter "observer_export_sent_bytes_total", Some("bytes"), EXPORT, None,
         "Bytes of the bodies of requests, as they were sent.";
-    EXPORT_SECONDS: Counter "observer_export_request_seconds_total", Some("seconds"), EXPORT, None,
+    EXPORT_SECONDS: Counter "observer_export_request_duration_seconds_total", Some("seconds"), EXPORT, None,
         "Time that requests took, from connecting to the end of the response.";
     EXPORT_AGE: Gauge "observer_export_age_seconds", Some("seconds"), EXPORT, None,
         "Time since the collector last took a request; absent before the first.";

@@ -71,7 +71,6 @@ impl Exponential {
         if other.scale < self.scale {
             self.coarsen(self.scale.abs_diff(other.scale).into());
         }
-        // From both ends, so that the range is known before most are added.
         for (slot, count) in other.counts().enumerate() {
             if count > 0 {
                 self.add(other.offset + small(slot), other.scale, count);

@@ -23,7 +23,7 @@ use crate::{
         security::{Handshake, Opening, Proxied, ProxyVersion, Security},
         workload::{Peer, Workload},
     },
-    telemetry::health::{ClusterState, Loss, ProgramCost, Table},
+    telemetry::health::{ClusterState, ExportState, Loss, ProgramCost, Table},
 };
 
 fn aggregator(budget: usize) -> Aggregator {
@@ -571,6 +571,11 @@ fn the_contract_is_what_is_emitted() {
             age_seconds: Some(1.0),
             errors: vec![("gone", 1)],
             ..ClusterState::default()
+        }],
+        export: vec![ExportState {
+            signal: "traces",
+            age_seconds: Some(1.0),
+            ..ExportState::default()
         }],
         ..Health::default()
     };

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use crate::{
-    config::{AccessTo, Config, Histograms},
+    config::{AccessTo, Config, Histograms, OtlpHistograms},
     export::{
         self, About, Encoders, Exporter, Outlet,
         access::{self, Sink, Target, Writer},
@@ -137,7 +137,12 @@ fn encoders(config: &Config, offset: WallOffset, counts: &Arc<Counts>) -> Encode
     let mut entries = logs::Encoder::default();
     let settings = metrics::Settings {
         temporality: config.otlp.temporality,
-        exponential: config.metrics.histograms == Histograms::Native,
+        exponential: match config.otlp.histograms {
+            OtlpHistograms::Auto => config.metrics.histograms == Histograms::Native,
+            OtlpHistograms::Explicit => false,
+            // Where none are kept, those that are there are told.
+            OtlpHistograms::Exponential => config.metrics.histograms != Histograms::Classic,
+        },
     };
     let started = offset.unix_nanoseconds(crate::capture::now());
     let mut measures = metrics::Encoder::new(settings, started);

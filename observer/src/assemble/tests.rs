@@ -135,6 +135,58 @@ fn a_pair_is_its_two_segments() {
 }
 
 #[test]
+fn each_exchange_tells_its_own_trace() {
+    const UUID: &str = "f47ac10b-58cc-4372-a567-0e02b2c3d479";
+    let request = |trace: u32, more: &str| {
+        let parent = format!("00-{trace:032x}-00f067aa0ba902b7-01");
+        format!("GET /a HTTP/1.1\r\nTraceparent: {parent}\r\n{more}Host: h\r\n\r\n")
+    };
+    let mut script = Script::client();
+    // Responses name traces as well, which are those of their requests.
+    let answer = format!("HTTP/1.1 204 No\r\nX-Request-Id: {UUID}\r\n\r\n");
+    script.c(request(1, "")).s(&answer);
+    script.c(request(2, "traceSTATE:a=1 \r\n")).s(&answer);
+    script.c(GET).s(&answer);
+    script
+        .c(request(0, &format!("x-request-id: {UUID}\r\n")))
+        .s(&answer);
+    // The head in pieces, of which the last is not seen: what is complete counts.
+    let cut = request(3, "");
+    script.c(&cut[..30]).c(&cut[30..cut.len() - 4]).fin(false);
+    let told: Vec<Option<String>> = script
+        .seen
+        .exchanges
+        .iter()
+        .map(|exchange| {
+            let context = exchange.context.as_ref()?;
+            let trace = u128::from_be_bytes(context.trace.0);
+            Some(format!(
+                "{} {trace:x} {}",
+                context.propagation.as_str(),
+                context.state
+            ))
+        })
+        .collect();
+    let expected = [
+        Some("tracecontext 1 "),
+        Some("tracecontext 2 a=1"),
+        None,
+        Some("request_id f47ac10b58cc4372a5670e02b2c3d479 "),
+    ];
+    assert_eq!(told, expected.map(|text| text.map(str::to_owned)));
+    let [first, second, ..] = &script.seen.exchanges[..] else {
+        panic!()
+    };
+    assert!(
+        std::sync::Arc::ptr_eq(&first.request, &second.request),
+        "heads are shared"
+    );
+    let losses = script.assembler.losses();
+    let malformed = losses.iter().find(|loss| loss.reason == "trace_context");
+    assert_eq!(malformed.map(|loss| loss.count), Some(1));
+}
+
+#[test]
 fn a_lost_segment_in_a_head_is_said_and_the_next_request_starts_anew() {
     let mut script = Script::client();
     script.c(GET).s(OK).c("GET /lost HTTP/1.1\r\nHo");

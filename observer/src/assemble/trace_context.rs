@@ -92,6 +92,17 @@ pub const LONGEST: usize = 1024;
 const TRACE_PARENT: usize = 55;
 /// Length of a UUID as text (RFC 9562 section 4).
 const UUID: usize = 36;
+/// Values of hexadecimal digits; `0x80` for all other bytes.
+const DIGITS: [u8; 256] = {
+    let mut values = [0x80; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        values[b"0123456789abcdef"[digit as usize] as usize] = digit;
+        values[b"0123456789ABCDEF"[digit as usize] as usize] = digit;
+        digit += 1;
+    }
+    values
+};
 
 // === impl Carrier ===
 
@@ -374,10 +385,14 @@ fn number(digits: &[u8]) -> Option<u128> {
     if digits.is_empty() || digits.len() > 32 {
         return None;
     }
-    digits.iter().try_fold(0_u128, |number, digit| {
-        let digit = (*digit as char).to_digit(16)?;
-        Some(number << 4 | u128::from(digit))
-    })
+    let (mut number, mut seen) = (0_u128, 0);
+    for digit in digits {
+        let value = DIGITS[usize::from(*digit)];
+        seen |= value;
+        number = number << 4 | u128::from(value);
+    }
+    // What is no digit has a higher bit.
+    (seen < 16).then_some(number)
 }
 
 fn trace(digits: &[u8]) -> Option<TraceId> {

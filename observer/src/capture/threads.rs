@@ -9,15 +9,21 @@ use aya::{
 
 use super::Attachment;
 
-/// The programs, their tracepoints (Linux 6.3), and what they give.
-const PROGRAMS: [(&str, &str); 2] = [
-    ("observer_read", "sock_recv_length"),
-    ("observer_write", "sock_send_length"),
+/// The programs, their tracepoints (Linux 6.3), and what they give together.
+const PROGRAMS: [(&str, &str, &str); 2] = [
+    (
+        "observer_read",
+        "sock_recv_length",
+        "the request that a thread works on",
+    ),
+    (
+        "observer_write",
+        "sock_send_length",
+        "which requests it makes for that one",
+    ),
 ];
 /// Their names.
-pub(super) const NAMES: [&str; 2] = ["observer_read", "observer_write"];
-/// What they give, both together.
-const GIVES: &str = "which request made a process send which";
+pub(super) const NAMES: [&str; 2] = [PROGRAMS[0].0, PROGRAMS[1].0];
 
 /// Loads and attaches them, both or none: each alone tells nothing.
 pub(super) fn attach(ebpf: &mut Ebpf) -> Vec<Attachment> {
@@ -25,10 +31,10 @@ pub(super) fn attach(ebpf: &mut Ebpf) -> Vec<Attachment> {
         tracing::debug!(%error, "threads are not looked at");
         reason(&error)
     });
-    NAMES
-        .map(|program| Attachment {
+    PROGRAMS
+        .map(|(program, _, gives)| Attachment {
             program,
-            gives: GIVES,
+            gives,
             missing: missing.clone(),
         })
         .into()
@@ -36,13 +42,13 @@ pub(super) fn attach(ebpf: &mut Ebpf) -> Vec<Attachment> {
 
 fn attach_all(ebpf: &mut Ebpf) -> anyhow::Result<()> {
     let btf = Btf::from_sys_fs().context("no type information of the kernel (BTF)")?;
-    for (name, tracepoint) in PROGRAMS {
+    for (name, tracepoint, _) in PROGRAMS {
         program(ebpf, name)?
             .load(tracepoint, &btf)
             .with_context(|| format!("cannot look at {tracepoint}"))?;
     }
     let mut attached: Vec<(&str, BtfTracePointLinkId)> = Vec::new();
-    for (name, tracepoint) in PROGRAMS {
+    for (name, tracepoint, _) in PROGRAMS {
         match program(ebpf, name)?.attach() {
             Ok(link) => attached.push((name, link)),
             Err(error) => {

@@ -207,6 +207,9 @@ pub struct FlowsArguments {
     /// `namespace/service`
     #[arg(long, value_name = "SERVICE")]
     pub dialled: Option<String>,
+    /// Only calls of this trace, as their headers name it: 32 hexadecimal digits
+    #[arg(long, value_name = "ID")]
+    pub trace: Option<String>,
     /// Only flows that took at least so long: `250us`, `100ms`, `5s`
     #[arg(long, value_name = "DURATION")]
     pub min_duration: Option<String>,
@@ -286,8 +289,8 @@ that it reads the section kubernetes, and asks the API server and the hub as the
     \"checks\": [
       {
         \"name\": \"kernel\",       kernel, object, cgroup, bpf_capability, net_capability,
-                                proc_capability, lockdown, jit, btf, run_time_statistics,
-                                unprivileged_bpf, memory_lock, conntrack, load,
+                                proc_capability, lockdown, jit, btf, causes,
+                                run_time_statistics, unprivileged_bpf, memory_lock, conntrack, load,
                                 kubernetes_api, kubernetes_hub (with a hub)
         \"state\": \"ok\",          ok, degraded or missing
         \"found\": \"6.12.1\",      what was found
@@ -409,6 +412,7 @@ impl From<FlowsArguments> for flows::Options {
             workload,
             node,
             dialled,
+            trace,
             min_duration,
         } = arguments;
         Self {
@@ -434,6 +438,7 @@ impl From<FlowsArguments> for flows::Options {
                 workload,
                 node,
                 dialled,
+                trace,
                 min_duration,
             },
         }

@@ -67,6 +67,8 @@ pub struct Filters {
     pub node: Option<String>,
     /// Service that the client dialled, alone or as `namespace/service`.
     pub dialled: Option<String>,
+    /// Trace that the headers of a call name.
+    pub trace: Option<String>,
     /// Shortest duration, as `250ms`.
     pub min_duration: Option<String>,
 }
@@ -125,6 +127,7 @@ impl Options {
             ("workload", &filters.workload),
             ("node", &filters.node),
             ("dialled", &filters.dialled),
+            ("trace", &filters.trace),
             ("min_duration", &filters.min_duration),
         ] {
             if let Some(value) = value {
@@ -343,7 +346,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 58] = [
+    const KEYS: [&str; 62] = [
         "wire_local",
         "wire_remote",
         "transport",
@@ -362,6 +365,10 @@ fn details(flow: &Value) -> String {
         "request_body_bytes",
         "response_head_bytes",
         "response_body_bytes",
+        "trace_id",
+        "trace_parent",
+        "trace_sampled",
+        "trace_source",
         "connect_seconds",
         "smoothed_rtt_seconds",
         "minimum_rtt_seconds",

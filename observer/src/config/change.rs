@@ -79,6 +79,10 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
             "otlp.metrics.temporality",
             otlp.temporality != new.otlp.temporality,
         ),
+        (
+            "otlp.metrics.histograms",
+            otlp.histograms != new.otlp.histograms,
+        ),
         ("traces.causes", *causes != new.traces.causes),
         ("access_log", is_elsewhere(access_log, &new.access_log)),
         ("log.level", *level != new.log.level),
@@ -168,6 +172,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         otlp: Otlp {
             span_metrics_skip: old.otlp.span_metrics_skip,
             temporality: old.otlp.temporality,
+            histograms: old.otlp.histograms,
             ..otlp
         },
         access_log: AccessLog {

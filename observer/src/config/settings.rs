@@ -1,8 +1,10 @@
 //! The settings by key: how each is written, checked and stored, wherever it was written.
 
 mod access;
+mod all;
 mod hub;
 mod kubernetes;
+mod metrics;
 mod otlp;
 mod traces;
 
@@ -11,13 +13,14 @@ use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 use clap::ValueEnum;
 
 use super::{
-    Config, ConfigError, Flags, Glob, Histograms, LogLevel, MAX_IGNORED_PORTS, parse_bytes,
-    parse_duration,
+    Config, ConfigError, Flags, Glob, LogLevel, MAX_IGNORED_PORTS, parse_bytes, parse_duration,
 };
 
 pub(super) use access::*;
+pub(super) use all::ALL;
 pub(super) use hub::*;
 pub(super) use kubernetes::*;
+pub(super) use metrics::*;
 pub(super) use otlp::*;
 pub(super) use traces::*;
 
@@ -58,30 +61,6 @@ pub(super) const IGNORE_SERVICES: Setting = Setting {
     key: "ignore.services",
     set: ignore_services,
 };
-pub(super) const SERIES_BUDGET: Setting = Setting {
-    key: "metrics.series_budget",
-    set: series_budget,
-};
-pub(super) const METRICS_PODS: Setting = Setting {
-    key: "metrics.pods",
-    set: metrics_pods,
-};
-pub(super) const HISTOGRAMS: Setting = Setting {
-    key: "metrics.histograms",
-    set: histograms,
-};
-pub(super) const SERVICE_GRAPH: Setting = Setting {
-    key: "metrics.service_graph",
-    set: service_graph,
-};
-pub(super) const SPAN_METRICS: Setting = Setting {
-    key: "metrics.span_metrics",
-    set: span_metrics,
-};
-pub(super) const IDLE_EXPIRY: Setting = Setting {
-    key: "metrics.idle_expiry",
-    set: idle_expiry,
-};
 pub(super) const HISTORY: Setting = Setting {
     key: "flows.history",
     set: history,
@@ -110,97 +89,6 @@ pub(super) const LOG_LEVEL: Setting = Setting {
     key: "log.level",
     set: log_level,
 };
-
-/// Those that have a variable.
-pub(super) const ALL: &[Setting] = &[
-    LISTEN,
-    CGROUP,
-    RING_BYTES,
-    MAX_CONNECTIONS,
-    IGNORE_PORTS,
-    IGNORE_CGROUPS,
-    IGNORE_SERVICES,
-    SERIES_BUDGET,
-    IDLE_EXPIRY,
-    METRICS_PODS,
-    HISTOGRAMS,
-    SERVICE_GRAPH,
-    SPAN_METRICS,
-    HISTORY,
-    SAMPLING,
-    DNS_TIMEOUT,
-    DNS_NAMES,
-    UDP_MAX_FLOWS,
-    UDP_IDLE,
-    KUBERNETES_ENABLED,
-    KUBERNETES_NODE,
-    KUBERNETES_CLUSTER,
-    KUBERNETES_KUBECONFIG,
-    KUBERNETES_CONTEXT,
-    KUBERNETES_HUB,
-    KUBERNETES_HUB_CA,
-    KUBERNETES_HUB_TOKEN,
-    KUBERNETES_LABELS,
-    KUBERNETES_ANNOTATIONS,
-    KUBERNETES_HOLD,
-    IGNORE_NAMESPACES,
-    IGNORE_WORKLOADS,
-    IGNORE_POD_LABELS,
-    ONLY_NAMESPACES,
-    ONLY_WORKLOADS,
-    ONLY_POD_LABELS,
-    HUB_LISTEN,
-    HUB_TLS_CERTIFICATE,
-    HUB_TLS_KEY,
-    HUB_AUTHENTICATE,
-    HUB_AGENT_ACCOUNT,
-    HUB_MAX_AGENTS,
-    TRACES_SAMPLER,
-    TRACES_RATIO,
-    TRACES_KEEP_FAILED,
-    TRACES_SLOWER_THAN,
-    TRACES_PEERS,
-    TRACES_DNS,
-    TRACES_CAUSES,
-    TRACES_WAIT,
-    OTLP_ENDPOINT,
-    OTLP_PROTOCOL,
-    OTLP_HEADERS,
-    OTLP_COMPRESSION,
-    OTLP_TIMEOUT,
-    OTLP_CA,
-    OTLP_CERTIFICATE,
-    OTLP_KEY,
-    OTLP_TRACES_ENABLED,
-    OTLP_TRACES_ENDPOINT,
-    OTLP_TRACES_PROTOCOL,
-    OTLP_TRACES_HEADERS,
-    OTLP_METRICS_ENABLED,
-    OTLP_METRICS_ENDPOINT,
-    OTLP_METRICS_PROTOCOL,
-    OTLP_METRICS_HEADERS,
-    OTLP_METRICS_INTERVAL,
-    OTLP_SKIP,
-    OTLP_TEMPORALITY,
-    OTLP_HISTOGRAMS,
-    OTLP_LOGS_ENABLED,
-    OTLP_LOGS_ENDPOINT,
-    OTLP_LOGS_PROTOCOL,
-    OTLP_LOGS_HEADERS,
-    OTLP_QUEUE_ITEMS,
-    OTLP_QUEUE_BYTES,
-    OTLP_BATCH_ITEMS,
-    OTLP_BATCH_DELAY,
-    OTLP_MAX_ELAPSED,
-    ACCESS_TO,
-    ACCESS_PATH,
-    ACCESS_MAX_BYTES,
-    ACCESS_ONLY,
-    ACCESS_SAMPLING,
-    ACCESS_SLOW,
-    ACCESS_PER_SECOND,
-    LOG_LEVEL,
-];
 
 /// Sets what is set in `flags`.
 pub(super) fn apply_flags(config: &mut Config, flags: &Flags) -> Result<(), ConfigError> {
@@ -365,45 +253,6 @@ fn ignore_cgroups(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn ignore_services(config: &mut Config, text: &str) -> Result<(), String> {
     config.ignore.services = list(text, glob)?;
-    Ok(())
-}
-
-fn series_budget(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.series_budget = count(text, 1, 1_000_000)?;
-    Ok(())
-}
-
-fn idle_expiry(config: &mut Config, text: &str) -> Result<(), String> {
-    let expiry = parse_duration(text)?;
-    if expiry.is_zero() {
-        return Err("0 would forget every series at once; write `15m`, for example".to_owned());
-    }
-    config.metrics.idle_expiry = expiry;
-    Ok(())
-}
-
-fn metrics_pods(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.pods = truth(text)?;
-    Ok(())
-}
-
-fn histograms(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.histograms = match text.trim() {
-        "classic" => Histograms::Classic,
-        "native" => Histograms::Native,
-        "both" => Histograms::Both,
-        _ => return Err(format!("{text:?} is not `classic`, `native` or `both`")),
-    };
-    Ok(())
-}
-
-fn service_graph(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.service_graph = truth(text)?;
-    Ok(())
-}
-
-fn span_metrics(config: &mut Config, text: &str) -> Result<(), String> {
-    config.metrics.span_metrics = truth(text)?;
     Ok(())
 }
 

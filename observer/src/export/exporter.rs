@@ -245,3 +245,6 @@ impl<A: Fn() -> About> Way<'_, A> {
 async fn ended(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stops| *stops).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,13 +12,14 @@ use crate::{
         lookup::Resolution,
         rpc::RpcEnd,
         security::Security,
+        trace::TraceId,
         workload::{Peer, Workload},
     },
 };
 
 /// All conditions that a flow must meet. Each is a list of alternatives; an empty list is none.
 ///
-/// Method, path and status are of calls only: with one of them nothing else matches.
+/// Method, path, status and trace are of calls only: with one of them nothing else matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FlowFilter {
     /// Service whose socket it is; `*` stands for any characters.
@@ -47,6 +48,8 @@ pub struct FlowFilter {
     node: Vec<String>,
     /// Service that the client dialled, alone or as `namespace/service`.
     dialled: Vec<String>,
+    /// Traces that the fields of the request name.
+    trace: Vec<TraceId>,
     /// Shortest duration; connections have one when they are closed.
     min_duration: Option<Duration>,
 }
@@ -98,7 +101,7 @@ const LONGEST: usize = 1_024;
 
 impl FlowFilter {
     /// Names of all parameters.
-    pub const KEYS: [&str; 14] = [
+    pub const KEYS: [&str; 15] = [
         "service",
         "peer",
         "port",
@@ -112,6 +115,7 @@ impl FlowFilter {
         "workload",
         "node",
         "dialled",
+        "trace",
         "min_duration",
     ];
 
@@ -142,6 +146,9 @@ impl FlowFilter {
                 "workload" => self.workload.push(part.to_owned()),
                 "node" => self.node.push(part.to_owned()),
                 "dialled" => self.dialled.push(part.to_owned()),
+                "trace" => self.trace.push(
+                    parse_trace(part).ok_or_else(|| invalid(part, "32 hexadecimal digits"))?,
+                ),
                 "port" => match part.parse() {
                     Ok(port) if port > 0 => self.port.push(port),
                     _ => return Err(invalid(part, "a port from 1 to 65535")),
@@ -220,8 +227,10 @@ impl FlowFilter {
 
     /// What is no call meets the conditions that are about all flows.
     fn is_other(&self, own: Protocol, duration: Option<Duration>) -> bool {
-        let only_calls =
-            !(self.method.is_empty() && self.path.is_empty() && self.status.is_empty());
+        let only_calls = !(self.method.is_empty()
+            && self.path.is_empty()
+            && self.status.is_empty()
+            && self.trace.is_empty());
         !only_calls
             && any(&self.protocol, |protocol| *protocol == own)
             && self
@@ -250,6 +259,12 @@ impl FlowFilter {
             && any(&self.path, |path| match path.contains('*') {
                 true => glob(path, &head.path),
                 false => head.path.starts_with(path.as_str()),
+            })
+            && any(&self.trace, |trace| {
+                exchange
+                    .context
+                    .as_ref()
+                    .is_some_and(|context| context.trace == *trace)
             })
             && self.link(&call.link)
     }
@@ -381,6 +396,13 @@ fn glob(pattern: &str, text: &str) -> bool {
     rest.ends_with(last)
 }
 
+fn parse_trace(text: &str) -> Option<TraceId> {
+    // A number may have a sign.
+    let right = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let number = right.then(|| u128::from_str_radix(text, 16).ok())??;
+    TraceId::new(number.to_be_bytes())
+}
+
 fn parse_security(text: &str) -> Option<Secured> {
     if text == "encrypted" {
         return Some(Secured::Encrypted);
@@ -439,6 +461,7 @@ pub(super) fn parse_duration(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::aggregate::fixture;
+    use crate::model::trace::{Propagation, TraceContext};
 
     fn filter(query: &str) -> Result<FlowFilter, InvalidFilter> {
         let mut filter = FlowFilter::default();
@@ -460,6 +483,17 @@ mod tests {
         let check = |query: &str, expected: bool| {
             assert_eq!(filter(query).unwrap().matches(&call), expected, "{query}");
         };
+        let mut traced = fixture::call("web", "/orders/7", 404);
+        traced.exchange.context = Some(std::sync::Arc::new(TraceContext {
+            propagation: Propagation::B3,
+            trace: TraceId([10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            parent: None,
+            sampled: None,
+            state: "".into(),
+        }));
+        let traced = flow(FlowEvent::Call(traced));
+        let by_trace = filter("trace=0A0b0c0d0e0f00010203040506070809").unwrap();
+        assert!(by_trace.matches(&traced) && !by_trace.matches(&call));
         check("", true);
         check("service=web", true);
         check("service=we", false);
@@ -484,6 +518,7 @@ mod tests {
         check("status=500-599,200", false);
         check("min_duration=10ms", true);
         check("min_duration=10.5ms", false);
+        check("trace=000102030405060708090a0b0c0d0e0f", false);
         check("min_duration=9000us&status=404&method=GET", true);
         check("min_duration=9000us&status=200&method=GET", false);
     }
@@ -615,6 +650,9 @@ mod tests {
             "status=500-400",
             "status=",
             "min_duration=5",
+            "trace=0102",
+            "trace=+00102030405060708090a0b0c0d0e0f",
+            "trace=00000000000000000000000000000000",
             "min_duration=ms",
             "min_duration=1.2.3s",
             "service=a,,b",

@@ -11,6 +11,7 @@ mod kubernetes;
 mod opening;
 mod procedure;
 mod text;
+mod traced;
 mod udp;
 
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub use self::{
     kubernetes::{Kubernetes, Pairs},
     opening::{Handshake, Secured},
     procedure::Procedure,
+    traced::Traced,
 };
 
 use crate::{
@@ -89,6 +91,9 @@ pub struct CallLine<'a> {
     /// What it is as a remote procedure call.
     #[serde(flatten)]
     pub procedure: Procedure<'a>,
+    /// The trace that it belongs to.
+    #[serde(flatten)]
+    pub traced: Traced,
     /// Over which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
@@ -291,6 +296,7 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         response_head_bytes: exchange.received.map_or(0, |side| side.head_bytes),
         response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
         procedure: Procedure::of(exchange),
+        traced: Traced::of(exchange),
         place: place(&call.link),
         secured: Secured::of(&call.link),
         ordinal: exchange.ordinal,

@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
     model::time::Monotonic,
-    telemetry::health::{ClusterState, Health},
+    telemetry::health::{ClusterState, ExportState, Health},
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -56,6 +56,15 @@ fn health() -> Health {
             objects: 3,
             requests: 2,
             errors: vec![("gone", 1)],
+        }],
+        export: vec![ExportState {
+            signal: "traces",
+            destination: "http://collector:4317".to_owned(),
+            protocol: "grpc",
+            sent: 5,
+            failures: 1,
+            error: Some("HTTP 503".to_owned()),
+            ..ExportState::default()
         }],
         ..Health::default()
     }
@@ -495,6 +504,12 @@ async fn the_graph_and_the_status() {
         "kubernetes": [{
             "source": "hub", "kind": "pods", "synced": true, "age_seconds": 1.5, "objects": 3,
             "requests_total": 2, "errors_total": {"gone": 1}
+        }],
+        "export": [{
+            "signal": "traces", "destination": "http://collector:4317", "protocol": "grpc",
+            "queued_items": 0, "sent_items_total": 5, "rejected_items_total": 0,
+            "dropped_items_total": 0, "requests_total": 0, "failures_total": 1,
+            "age_seconds": null, "error": "HTTP 503"
         }]
     });
     assert_eq!(found, expected);

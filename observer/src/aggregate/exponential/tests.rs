@@ -162,3 +162,18 @@ proptest! {
         prop_assert_eq!(found, model);
     }
 }
+
+#[test]
+fn a_series_takes_few_bytes() {
+    // Ten thousand durations, evenly spread over magnitudes from 1 ms to 1 s.
+    let values: Vec<f64> = (0..10_000)
+        .map(|step| 10_f64.powf(f64::from(step) / 10_000.0 * 3.0 - 3.0))
+        .collect();
+    let histogram = of(&values);
+    assert_eq!(histogram.scale(), MAX_SCALE);
+    assert_eq!(histogram.counts().len(), 160);
+    assert_eq!((size_of::<Exponential>(), histogram.bytes()), (48, 320));
+    // A usual service: 1 ms to 30 ms.
+    let usual = of(&values[..4_900]);
+    assert!(usual.bytes() <= 192, "{}", usual.bytes());
+}

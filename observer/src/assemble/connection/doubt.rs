@@ -182,9 +182,8 @@ impl Tracked {
     /// Process `pid` hands requests from thread to thread: nothing that it did is certain.
     pub(in crate::assemble) fn doubt_causes(&mut self, pid: u32) {
         self.causes.doubt(pid);
-        if self.connection.owner.pid == pid
-            && let Some(doubt) = &mut self.doubt
-        {
+        if let Some(doubt) = &mut self.doubt {
+            // Whose these were is not kept.
             doubt.doubt_causes();
         }
     }

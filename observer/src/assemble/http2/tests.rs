@@ -11,10 +11,11 @@ use crate::{
         script::{Script, Step},
     },
     model::{
-        connection::{ClosedBy, ConnectionEvent, Transfer},
+        connection::{ClosedBy, ConnectionEvent, Role, Transfer},
         exchange::{Exchange, HttpVersion, InFlight, Outcome, RequestHead},
         rpc::RpcEnd,
         time::Monotonic,
+        trace::Propagation,
     },
 };
 
@@ -352,7 +353,7 @@ fn an_upgrade_is_one_exchange() {
     let mut script = Script::client();
     script.c(
         "GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\n\
-              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n",
+              Upgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\nb3: 4bf92f3577b34da6-00f067aa0ba902b7\r\n\r\n",
     );
     let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
     script.s([&switch[..], &frame(SETTINGS, 0, 0, &[])].concat());
@@ -365,6 +366,74 @@ fn an_upgrade_is_one_exchange() {
         HttpVersion::Http11
     );
     assert_eq!(script.seen.exchanges[1].ordinal, 1);
+    assert!(script.seen.exchanges[0].context.is_some());
+}
+
+#[test]
+fn traces_are_told_however_their_fields_are_encoded() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let fields = [
+        ("traceparent", parent),
+        ("tracestate", "a=1"),
+        ("tracestate", "b=2"),
+        ("x-request-id", "not a UUID, which nobody is to see"),
+    ];
+    let mut peers = Peers::new();
+    let mut script = Script::server();
+    script.c(opening()).s(frame(SETTINGS, 0, 0, &[]));
+    let flags = END_HEADERS | END_STREAM;
+    let mut blocks = Vec::new();
+    for stream in [1, 3, 5] {
+        let block = peers.request("GET", "/", &fields);
+        script.c(frame(HEADERS, flags, stream, &block));
+        script.s(peers.ok(stream, b""));
+        blocks.push(block);
+    }
+    assert!(blocks[1].len() < 20, "all of it is in the table");
+    let [first, second, third] = &script.seen.exchanges[..] else {
+        panic!()
+    };
+    assert_eq!(first.context, second.context);
+    assert_eq!(first.context, third.context);
+    let context = first.context.as_deref().unwrap();
+    assert_eq!(context.propagation, Propagation::TraceContext);
+    assert_eq!(context.trace.to_string(), parent[3..35]);
+    assert_eq!((&*context.state, context.sampled), ("a=1,b=2", Some(true)));
+    // What refers to an entry that was not seen names nothing.
+    let mut script = Script::with(crate::assemble::Config::default(), Role::Server, true);
+    let mut late = frame(HEADERS, flags, 7, &blocks[2]);
+    late.extend(frame(HEADERS, flags, 9, b"\x82\x84\x86"));
+    script
+        .c(late)
+        .s([peers.ok(7, b""), peers.ok(9, b"")].concat());
+    assert_eq!(script.seen.exchanges.len(), 2);
+    assert!(
+        script
+            .seen
+            .exchanges
+            .iter()
+            .all(|exchange| exchange.context.is_none())
+    );
+    // A request without the fields, behind one with them.
+    let mut peers = Peers::new();
+    let mut script = Script::client();
+    let block = peers.request("GET", "/", &fields);
+    script.c([
+        opening(),
+        frame(HEADERS, flags, 1, &block),
+        peers.get(3, "/b"),
+    ]
+    .concat());
+    script.s([
+        frame(SETTINGS, 0, 0, &[]),
+        peers.ok(1, b""),
+        peers.ok(3, b""),
+    ]
+    .concat());
+    let [first, second] = &script.seen.exchanges[..] else {
+        panic!()
+    };
+    assert!(first.context.is_some() && second.context.is_none());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     grpc, http,
-    outcome::Outcome,
+    outcome::{Outcome, Response},
     tls::{Tls, TlsError},
 };
 use crate::config::Destination;
@@ -161,11 +161,14 @@ impl Connection {
         };
         let (parts, incoming) = response.into_parts();
         let (answer, trailers) = read(incoming).await?;
-        Ok(if destination.grpc {
-            grpc::outcome(parts.status, &parts.headers, &answer, trailers.as_ref())
-        } else {
-            http::outcome(parts.status, &parts.headers, &answer, SystemTime::now())
-        })
+        let response = Response {
+            grpc: destination.grpc,
+            status: parts.status,
+            headers: &parts.headers,
+            body: &answer,
+            trailers: trailers.as_ref(),
+        };
+        Ok(response.outcome(SystemTime::now()))
     }
 }
 

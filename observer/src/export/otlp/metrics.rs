@@ -35,7 +35,7 @@ use self::{
 use super::resource::{SCHEMA_URL, scope};
 use crate::{
     aggregate::{
-        contract::Kind,
+        contract::{self, Kind},
         distribution::Exemplars,
         histogram::Buckets,
         snapshot::{Samples, Series, Snapshot, Value},
@@ -128,7 +128,10 @@ impl Encoder {
         let mut requests = Requests::new(about);
         self.streams.begin(now);
         for samples in &snapshot.families {
-            self.family(&mut requests, samples);
+            // What that tells is the resource, which Prometheus makes the same series of.
+            if !std::ptr::eq(samples.family, &raw const contract::TARGET) {
+                self.family(&mut requests, samples);
+            }
         }
         self.streams.end();
         self.told = Some(snapshot.at);
@@ -180,7 +183,7 @@ impl Encoder {
             _ => Data::Gauge(Gauge::default()),
         };
         Metric {
-            name: name::metric(family),
+            name: self.names.metric(family),
             description: family.help.to_owned(),
             unit: name::unit(family).to_owned(),
             data: Some(data),

@@ -1,10 +1,11 @@
 //! What came of one request, in the words of OTLP: taken, to be tried again, or not.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use hyper::{HeaderMap, StatusCode};
 use prost::Message as _;
 
-use super::message::Answer;
+use super::{grpc, http, message::Answer};
 
 /// What came of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,21 @@ pub enum Outcome {
         /// Why.
         text: String,
     },
+}
+
+/// A response as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Response<'a> {
+    /// It answers a call of gRPC.
+    pub grpc: bool,
+    /// Its status.
+    pub status: StatusCode,
+    /// Fields in front of its body.
+    pub headers: &'a HeaderMap,
+    /// Its body.
+    pub body: &'a [u8],
+    /// Fields behind its body.
+    pub trailers: Option<&'a HeaderMap>,
 }
 
 /// Longest text of a collector's that is kept, characters.
@@ -69,5 +85,25 @@ pub(super) fn with(name: &str, text: &str) -> String {
     match text.is_empty() {
         true => name.to_owned(),
         false => format!("{name}: {text}"),
+    }
+}
+
+// === impl Response ===
+
+impl Response<'_> {
+    /// What it says; `now` is what dates are compared with.
+    pub fn outcome(&self, now: SystemTime) -> Outcome {
+        let Self {
+            grpc,
+            status,
+            headers,
+            body,
+            trailers,
+        } = *self;
+        if grpc {
+            grpc::outcome(status, headers, body, trailers)
+        } else {
+            http::outcome(status, headers, body, now)
+        }
     }
 }

@@ -233,6 +233,8 @@ fn pack<M: Message>(message: M, packed: bool, parts: &mut Vec<Part>) -> u64 {
         return pack(first, packed, parts) + pack(second, packed, parts);
     }
     match body(&message, packed) {
+        // A request of nothing says nothing.
+        _ if items == 0 => 0,
         Some(body) => {
             parts.push(Part { body, items });
             0
@@ -335,4 +337,4 @@ impl Route {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::export) mod tests;

@@ -5,6 +5,8 @@ use std::{
     io::Read as _,
 };
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::{
     aggregate::{
@@ -210,13 +212,11 @@ const OFFSET: WallOffset = WallOffset {
     nanoseconds: 1_700_000_000_250_000_000,
 };
 
+/// Histograms of the protobuf format, with the name of their family.
+type Read = Vec<(String, Vec<LabelMessage>, HistogramMessage)>;
+
 /// What the protobuf format says, as samples of text; histograms are looked at elsewhere.
-fn read_protobuf(
-    mut body: &[u8],
-) -> (
-    Vec<Sample>,
-    Vec<(String, Vec<LabelMessage>, HistogramMessage)>,
-) {
+fn read_protobuf(mut body: &[u8]) -> (Vec<Sample>, Read) {
     let mut samples = Vec::new();
     let mut histograms = Vec::new();
     while !body.is_empty() {
@@ -427,25 +427,47 @@ fn native_histograms_have_all_observations() {
     );
 }
 
-#[test]
-fn gaps_and_zeros_are_told() {
-    let mut observed = Distribution::new(true);
-    for milliseconds in [0, 1, 1, 2, 3_000, 3_300, 3_301] {
-        observed.observe(&REQUEST_SECONDS, milliseconds * 1_000_000);
-    }
-    let histogram = protobuf::histogram(&REQUEST_SECONDS, &observed, Histograms::Both, OFFSET);
-    assert_eq!(histogram.zero_count, Some(1));
-    assert!(histogram.positive_span.len() >= 3);
-    let exponential = observed.exponential.unwrap();
+fn native_is_what_was_kept(observed: &Distribution) {
+    let histogram = protobuf::histogram(&REQUEST_SECONDS, observed, Histograms::Both, OFFSET);
+    assert_eq!(histogram.sample_count, Some(observed.count()));
+    let Some(exponential) = &observed.exponential else {
+        return;
+    };
+    assert_eq!(histogram.zero_count, Some(exponential.zero_count()));
     let told: BTreeMap<i32, i64> = native(&histogram)
         .into_iter()
-        .filter(|(_, it)| *it > 0)
+        .filter(|(_, count)| *count > 0)
         .collect();
     let kept: BTreeMap<i32, i64> = (exponential.offset() + 1..)
         .zip(exponential.counts().map(|count| count as i64))
         .filter(|(_, count)| *count > 0)
         .collect();
     assert_eq!(told, kept);
+    // No gap is told as a span of its own that is shorter than a span.
+    let spans = histogram.positive_span.iter().skip(1);
+    assert!(spans.map(|span| span.offset.unwrap()).all(|gap| gap > 2));
+}
+
+#[test]
+fn gaps_and_zeros_are_told() {
+    let mut observed = Distribution::new(true);
+    for milliseconds in [0, 1, 1, 2, 3_000, 3_300, 3_301] {
+        observed.observe(&REQUEST_SECONDS, milliseconds * 1_000_000);
+    }
+    native_is_what_was_kept(&observed);
+}
+
+proptest! {
+    #[test]
+    fn any_native_histogram_is_read_back(
+        values in prop::collection::vec((any::<u64>(), 0_u32..64), 0..80),
+    ) {
+        let mut observed = Distribution::new(true);
+        for (value, shift) in values {
+            observed.observe(&REQUEST_SECONDS, value >> shift);
+        }
+        native_is_what_was_kept(&observed);
+    }
 }
 
 #[test]

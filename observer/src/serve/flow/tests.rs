@@ -12,7 +12,7 @@ use crate::{
         rpc::RpcEnd,
         security::{self, Certificate, MeshSigns, Opening, Proxied, ProxyVersion, Security},
         time::Monotonic,
-        trace::Cause,
+        trace::{Cause, Propagation, SpanId, TraceContext, TraceId},
     },
 };
 
@@ -58,6 +58,8 @@ const HANDSHAKE: &[&str] = &[
 
 /// What caused a call.
 const CAUSE: &[&str] = &["cause_connection", "cause_sequence", "cause_certain"];
+
+const TRACED: &[&str] = &["trace_id", "trace_parent", "trace_sampled", "trace_source"];
 
 const PROCEDURE: &[&str] = &[
     "rpc_system",
@@ -147,8 +149,8 @@ fn a_call_in_full() {
         "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
         "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
     });
-    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE]);
-    expected["request_sequence"] = 0.into();
+    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE, TRACED]);
+    expected["request_sequence"] = 1.into();
     assert_eq!(line, expected);
 }
 
@@ -166,6 +168,34 @@ fn a_call_tells_what_caused_it() {
     assert_eq!(line["cause_connection"], json!("00000000000000ab"));
     assert_eq!(line["cause_sequence"], json!(12));
     assert_eq!(line["cause_certain"], json!(true));
+}
+
+#[test]
+fn the_trace_that_a_request_names_is_told() {
+    let mut call = fixture::call("web", "/", 200);
+    let mut context = TraceContext {
+        propagation: Propagation::TraceContext,
+        trace: TraceId([0xab; 16]),
+        parent: SpanId::new([0, 0, 0, 0, 0, 0, 0, 7]),
+        sampled: Some(false),
+        state: "vendor=private".into(),
+    };
+    call.exchange.context = Some(Arc::new(context.clone()));
+    let line = parse(FlowEvent::Call(call.clone()));
+    assert_eq!(line["trace_id"], "abababababababababababababababab");
+    assert_eq!(line["trace_parent"], "0000000000000007");
+    assert_eq!(line["trace_sampled"], false);
+    assert_eq!(line["trace_source"], "tracecontext");
+    assert!(!line.to_string().contains("private"));
+    context.propagation = Propagation::RequestId;
+    (context.parent, context.sampled) = (None, None);
+    call.exchange.context = Some(Arc::new(context));
+    let line = parse(FlowEvent::Call(call));
+    assert_eq!(line["trace_source"], "request_id");
+    assert_eq!(
+        (&line["trace_parent"], &line["trace_sampled"]),
+        (&Value::Null, &Value::Null)
+    );
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl World {
         let link = link(1, "web");
         for _ in 0..calls {
             self.aggregator
-                .call(&call_on(&link, "/", 200), at(self.now));
+                .call(&call_on(&link, "/", 200), None, at(self.now));
         }
         self.now += 1;
         self.aggregator.expire(at(self.now));

@@ -2,7 +2,7 @@
 //!
 //! A family of the semantic conventions has its name there. Every other one has its Prometheus name
 //! without what its kind and unit add (`_total`, `_seconds`, `_bytes`, `_ratio`), and with `.` for
-//! `_`. So what Prometheus makes of OTLP (its translation `UnderscoreEscapingWithSuffixes`) is the
+//! `_`; the unit stays where the name would be that of two families. So what Prometheus makes of OTLP (its translation `UnderscoreEscapingWithSuffixes`) is the
 //! name of the contract again, and the same queries work whichever way metrics came.
 //!
 //! Units are those of UCUM: `s`, `By`, `1` for ratios. What is counted is an annotation in braces
@@ -14,7 +14,7 @@ use hashbrown::HashMap;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 
 use super::super::attributes::Attributes;
-use crate::aggregate::contract::{Family, Kind};
+use crate::aggregate::contract::{FAMILIES, Family, Kind};
 
 /// Attributes with dots that labels stand for.
 const DOTTED: &[&str] = &[
@@ -96,6 +96,7 @@ const COUNTED: &[(&str, &str)] = &[
     ("exchanges", "{exchange}"),
     ("failed", "{request}"),
     ("failures", "{connection}"),
+    ("items", "{item}"),
     ("lookups", "{lookup}"),
     ("loss", "{loss}"),
     ("messages", "{message}"),
@@ -112,17 +113,25 @@ const COUNTED: &[(&str, &str)] = &[
     ("segments", "{segment}"),
 ];
 
-/// From labels to attributes.
+/// From families and labels to metrics and attributes.
 #[derive(Debug)]
 pub(super) struct Names {
+    metrics: HashMap<&'static str, String, RandomState>,
     dotted: HashMap<String, &'static str, RandomState>,
 }
 
 /// Name of a family in OTLP.
-pub(super) fn metric(family: &Family) -> String {
-    match family.convention {
-        Some(convention) => convention.to_owned(),
-        None => stem(family).replace('_', "."),
+fn metric(family: &Family) -> String {
+    if let Some(convention) = family.convention {
+        return convention.to_owned();
+    }
+    let stem = stem(family);
+    let alone = FAMILIES
+        .iter()
+        .all(|other| other.name == family.name || self::stem(other) != stem);
+    match alone {
+        true => stem.replace('_', "."),
+        false => without_total(family).replace('_', "."),
     }
 }
 
@@ -145,10 +154,7 @@ pub(super) fn unit(family: &Family) -> &'static str {
 
 /// The name without what kind and unit added.
 fn stem(family: &Family) -> &str {
-    let name = match family.kind {
-        Kind::Counter => family.name.strip_suffix("_total").unwrap_or(family.name),
-        Kind::Gauge | Kind::Histogram | Kind::Info => family.name,
-    };
+    let name = without_total(family);
     let suffix = family.unit.and_then(|unit| {
         let rest = name.strip_suffix(unit)?;
         rest.strip_suffix('_')
@@ -156,14 +162,29 @@ fn stem(family: &Family) -> &str {
     suffix.unwrap_or(name)
 }
 
+fn without_total(family: &Family) -> &str {
+    match family.kind {
+        Kind::Counter => family.name.strip_suffix("_total").unwrap_or(family.name),
+        Kind::Gauge | Kind::Histogram | Kind::Info => family.name,
+    }
+}
+
 // === impl Names ===
 
 impl Names {
     pub(super) fn new() -> Self {
         let dotted = DOTTED.iter().map(|name| (name.replace('.', "_"), *name));
+        let metrics = FAMILIES.iter().map(|family| (family.name, metric(family)));
         Self {
+            metrics: metrics.collect(),
             dotted: dotted.collect(),
         }
+    }
+
+    /// Name of a family in OTLP.
+    pub(super) fn metric(&self, family: &Family) -> String {
+        let known = self.metrics.get(family.name);
+        known.cloned().unwrap_or_else(|| metric(family))
     }
 
     /// The attribute that a label stands for.

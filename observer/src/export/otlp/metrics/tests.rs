@@ -56,6 +56,7 @@ fn snapshot(seconds: u64, families: Vec<(&'static Family, Vec<Series>)>) -> Snap
         services: Vec::new(),
         cluster: Vec::new(),
         histograms: Histograms::Both,
+        export: Vec::new(),
     }
 }
 
@@ -430,6 +431,16 @@ fn a_service_has_a_resource_and_the_observer_another() {
 }
 
 #[test]
+fn the_observer_is_told_by_its_resource_alone() {
+    let target = series(&[("service_name", "observer")], Value::Integer(1));
+    let told = sent(
+        &mut encoder(Temporality::Cumulative, false),
+        &snapshot(10, vec![(&contract::TARGET, vec![target])]),
+    );
+    assert_eq!(told, []);
+}
+
+#[test]
 fn many_points_are_several_requests() {
     let mut encoder = encoder(Temporality::Cumulative, false);
     let all = (0..MAX_POINTS + 5).map(|number| {
@@ -494,9 +505,10 @@ fn translated(name: &str, unit: &str, family: &Family) -> String {
 
 #[test]
 fn names_are_valid_unique_and_those_of_the_contract_once_translated() {
+    let known = Names::new();
     let mut names = BTreeSet::new();
     for family in FAMILIES {
-        let (name, unit) = (name::metric(family), name::unit(family));
+        let (name, unit) = (known.metric(family), name::unit(family));
         assert_eq!(
             translated(&name, unit, family),
             family.name,

@@ -105,8 +105,10 @@ fn the_observer_tells_of_itself() {
 
 #[test]
 fn resources_are_remembered_within_bounds() {
-    let mut resources = Resources::default();
-    resources.limit = 2;
+    let mut resources = Resources {
+        limit: 2,
+        ..Resources::default()
+    };
     let about = about();
     let (web, db) = (workload("web"), workload("db"));
     for name in ["a", "b", "c", "d"] {
