@@ -19,7 +19,12 @@ const NEEDS: &[Need] = &[
 ];
 
 /// Kinds that only clusters with further software know.
-const OF_OTHERS: [&str; 3] = ["PodMonitor", "ServiceMonitor", "Certificate"];
+const OF_OTHERS: [&str; 4] = [
+    "PodMonitor",
+    "ServiceMonitor",
+    "PrometheusRule",
+    "Certificate",
+];
 
 /// Everything in the cluster, in any namespace, that is labelled as ours or is Helm's record.
 fn ours(cluster: &ControlPlane) -> Result<Vec<String>> {

@@ -51,7 +51,6 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
             "hub.podAnnotations.note=hub",
             "hub.podLabels.role=hub",
             "dashboards.enabled=true",
-            "dashboards.namespace=grafana",
             "dashboards.annotations.grafana_folder=Observer",
             "prometheusRule.enabled=true",
             "prometheusRule.labels.release=prometheus",

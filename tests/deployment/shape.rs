@@ -386,7 +386,11 @@ fn dashboards_and_rules_are_those_of_the_files() -> Result<()> {
     if lacking(&[Need::Helm])? {
         return Ok(());
     }
-    let objects = with(&["dashboards.enabled=true", "prometheusRule.enabled=true"])?;
+    let objects = with(&[
+        "dashboards.enabled=true",
+        "dashboards.namespace=grafana",
+        "prometheusRule.enabled=true",
+    ])?;
     let read = |folder: &str| -> Result<Vec<(String, String)>> {
         let folder = chart::folder().join("files").join(folder);
         let mut files = Vec::new();
@@ -405,6 +409,7 @@ fn dashboards_and_rules_are_those_of_the_files() -> Result<()> {
             .trim_end_matches(".json");
         let map = the(&objects, "ConfigMap", &format!("-{stem}-dashboard"))?;
         ensure!(at(&map.0, "/metadata/labels/grafana_dashboard") == "1");
+        ensure!(at(&map.0, "/metadata/namespace") == "grafana");
         let held = map.0["data"][name.as_str()].as_str().context("no data")?;
         let (held, wanted): (Value, Value) =
             (serde_json::from_str(held)?, serde_json::from_str(content)?);
