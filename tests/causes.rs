@@ -198,6 +198,42 @@ fn of_several_requests_at_once_the_first_is_meant() -> Result<()> {
 }
 
 #[test]
+fn joined_midway_nothing_is_told_wrong() -> Result<()> {
+    if lacking(&[Need::Observer, Need::Tool(PYTHON), Need::Tool("nginx")])? {
+        return Ok(());
+    }
+    let cgroup = Cgroup::create("joined")?;
+    let place = Place::host(&cgroup);
+    let directives = "location / { return 200 \"ok\\n\"; } keepalive_timeout 600s;";
+    let backend = Server::nginx_with(&place, "", directives)?;
+    let service = python(&place, "threads", &backend.address().to_string())?;
+    let last = 100_000_000;
+    let flows = std::thread::scope(|scope| {
+        let asking = scope.spawn(|| ask(&place, &service, ("steadily", FIRST, 8, 700)));
+        let options = Options {
+            configuration: Some(settings::long_history()),
+            ..Options::default()
+        };
+        let agent = Agent::start_with(&cgroup, &options)?;
+        asking.join().expect("the client does not panic")?;
+        // What was joined midway is held back until it is beyond doubt.
+        ask(&place, &service, ("ask", last, 1, 1))?;
+        let end = format!("/in/{last}");
+        agent.exactly(1, "the last call", |flow| {
+            flow.is_call_at("server") && flow.text("path") == end
+        })?;
+        let flows = agent.flows()?;
+        agent.stop()?;
+        anyhow::Ok(flows)
+    })?;
+    let told = Told::of(&flows, made_for)?;
+    eprintln!("joined: {told:?}");
+    ensure!(told.background == 0 && told.mistaken == 0, "{told:?}");
+    ensure!(told.certain > told.likely + told.without, "{told:?}");
+    Ok(())
+}
+
+#[test]
 fn threads_that_hand_requests_over_are_never_certain() -> Result<()> {
     if lacking(&[Need::Observer, Need::Tool(PYTHON), Need::Tool("nginx")])? {
         return Ok(());

@@ -5,11 +5,12 @@
     causes.py loop PORT BACKEND       asyncio
     causes.py ask ADDRESS FIRST CLIENTS REQUESTS
     causes.py pipeline ADDRESS FIRST CLIENTS REQUESTS
+    causes.py steadily ADDRESS FIRST CLIENTS REQUESTS
 
 A request for /in/ID makes one to three for /out/ID/N, so that paths tell which caused which. Beside
 that a service asks for /out/background/N all the time. PORT is on 127.0.0.1, BACKEND and ADDRESS
 are HOST:PORT. `ask` keeps CLIENTS connections, each of REQUESTS requests, with ids from FIRST on;
-`pipeline` sends three of them at a time.
+`pipeline` sends three of them at a time, `steadily` at most fifty a second.
 """
 
 import asyncio
@@ -179,11 +180,11 @@ def pipelined(address, numbers):
                 answers.read(len("ok\n"))
 
 
-def ask(address, first, clients, requests, pipelines):
+def ask(address, first, clients, requests, kind):
     failed = []
 
     def run(start):
-        if pipelines:
+        if kind == "pipeline":
             pipelined(address, range(start, start + requests))
             return
         connection = http.client.HTTPConnection(address)
@@ -195,6 +196,7 @@ def ask(address, first, clients, requests, pipelines):
             response.read()
             if response.status != 200:
                 failed.append(number)
+            time.sleep(0.02 if kind == "steadily" else 0)
 
     runs = [
         threading.Thread(target=run, args=(first + index * requests,)) for index in range(clients)
@@ -214,4 +216,4 @@ if __name__ == "__main__":
     elif kind == "loop":
         asyncio.run(loop(int(place), sys.argv[3]))
     else:
-        ask(place, *map(int, sys.argv[3:]), kind == "pipeline")
+        ask(place, *map(int, sys.argv[3:]), kind)
