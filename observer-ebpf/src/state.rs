@@ -132,7 +132,8 @@ pub struct Hold {
 pub struct Turn {
     /// The cookie of the connection whose request caused the last one on this; 0 before any.
     pub inbound: u64,
-    /// Stream position of what had come from the server then.
+    /// Stream position of what had come from the other end then; where a request is to be answered,
+    /// of what had been sent when it was read.
     pub received: u64,
     /// Sequence number that names that request on its connection.
     pub inbound_sequence: u32,

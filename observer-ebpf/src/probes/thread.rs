@@ -103,17 +103,22 @@ fn read(sk: *mut bpf_sock, result: i32, flags: i32) -> Option<()> {
     let all = socket.passed[INGRESS] >= socket.position[INGRESS];
     let sure = u32::from(waited != 0 && known && all && !framed);
     if turn.open != 0 {
-        if turn.tid == tid {
+        // An answer that passed without being told here ends the turn as well.
+        if turn.tid == tid && turn.received == socket.position[EGRESS] {
             // More of the same request.
             turn.waited &= waited;
             thread(tid)?.sure = sure;
             return None;
         }
         let reader = turn.tgid;
+        let same = turn.tid == tid;
         settle(turn, socket.cookie);
-        hands_over(reader);
-        hands_over(tgid);
+        if !same {
+            hands_over(reader);
+            hands_over(tgid);
+        }
     }
+    turn.received = socket.position[EGRESS];
     let before = socket.passed[INGRESS] - result as u64;
     turn.open = 1;
     turn.tid = tid;
