@@ -305,6 +305,9 @@ impl Spans {
         fit: waiting::Fit,
     ) -> Place {
         let alone = Place::client(call, names);
+        if !answered.was_open(call.exchange.sent.first) {
+            return alone;
+        }
         let certain = cause.certain && fit == waiting::Fit::Exact && answered.alone;
         let link = SpanLink {
             trace: answered.trace,

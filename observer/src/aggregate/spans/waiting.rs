@@ -71,6 +71,7 @@ pub(super) struct Answered {
     length: u64,
     has_content: bool,
     is_stream: bool,
+    began: Monotonic,
     ended: Monotonic,
     noted: Monotonic,
 }
@@ -170,6 +171,7 @@ impl Waits {
             length: exchange.sent.head_bytes + exchange.sent.body_bytes,
             has_content: exchange.sent.body_bytes > 0,
             is_stream: exchange.stream.is_some(),
+            began: exchange.sent.first,
             ended: exchange.ended,
             noted: now,
         };
@@ -272,6 +274,11 @@ impl Waiting {
 // === impl Answered ===
 
 impl Answered {
+    /// Whether it was under way at `time`: otherwise it cannot have caused what began then.
+    pub(super) fn was_open(&self, time: Monotonic) -> bool {
+        self.began <= time && time <= self.ended
+    }
+
     /// Whether this request is the one that `cause` means: the one whose last byte is the last that
     /// had come.
     pub(super) fn fit(&self, cause: &Cause) -> Fit {
