@@ -111,12 +111,14 @@ impl Metrics {
     }
 
     /// Everything that the observer lost of the traffic, as `stage/reason count`. What the stage
-    /// `host` counts is names, not traffic: the processes of raw sockets are gone at once.
+    /// `host` counts is names, not traffic: the processes of raw sockets are gone at once. Nor is what
+    /// is not known of causes: a write that was no request has none.
     pub fn losses(&self) -> Vec<String> {
         let lost = self
             .select("observer_loss_total", &[])
             .filter(|sample| sample.value > 0.0 && !sample.has(&[("stage", "host")]));
         let label = |sample: &Sample, name| sample.labels.get(name).cloned().unwrap_or_default();
+        let lost = lost.filter(|sample| !label(sample, "reason").starts_with("cause_"));
         lost.map(|sample| {
             format!(
                 "{}/{} {}",
