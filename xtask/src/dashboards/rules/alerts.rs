@@ -137,7 +137,9 @@ pub(super) fn observation() -> Group {
             more: &[],
             summary: "The observer {{ $labels.instance }} loses observations: {{ $labels.reason }}",
             description: "{{ $value | humanize }} a second at the stage {{ $labels.stage }} for the reason {{ $labels.reason }}.",
+            // Causes that are not known, and fields that senders got wrong, are no loss of traffic.
             query: of(&contract::LOSS)
+                .unlike("reason", "cause_.*|trace_context")
                 .rate("10m")
                 .sum(&["instance", "stage", "reason"])
                 .above("1"),
