@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
 use observer_tests::{
+    agent::{Agent, Options},
     cgroup::Cgroup,
-    collector::Collector,
+    collector::{Collector, SpanSeen},
     hop::{self, Services, Spec},
     link::{Faults, Link},
     namespace::{self, Namespace},
     place::Place,
     requirement::Need,
+    settings,
+    wait::SETTLE,
 };
 use serde_json::json;
 
@@ -151,6 +154,61 @@ fn two_observers_join_what_neither_sees_alone() -> Result<()> {
         ensure!(verdict.hops == HOPS * asked.len(), "{}", verdict.outline());
     }
     for agent in agents {
+        agent.expect_no_loss()?;
+        agent.stop()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn two_observers_keep_the_same_traces() -> Result<()> {
+    if cannot_run(&[Need::Tool("ip")])? {
+        return Ok(());
+    }
+    let collector = Collector::start()?;
+    let (one, other) = (Cgroup::create("one")?, Cgroup::create("other")?);
+    let (near, far) = (Namespace::create("one")?, Namespace::create("other")?);
+    namespace::join((&near, &["10.75.0.1/24"]), (&far, &["10.75.0.2/24"]))?;
+    let (here, there) = (Place::inside(&one, &near), Place::inside(&other, &far));
+    let [address] = addresses(&there, "10.75.0.2".parse()?)?;
+    let services = Services::new()?;
+    let spec = Spec {
+        name: "last",
+        ..Spec::default()
+    };
+    let _last = services.python(&there, address, spec)?;
+    let agents = [&one, &other].map(|cgroup| -> Result<Agent> {
+        let text = settings::tracing(&collector.grpc(), &["peers: all", "ratio: 0.3"]);
+        let options = Options {
+            configuration: Some(text.replace("sampler: always", "sampler: parent")),
+            ..Options::default()
+        };
+        Agent::start_with(cgroup, &options)
+    });
+    let mut options = json!({
+        "url": format!("http://{address}"), "first": "share", "count": 100, "threads": 4,
+    });
+    let asked = hop::ask(&here, &options)?;
+    // Whose caller keeps a trace, keeps it.
+    options["first"] = json!("kept");
+    options["headers"] = json!(true);
+    options["count"] = json!(10);
+    let kept = hop::ask(&here, &options)?;
+    let found = collector.exactly(2 * kept.len(), "spans", |span| is_of(span, "kept"))?;
+    judge("kept by their fields", &kept, &found).expect_joined()?;
+    collector.settle(SETTLE)?;
+    let spans: Vec<SpanSeen> = collector.spans()?;
+    let spans: Vec<SpanSeen> = spans
+        .into_iter()
+        .filter(|span| is_of(span, "share"))
+        .collect();
+    let verdict = judge("a share", &asked, &spans);
+    verdict.expect_joined()?;
+    // Both ends of each, and about as many as was asked for: 120 of 400, give or take five deviations.
+    ensure!(2 * verdict.hops == spans.len(), "{}", verdict.outline());
+    ensure!((74..166).contains(&verdict.hops), "{}", verdict.outline());
+    for agent in agents {
+        let agent = agent?;
         agent.expect_no_loss()?;
         agent.stop()?;
     }
