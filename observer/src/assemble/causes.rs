@@ -11,6 +11,8 @@ const MAX_CAUSES: usize = 64;
 pub(super) struct Causes {
     /// In the order in which they were told.
     writes: Vec<Write>,
+    /// First byte of the request of HTTP/1 that was told last without a cause.
+    unexplained: Option<u32>,
     /// Those that went without a request.
     unmatched: u64,
 }
@@ -27,31 +29,34 @@ struct Write {
 impl Causes {
     /// Remembers a write.
     pub(super) fn push(&mut self, caused: Caused) {
+        let write = Write {
+            caused,
+            taken: false,
+        };
+        if self.unexplained.is_some_and(|first| write.has(first)) {
+            // Its request was told before: the thread was held up on its way out of the write.
+            self.unmatched += 1;
+            return;
+        }
         if self.writes.len() >= MAX_CAUSES {
             let oldest = self.writes.iter().position(|write| write.taken);
             let gone = self.writes.remove(oldest.unwrap_or(0));
             self.unmatched += u64::from(!gone.taken);
         }
-        self.writes.push(Write {
-            caused,
-            taken: false,
-        });
+        self.writes.push(write);
     }
 
     /// A request that ended, with what caused it.
     pub(super) fn explained(&mut self, mut exchange: Exchange) -> Exchange {
-        if self.writes.is_empty() || exchange.role != Role::Client {
+        if exchange.role != Role::Client {
             return exchange;
         }
         exchange.cause = self.find(&exchange);
         if exchange.stream.is_none() {
-            // Requests of HTTP/1 end in order: what was written before is over.
-            let (first, unmatched) = (exchange.hop.0, &mut self.unmatched);
-            self.writes.retain(|write| {
-                let keep = !write.is_before(first);
-                *unmatched += u64::from(!keep && !write.taken);
-                keep
-            });
+            let first = exchange.hop.0;
+            self.unexplained = exchange.cause.is_none().then_some(first);
+            // Requests of HTTP/1 end in order: what was written before went on with one of them.
+            self.writes.retain(|write| !write.is_before(first));
         }
         exchange
     }

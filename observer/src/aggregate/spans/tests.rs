@@ -466,11 +466,10 @@ proptest! {
         prop_assert_eq!(ids.len(), total);
         let by_id: HashMap<_, _> = out.iter().map(|span| (span.id, path(span))).collect();
         for span in &out {
-            if let Some(expected) = truth.get(path(span)) {
-                if let Some(parent) = span.parent {
+            if let Some(expected) = truth.get(path(span))
+                && let Some(parent) = span.parent {
                     prop_assert_eq!(by_id[&parent], expected);
                 }
-            }
         }
     }
 }
