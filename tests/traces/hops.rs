@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use observer_tests::{
     agent::{Agent, Options},
     cgroup::Cgroup,
@@ -11,9 +11,11 @@ use observer_tests::{
     link::{Faults, Link},
     namespace::{self, Namespace},
     place::Place,
+    process,
     requirement::Need,
+    server::Server,
     settings,
-    wait::SETTLE,
+    wait::{self, PATIENCE, SETTLE},
 };
 use serde_json::json;
 
@@ -213,6 +215,76 @@ fn two_observers_keep_the_same_traces() -> Result<()> {
         agent.stop()?;
     }
     Ok(())
+}
+
+#[test]
+fn many_short_connections_share_no_id() -> Result<()> {
+    if cannot_run(&[])? {
+        return Ok(());
+    }
+    let (cgroup, collector) = (Cgroup::create("many")?, Collector::start()?);
+    let place = Place::host(&cgroup);
+    let answer = "location /hop/ { return 200 \"done\"; }";
+    let nginx = Server::nginx_with(&place, "", answer)?;
+    let agent = observe(&cgroup, &collector, &[])?;
+    let options = json!({
+        "url": nginx.url(""), "first": "many", "count": 250, "threads": 6, "new": true,
+    });
+    let asked = hop::ask(&place, &options)?;
+    let spans = collector.exactly(2 * asked.len(), "spans", |span| is_of(span, "many"))?;
+    let verdict = judge("many connections", &asked, &spans);
+    verdict.expect_joined()?;
+    ensure!(verdict.hops == asked.len(), "{}", verdict.outline());
+    agent.expect_no_loss()?;
+    agent.stop()
+}
+
+#[test]
+fn connections_that_are_older_than_the_agent_are_joined() -> Result<()> {
+    if cannot_run(&[])? {
+        return Ok(());
+    }
+    let (cgroup, collector) = (Cgroup::create("older")?, Collector::start()?);
+    let place = Place::host(&cgroup);
+    let [first, last] = addresses(&place, "127.0.0.1".parse()?)?;
+    let services = Services::new()?;
+    let spec = Spec {
+        name: "last",
+        ..Spec::default()
+    };
+    let _last = services.python(&place, last, spec)?;
+    let next = [format!("http://{last}")];
+    let spec = Spec {
+        name: "first",
+        next: &next,
+        ..Spec::default()
+    };
+    let _first = services.python(&place, first, spec)?;
+    let options = json!({
+        "url": format!("http://{first}"), "first": "older", "count": 50, "threads": 4,
+        "pause": 0.1,
+    });
+    let mut asking = hop::asking(&place, &options)?;
+    let client = std::thread::spawn(move || process::check(&mut asking));
+    wait::until("connections", PATIENCE, || {
+        Ok((services.handled()?.len() > 8).then_some(()))
+    })?;
+    let agent = observe(&cgroup, &collector, &[])?;
+    let printed = client.join().map_err(|_| anyhow!("the client died"))??;
+    let asked = hop::read(&printed)?;
+    collector.settle(2 * SETTLE)?;
+    let spans = collector.spans()?;
+    let verdict = judge("older connections", &asked, &spans);
+    verdict.expect_nothing_wrong()?;
+    // Of what was under way then an end may be missing; everything after it is whole.
+    let servers = spans.iter().filter(|span| span.is_server()).count();
+    ensure!(
+        verdict.torn.len() <= 8 && verdict.hops + 8 >= servers && verdict.hops > 50,
+        "{servers} servers, {}: {:?}",
+        verdict.outline(),
+        verdict.torn
+    );
+    agent.stop()
 }
 
 #[test]
