@@ -71,12 +71,22 @@ pub struct Asked {
 
 /// Asks by `peers/hop.py ask` with these options, in `place`.
 pub fn ask(place: &Place<'_>, options: &Value) -> Result<Vec<Asked>> {
+    read(&process::check(&mut asking(place, options)?)?)
+}
+
+/// The command that asks so.
+pub fn asking(place: &Place<'_>, options: &Value) -> Result<Command> {
     let mut command = peers::python(place, "hop.py", &["ask", &options.to_string()])?;
-    let printed = process::check(command.env("OTEL_SERVICE_NAME", "caller"))?;
-    let lines = printed
-        .lines()
-        .map(|line| serde_json::from_str(line).context("what was asked"));
-    lines.collect()
+    command.env("OTEL_SERVICE_NAME", "caller");
+    Ok(command)
+}
+
+/// Reads what that has printed.
+pub fn read(printed: &str) -> Result<Vec<Asked>> {
+    let lines = printed.lines();
+    lines
+        .map(|line| serde_json::from_str(line).context("what was asked"))
+        .collect()
 }
 
 // === impl Spec ===

@@ -289,6 +289,12 @@ fn calls_of_grpc_are_spans_of_their_methods() -> Result<()> {
         let client = spans.iter().find(|other| other.id == span.parent);
         let client = client.with_context(|| format!("no parent of {span:?}"))?;
         let stream = |span: &SpanSeen| span.attributes.integer("observer.http2.stream");
+        let port =
+            |span: &SpanSeen, end: &str| span.attributes.integer(&format!("network.{end}.port"));
+        ensure!(
+            port(client, "local") == port(span, "peer"),
+            "{client:?} {span:?}"
+        );
         ensure!(
             client.trace == span.trace && stream(client) == stream(span),
             "{span:?}"

@@ -200,7 +200,8 @@ fn a_collector_that_is_away_loses_what_does_not_fit() -> Result<()> {
         return Ok(());
     }
     let mut scene = Scene::new("away", "  queue:\n    items: 128\n")?;
-    scene.drive(80)?;
+    // Both ends of these fit.
+    scene.drive(40)?;
     ensure!(scene.balance()? == 0, "lost");
     scene.collector.leave()?;
     let before = scene.memory()?;
@@ -214,8 +215,23 @@ fn a_collector_that_is_away_loses_what_does_not_fit() -> Result<()> {
     let lost = scene.balance()?;
     // Beside the queue there are requests under way.
     ensure!((2000..4000 - 128).contains(&lost), "{lost} lost");
-    scene.drive(80)?;
+    scene.drive(40)?;
     ensure!(scene.balance()? == lost, "lost more");
+    scene.agent.stop()
+}
+
+#[test]
+fn a_slow_collector_loses_nothing_that_fits() -> Result<()> {
+    if cannot_run()? {
+        return Ok(());
+    }
+    let mut scene = Scene::new("slow", "")?;
+    scene.collector.behave(&json!({"delay": 0.2}))?;
+    let begun = Instant::now();
+    scene.drive(160)?;
+    ensure!(begun.elapsed() < PATIENCE, "held up");
+    ensure!(scene.balance()? == 0, "lost");
+    scene.agent.expect_no_loss()?;
     scene.agent.stop()
 }
 

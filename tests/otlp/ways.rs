@@ -24,12 +24,13 @@ const REQUESTS: usize = 60;
 
 /// Asks for [`REQUESTS`] pages while an agent with this part `otlp` observes, and expects at
 /// `collector` a span and an entry of the access log for both ends of each, and their number as a metric.
-fn check(label: &str, otlp: &str, collector: &Collector) -> Result<()> {
+/// Returns the bytes that the agent says it has sent.
+fn check(label: &str, otlp: &str, collector: &Collector) -> Result<f64> {
     check_with(label, otlp, &[], collector)
 }
 
 /// As [`check`], with these variables in the environment of the agent.
-fn check_with(label: &str, otlp: &str, variables: &[String], collector: &Collector) -> Result<()> {
+fn check_with(label: &str, otlp: &str, variables: &[String], collector: &Collector) -> Result<f64> {
     let cgroup = Cgroup::create(label)?;
     let place = Place::host(&cgroup);
     let nginx = Server::nginx(&place)?;
@@ -94,6 +95,9 @@ fn check_with(label: &str, otlp: &str, variables: &[String], collector: &Collect
     }
     collector.expect_without(&SECRETS)?;
     agent.expect_no_loss()?;
+    let sent = agent
+        .metrics()?
+        .sum("observer_export_sent_bytes_total", &[]);
     agent.stop()?;
     ensure!(
         collector.logs()?.len() == 2 * REQUESTS,
@@ -105,7 +109,7 @@ fn check_with(label: &str, otlp: &str, variables: &[String], collector: &Collect
             "{request:?}"
         );
     }
-    Ok(())
+    Ok(sent)
 }
 
 #[test]
@@ -125,8 +129,11 @@ fn grpc_reaches_a_collector() -> Result<()> {
         "otlp:\n  endpoint: {}\n  protocol: grpc\n  headers:\n    x-scope-orgid: tenant-1\n",
         collector.grpc()
     );
-    check("grpc", &otlp, &collector)?;
+    let sent = check("grpc", &otlp, &collector)?;
     let requests = collector.requests()?;
+    // A server of gRPC is not told whether a message came compressed.
+    let bytes: u64 = requests.iter().map(|request| request.bytes).sum();
+    ensure!(sent > 0.0 && sent < 0.7 * bytes as f64, "{sent} of {bytes}");
     ensure!(
         requests.iter().all(|request| request.transport == "grpc"),
         "{requests:?}"

@@ -24,6 +24,7 @@ threads    threads, each with a connection
 pipelined  requests in a write
 new        a connection for each request
 headers    whether it sends `traceparent`
+pause      seconds after each write
 """
 
 import concurrent.futures
@@ -255,6 +256,7 @@ def ask(options):
             if options.get("new"):
                 stream.close()
                 stream = None
+            time.sleep(options.get("pause", 0))
         if stream:
             stream.close()
 

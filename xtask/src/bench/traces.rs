@@ -175,7 +175,7 @@ impl Variant {
         let spent = sink.as_ref().map(Sink::cpu).transpose()?;
         let spans = [("signal", "traces")];
         let sent = watch.sum("observer_export_sent_items_total", &spans)?;
-        let bytes = watch.sum("observer_export_request_bytes_total", &spans)?;
+        let bytes = watch.sum("observer_export_sent_bytes_total", &spans)?;
         let watched = watch.look(cpu)?;
         let lost = watch.sum("observer_loss_total", &[("stage", "export")])?;
         watch.stop()?;
