@@ -2,8 +2,10 @@
 
 use std::{
     fs::File,
+    io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -23,6 +25,19 @@ pub struct Rotel {
     grpc: SocketAddr,
     http: SocketAddr,
     folder: TempDir,
+}
+
+/// Whether an HTTP server answers: it may listen before it does.
+fn answers(address: SocketAddr) -> bool {
+    let answer = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: rotel\r\nConnection: close\r\n\r\n")?;
+        let mut start = [0; 5];
+        stream.read_exact(&mut start)?;
+        Ok(start == *b"HTTP/")
+    };
+    answer().unwrap_or(false)
 }
 
 // === impl Rotel ===
@@ -60,7 +75,11 @@ impl Rotel {
                     let log = std::fs::read_to_string(rotel.folder.path().join("log"))?;
                     bail!("rotel ended with {status}: {log}");
                 }
-                Ok(TcpStream::connect(address).ok().map(drop))
+                let ready = match address == http {
+                    true => answers(address),
+                    false => TcpStream::connect(address).is_ok(),
+                };
+                Ok(ready.then_some(()))
             })?;
         }
         Ok(rotel)
