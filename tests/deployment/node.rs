@@ -117,8 +117,11 @@ fn the_agent_of_the_chart_sees_who_calls_whom() -> Result<()> {
     let cgroup = Cgroup::create("deployed")?;
     let place = Place::host(&cgroup);
     let own = own_profile()?;
-    for profile in [None, Some(&own)] {
-        let (mut container, address) = agent(&cgroup, profile, None, &[])?;
+    // What threads do takes one capability more, which is given on demand.
+    let perfmon = ["agent.capabilities.perfmon=true"];
+    let cases: [(_, &[&str], &[&str]); 2] = [(None, &[], &["causes"]), (Some(&own), &perfmon, &[])];
+    for (profile, set, expected) in cases {
+        let (mut container, address) = agent(&cgroup, profile, None, set)?;
         await_ready(&mut container, address)?;
         let server = server_of_nobody(&place)?;
         for flow in calls(&container, &place, &server)? {
@@ -126,7 +129,7 @@ fn the_agent_of_the_chart_sees_who_calls_whom() -> Result<()> {
             ensure!(flow.text("peer_service") == "curl", "{flow:?}");
         }
         let unwell = unwell(&container)?;
-        ensure!(unwell.is_empty(), "{unwell:?}");
+        ensure!(unwell == expected, "{unwell:?}");
         server.stop()?;
         container.stop()?;
     }
@@ -159,7 +162,10 @@ fn every_capability_is_for_something() -> Result<()> {
             ensure!(flow.text("service") != "shop", "{name}: {flow:?}");
         }
         let unwell = unwell(&container)?;
-        ensure!(unwell == ["proc_capability"], "{name}: {unwell:?}");
+        ensure!(
+            unwell == ["proc_capability", "causes"],
+            "{name}: {unwell:?}"
+        );
         container.stop()?;
     }
     Ok(())

@@ -321,8 +321,9 @@ fn the_chart_names_pods_and_services_with_no_more_than_it_asks_for() -> Result<(
     let report: Value = serde_json::from_str(&agent.exec(&["doctor", "-o", "json"])?)?;
     let check = |name: &str| each(&report, "/checks").find(|check| check["name"] == name);
     for check in each(&report, "/checks") {
-        // The network of this node is not that of the machine's first process.
+        // CAP_PERFMON is given on demand. The network of this node is not that of the machine's first process.
         let told = check["name"] == "conntrack" && fs::read_link("/proc/1/ns/net").is_ok();
+        let told = told || check["name"] == "causes";
         let state = if told { "degraded" } else { "ok" };
         ensure!(check["state"] == state, "{check}");
     }
