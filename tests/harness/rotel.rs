@@ -45,9 +45,11 @@ fn answers(address: SocketAddr) -> bool {
 impl Rotel {
     /// Starts one on 127.0.0.1 that passes on to `collector`, which must be without TLS.
     pub fn start(collector: &Collector) -> Result<Self> {
-        let [grpc, http] = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)));
-        let (grpc, http) = (grpc?, http?);
-        let (grpc, http) = (grpc.local_addr()?, http.local_addr()?);
+        // Both at once, so that they differ; free again before rotel binds them.
+        let [grpc, http] = {
+            let [grpc, http] = [(); 2].map(|()| TcpListener::bind(("127.0.0.1", 0)));
+            [grpc?.local_addr()?, http?.local_addr()?]
+        };
         let folder = tempfile::tempdir().context("make a folder")?;
         let mut command = Command::new(Peer::Rotel.program());
         // What is set for another one does not count here.
