@@ -103,9 +103,8 @@ fn requests() -> Series {
     count(&contract::HTTP_SERVER_DURATION).chosen(SERVICES)
 }
 
-/// Variables that choose services.
-fn service_variables() -> Vec<Variable> {
-    let all = || count(&contract::HTTP_SERVER_DURATION);
+/// Variables that choose services, of those that have series in `all`.
+fn service_variables(all: impl Fn() -> Series) -> Vec<Variable> {
     vec![
         Variable::prometheus(),
         Variable::values("cluster", "Cluster", all(), "k8s_cluster_name"),

@@ -6,6 +6,7 @@ use hyper::{HeaderMap, StatusCode};
 use prost::Message as _;
 
 use super::outcome::{self, Outcome};
+use crate::model::rpc::RpcEnd;
 
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -46,26 +47,6 @@ pub(super) struct ProtobufDuration {
 /// Bytes in front of a message: whether it is packed, and its length.
 pub(super) const PREFIX: usize = 5;
 
-/// Names of statuses by code.
-const NAMES: [&str; 17] = [
-    "OK",
-    "CANCELLED",
-    "UNKNOWN",
-    "INVALID_ARGUMENT",
-    "DEADLINE_EXCEEDED",
-    "NOT_FOUND",
-    "ALREADY_EXISTS",
-    "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED",
-    "FAILED_PRECONDITION",
-    "ABORTED",
-    "OUT_OF_RANGE",
-    "UNIMPLEMENTED",
-    "INTERNAL",
-    "UNAVAILABLE",
-    "DATA_LOSS",
-    "UNAUTHENTICATED",
-];
 const OK: usize = 0;
 const UNKNOWN: usize = 2;
 const RESOURCE_EXHAUSTED: usize = 8;
@@ -99,7 +80,7 @@ pub(super) fn outcome(
     if code == OK {
         return outcome::taken(message(body).unwrap_or_default());
     }
-    let name = NAMES.get(code).copied().unwrap_or("UNKNOWN");
+    let name = RpcEnd::STATUSES.get(code).copied().unwrap_or("UNKNOWN");
     let said = field("grpc-message").map(percent_decoded);
     let text = outcome::with(name, &said.unwrap_or_default());
     let after = field("grpc-status-details-bin").and_then(retry_delay);

@@ -4,7 +4,7 @@ use super::{SERVICE, SERVICE_LEGEND, SERVICES, requests, service_variables};
 use crate::dashboards::{
     contract,
     panel::{Board, Panel, Row},
-    query::{Query, WINDOW, buckets, of, quantile},
+    query::{Query, WINDOW, buckets, count, of, quantile},
 };
 
 fn rate(by: &[&'static str]) -> Query {
@@ -32,7 +32,7 @@ pub(super) fn board() -> Board {
         uid: "observer-overview",
         title: "Observer / Overview",
         description: "Requests, errors and durations of all services, as their servers' sockets saw them.",
-        variables: service_variables(),
+        variables: service_variables(|| count(&contract::HTTP_SERVER_DURATION)),
         rows: vec![
             Row {
                 title: "All services",

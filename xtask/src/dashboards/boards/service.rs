@@ -36,7 +36,7 @@ pub(super) fn board() -> Board {
         uid: "observer-service",
         title: "Observer / Service",
         description: "What services answer, by route and status, and what they call.",
-        variables: service_variables(),
+        variables: service_variables(|| count(&contract::HTTP_SERVER_DURATION)),
         rows: vec![
             Row {
                 title: "Requests",

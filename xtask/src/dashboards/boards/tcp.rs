@@ -3,7 +3,7 @@
 use super::{SERVICE, SERVICE_LEGEND, SERVICES, service_variables};
 use crate::dashboards::{
     contract::{self, Family},
-    panel::{Board, Panel, Row, Variable},
+    panel::{Board, Panel, Row},
     query::{Query, WINDOW, buckets, of, quantile},
 };
 
@@ -13,31 +13,6 @@ fn rate(family: &'static Family, by: &[&'static str]) -> Query {
 
 fn times(part: f64, family: &'static Family, by: &[&'static str]) -> Query {
     quantile(part, buckets(family).chosen(SERVICES), WINDOW, by)
-}
-
-/// The same as of services, but of all that have connections.
-fn variables() -> Vec<Variable> {
-    let all = || of(&contract::TCP_SENT_SEGMENTS);
-    let mut variables = service_variables();
-    variables.truncate(1);
-    variables.extend([
-        Variable::values("cluster", "Cluster", all(), "k8s_cluster_name"),
-        Variable::values(
-            "namespace",
-            "Namespace",
-            all().like("k8s_cluster_name", "$cluster"),
-            "service_namespace",
-        ),
-        Variable::values(
-            "service",
-            "Service",
-            all()
-                .like("k8s_cluster_name", "$cluster")
-                .like("service_namespace", "$namespace"),
-            "service_name",
-        ),
-    ]);
-    variables
 }
 
 pub(super) fn board() -> Board {
@@ -56,7 +31,7 @@ pub(super) fn board() -> Board {
         uid: "observer-tcp",
         title: "Observer / TCP health",
         description: "Connections that were not made, reset or slow, and segments that had to be sent again.",
-        variables: variables(),
+        variables: service_variables(|| of(&contract::TCP_SENT_SEGMENTS)),
         rows: vec![
             Row {
                 title: "Connections",
