@@ -370,18 +370,29 @@ impl Spans {
     ) -> Option<(TraceId, SpanId)> {
         let id = first.names.of_end(first.call.exchange.role);
         let trace = first.place.trace;
-        let mut ready = vec![first];
-        let mut kept_first = None;
+        // Most calls ready no others, and cost no allocation.
+        let mut ready = Vec::new();
+        let first_is_kept = self.tell_one(first, now, &mut ready, out);
         while let Some(placed) = ready.pop() {
-            if placed.call.exchange.role == Role::Client {
-                ready.extend(self.server_of(&placed));
-            } else {
-                self.answer(&placed, now, &mut ready);
-            }
-            let kept = self.keep(placed, out);
-            kept_first.get_or_insert(kept);
+            self.tell_one(placed, now, &mut ready, out);
         }
-        kept_first.unwrap_or_default().then_some((trace, id))
+        first_is_kept.then_some((trace, id))
+    }
+
+    /// Readies those whose places follow from a span, and pushes it if it is kept, and says whether.
+    fn tell_one(
+        &mut self,
+        placed: Placed<'_>,
+        now: Monotonic,
+        ready: &mut Vec<Placed<'_>>,
+        out: &mut Vec<Span>,
+    ) -> bool {
+        if placed.call.exchange.role == Role::Client {
+            ready.extend(self.server_of(&placed));
+        } else {
+            self.answer(&placed, now, ready);
+        }
+        self.keep(placed, out)
     }
 
     /// The server's end of a call within this host that waits for this client's.

@@ -170,6 +170,11 @@ impl Exports {
         self.outlet.wants_spans()
     }
 
+    /// Whether a call is of our own sending, which is not exported.
+    pub(super) fn is_own(&self, call: &Call) -> bool {
+        self.outlet.is_own(call)
+    }
+
     /// Takes all of `spans`.
     pub(super) fn spans(&mut self, spans: &mut Vec<Span>) {
         for span in spans.drain(..) {

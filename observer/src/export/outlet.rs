@@ -113,7 +113,7 @@ impl Outlet {
 
     /// Whether a call is one of our own process, or what the collector sees of one: an export would
     /// make the next otherwise.
-    fn is_own(&self, call: &Call) -> bool {
+    pub fn is_own(&self, call: &Call) -> bool {
         let at_server = call.link.connection.role == Role::Server;
         let from_us = match &call.link.peer {
             Peer::Local(client) => at_server && self.is_us(client),

@@ -262,6 +262,22 @@ fn an_earlier_cause_is_never_a_later_request() {
 }
 
 #[test]
+fn what_began_before_or_after_a_request_was_not_caused_by_it() {
+    for (from, to) in [(0, 12), (9, 12)] {
+        let mut spans = all();
+        let outbound = caused(end(Role::Client, 9, 50, (from, to), "/db"), 1, 1_000, true);
+        tell(&mut spans, &outbound, FarEnd::Unseen);
+        let inbound = end(Role::Server, 1, 1_000, (1, 8), "/shop");
+        let told = tell(&mut spans, &inbound, FarEnd::Unseen);
+        assert_eq!(
+            (told[1].parent, told[1].link),
+            (None, None),
+            "from {from} ms"
+        );
+    }
+}
+
+#[test]
 fn waiting_ends() {
     let mut spans = all();
     let outbound = caused(end(Role::Client, 9, 50, (2, 5), "/db"), 1, 1_000, true);

@@ -89,6 +89,10 @@ impl Rest {
 
     /// Makes the span of a call; returns its names, if it is kept and they are known.
     fn trace(&mut self, call: &Call) -> Option<(TraceId, SpanId)> {
+        // An exemplar must not lead to a span that nobody gets.
+        if self.exports.is_own(call) {
+            return None;
+        }
         let ignored = &mut self.ignored;
         let peers = self.spans.peers();
         let far = FarEnd::of(&call.link, peers, |workload| !ignored.is(workload));
