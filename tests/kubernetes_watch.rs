@@ -234,7 +234,8 @@ fn hasty() -> Timing {
         answer: Duration::from_millis(400),
         idle: Duration::from_millis(900),
         first_events: Duration::from_millis(400),
-        watch: Duration::from_secs(4),
+        // Half of it is longer than any test waits for a watch that must not end.
+        watch: Duration::from_secs(10),
         first_pause: Duration::from_millis(8),
         longest_pause: Duration::from_millis(600),
         ..Timing::default()
