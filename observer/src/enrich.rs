@@ -269,6 +269,7 @@ fn call(link: Arc<Link>, route: Arc<str>, exchange: Exchange) -> Call {
         route,
         error,
         http_error,
+        far: None,
     }
 }
 

@@ -5,6 +5,14 @@
 //! mesh offer its protocols and ask for its names. Where TLS 1.2 shows the certificates, they
 //! decide. A port alone proves nothing.
 
+pub mod decision;
+pub mod gateway;
+pub mod istio;
+pub mod ledger;
+pub mod linkerd;
+pub mod network;
+pub mod policy;
+pub mod report;
 pub mod wire;
 
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};

@@ -7,6 +7,8 @@ pub mod event;
 pub mod exchange;
 pub mod kubernetes;
 pub mod lookup;
+pub mod mesh;
+pub mod policy;
 pub mod resource_attributes;
 pub mod rpc;
 pub mod security;

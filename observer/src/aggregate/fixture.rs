@@ -9,6 +9,7 @@ use crate::model::{
     exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
     kubernetes::{self, Container, Dialled, Node, Pod, Service, ServiceName},
     lookup::{Lookup, LookupOutcome, Resolution, Transport},
+    mesh::Hop,
     rpc::{Messages, Rpc, RpcEnd, RpcSystem},
     security::Security,
     time::Monotonic,
@@ -59,6 +60,7 @@ pub(crate) fn pod(service: &str, suffix: &str) -> Arc<Pod> {
         .into(),
         labels: [("tier".into(), "front".into())].into(),
         annotations: Box::default(),
+        traits: Arc::default(),
     })
 }
 
@@ -147,6 +149,8 @@ pub(crate) fn link_with(id: u64, service: &str, role: Role, peer: Peer) -> Arc<L
         security: Security::Unknown,
         opening: None,
         mesh: None,
+        hop: Hop::Direct,
+        far: None,
     })
 }
 
@@ -191,10 +195,12 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
             hop: (1, 2),
             context: None,
             cause: None,
+            forwarded: None,
         },
         route: path.into(),
         error: (status >= 500).then_some("500"),
         http_error: (status >= 500).then_some("500"),
+        far: None,
     }
 }
 

@@ -44,6 +44,10 @@ pub enum PartyKind {
     Network,
     /// What a name of DNS led to.
     Name,
+    /// A Service of Kubernetes: one of several workloads behind it, and a proxy knows which.
+    Dialled,
+    /// Workloads with one identity, by their service account: a proxy knows which.
+    Identity,
     /// Addresses outside of this host that nothing more is known of.
     Outside,
     /// A process of this host that nothing is known of.
@@ -172,6 +176,8 @@ impl PartyKind {
             Self::Node => "node",
             Self::Network => "network",
             Self::Name => "name",
+            Self::Dialled => "kubernetes_service",
+            Self::Identity => "identity",
             Self::Outside => "outside",
             Self::Unknown => "unknown",
             Self::Overflow => "overflow",

@@ -122,7 +122,8 @@ impl FarEnd {
         match (&link.peer, peers) {
             (Peer::Local(workload), _) if is_told(workload) => Self::Here,
             (Peer::Local(_), _) | (_, TracedPeers::None) => Self::Unseen,
-            (Peer::Pod(_) | Peer::Node(_), _) | (_, TracedPeers::All) => Self::Elsewhere,
+            (Peer::Pod(_) | Peer::Node(_) | Peer::Service(_) | Peer::Identity(_), _)
+            | (_, TracedPeers::All) => Self::Elsewhere,
             (Peer::Network(_) | Peer::Named { .. } | Peer::Address(_), TracedPeers::Cluster) => {
                 Self::Unseen
             }

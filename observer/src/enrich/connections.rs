@@ -16,6 +16,7 @@ use crate::{
         call::{Call, Link, LinkEvent},
         connection::{Connection, ConnectionEvent, ConnectionId},
         exchange::Exchange,
+        mesh::Hop,
         security::Security,
         time::Monotonic,
         workload::{NameSource, Peer, Workload},
@@ -370,5 +371,7 @@ fn new_link(connection: Connection, workload: Arc<Workload>, peer: Peer) -> Link
         security: Security::Unknown,
         opening: None,
         mesh: None,
+        hop: Hop::Direct,
+        far: None,
     }
 }

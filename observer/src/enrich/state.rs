@@ -11,6 +11,7 @@ use crate::{
         call::Link,
         connection::{Connection, Owner, Role},
         exchange::{Exchange, RequestHead},
+        mesh::Hop,
         security::Security,
         time::Monotonic,
         workload::{Peer, Workload},
@@ -73,6 +74,8 @@ pub(super) fn placeholder(exchange: &Exchange, unknown: &Arc<Workload>) -> Link 
         security: Security::Unknown,
         opening: None,
         mesh: None,
+        hop: Hop::Direct,
+        far: None,
     }
 }
 

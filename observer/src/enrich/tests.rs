@@ -180,6 +180,7 @@ fn exchange(id: u64, role: Role, head: &Arc<RequestHead>) -> Exchange {
         hop: (7, 9),
         context: None,
         cause: None,
+        forwarded: None,
     }
 }
 

@@ -6,6 +6,7 @@ use super::{
     connection::{ClosedBy, ConnectFailure, Connection, Transfer},
     exchange::Exchange,
     kubernetes::Service,
+    mesh::{Far, Hop},
     security::{MeshSigns, Opening, Security},
     time::Monotonic,
     workload::{Peer, Workload},
@@ -28,6 +29,11 @@ pub struct Link {
     pub opening: Option<Arc<Opening>>,
     /// What a mesh showed in its handshake.
     pub mesh: Option<Arc<MeshSigns>>,
+    /// What the socket is on the way of a call through a mesh.
+    pub hop: Hop,
+    /// Whom it is really connected with, where a proxy is in between; of a connection that carries
+    /// the calls of several, what is known of all of them.
+    pub far: Option<Arc<Far>>,
 }
 
 /// An exchange with who made it and what for.
@@ -45,6 +51,8 @@ pub struct Call {
     /// `error.type` of the HTTP exchange alone; the same as `error`, unless it carried a remote
     /// procedure call.
     pub http_error: Option<&'static str>,
+    /// Whom it is really with, where that is known better than of its connection.
+    pub far: Option<Arc<Far>>,
 }
 
 /// A change of a connection with who it belongs to.
@@ -88,4 +96,27 @@ pub enum LinkEvent {
         /// Why.
         failure: ConnectFailure,
     },
+}
+
+// === impl Link ===
+
+impl Link {
+    /// Who is at the other end, proxies left out.
+    pub fn peer(&self) -> &Peer {
+        self.far.as_ref().map_or(&self.peer, |far| &far.peer)
+    }
+}
+
+// === impl Call ===
+
+impl Call {
+    /// Whom it is really with; `None` without a proxy in between.
+    pub fn far(&self) -> Option<&Arc<Far>> {
+        self.far.as_ref().or(self.link.far.as_ref())
+    }
+
+    /// Who is at the other end, proxies left out.
+    pub fn peer(&self) -> &Peer {
+        self.far().map_or(&self.link.peer, |far| &far.peer)
+    }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{
     connection::{ConnectionId, Role},
+    mesh::Forwarded,
     rpc::Rpc,
     time::Monotonic,
     trace::{Cause, TraceContext},
@@ -115,6 +116,8 @@ pub struct Exchange {
     pub context: Option<Arc<TraceContext>>,
     /// The request that made a client make this one, as far as threads show it.
     pub cause: Option<Cause>,
+    /// What proxies told in its fields; `None` when they told nothing.
+    pub forwarded: Option<Arc<Forwarded>>,
 }
 
 /// A request whose response is not complete yet.

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc};
 
+use super::policy::Traits;
+
 /// The container of a pod that a process runs in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Container {
@@ -31,6 +33,8 @@ pub struct Pod {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// Annotations that were asked for, by name.
     pub annotations: Box<[(Box<str>, Box<str>)]>,
+    /// What policies choose it by.
+    pub traits: Arc<Traits>,
 }
 
 /// A controller.

@@ -2,7 +2,10 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::kubernetes::{Container, Network, Node, Pod};
+use super::{
+    kubernetes::{Container, Network, Node, Pod, Service},
+    mesh::Identity,
+};
 
 /// What runs a process, as its cgroup tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -90,6 +93,10 @@ pub enum Peer {
         /// Its address.
         address: IpAddr,
     },
+    /// Behind a proxy: one of several workloads of a Service, and nothing tells which.
+    Service(Arc<Service>),
+    /// Behind a proxy: some workload with this identity.
+    Identity(Arc<Identity>),
     /// An address outside this host, or one that nothing is known of.
     Address(IpAddr),
 }
@@ -111,7 +118,7 @@ impl Peer {
         match self {
             Self::Local(workload) => Some(&workload.service),
             Self::Pod(pod) => Some(&pod.service.name),
-            Self::Node(_) | Self::Network(_) | Self::Named { .. } | Self::Address(_) => None,
+            _ => None,
         }
     }
 
@@ -120,7 +127,7 @@ impl Peer {
         match self {
             Self::Local(workload) => Some(&workload.namespace),
             Self::Pod(pod) => Some(&pod.service.namespace),
-            Self::Node(_) | Self::Network(_) | Self::Named { .. } | Self::Address(_) => None,
+            _ => None,
         }
     }
 
@@ -132,6 +139,8 @@ impl Peer {
             Self::Node(node) => Some(&node.name),
             Self::Network(network) => Some(&network.name),
             Self::Named { name, .. } => Some(name),
+            Self::Service(service) => Some(&service.name),
+            Self::Identity(identity) => Some(&identity.text),
             Self::Address(_) => None,
         }
     }
@@ -141,7 +150,21 @@ impl Peer {
         match self {
             Self::Local(workload) => workload.pod(),
             Self::Pod(pod) => Some(pod),
-            Self::Node(_) | Self::Network(_) | Self::Named { .. } | Self::Address(_) => None,
+            _ => None,
+        }
+    }
+
+    /// What it is: name in flows, JSON and attributes.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Local(_) => "local",
+            Self::Pod(_) => "pod",
+            Self::Node(_) => "node",
+            Self::Network(_) => "network",
+            Self::Named { .. } => "name",
+            Self::Service(_) => "service",
+            Self::Identity(_) => "identity",
+            Self::Address(_) => "address",
         }
     }
 

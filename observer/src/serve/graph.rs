@@ -38,12 +38,15 @@ struct Graph {
 /// Who calls or is called.
 #[derive(Debug, Serialize)]
 struct Node {
-    /// `workload:NAMESPACE/KIND/NAME`, `service:NAMESPACE/NAME`, `node:NAME`, `network:NAME`,
+    /// `workload:NAMESPACE/KIND/NAME`, `service:NAMESPACE/NAME`,
+    /// `kubernetes_service:NAMESPACE/NAME`, `identity:NAMESPACE/NAME`, `node:NAME`, `network:NAME`,
     /// `name:NAME`, `outside`, `unknown`, or `overflow`. In the parts `%` is written `%25`, and `/`
     /// is `%2F`.
     id: String,
     /// `workload` (pods of a workload of Kubernetes), `service` (of this host, in no pod), `node`,
-    /// `network` (that the configuration names), `name` (that a lookup of DNS had led to), `outside`
+    /// `network` (that the configuration names), `kubernetes_service` (one of the workloads behind
+    /// it, and a proxy knows which), `identity` (workloads with a service account, and a proxy knows
+    /// which), `name` (that a lookup of DNS had led to), `outside`
     /// (all addresses that nothing more is known of), `unknown` (processes of this host that nothing
     /// is known of), `overflow` (all edges beyond the budget).
     kind: &'static str,
@@ -267,7 +270,9 @@ pub(super) fn id(party: &Party) -> String {
         [&party.namespace, &party.workload_kind, &party.name].map(|part| escaped(part));
     match party.kind {
         PartyKind::Workload => format!("{kind}:{namespace}/{workload}/{name}"),
-        PartyKind::Service => format!("{kind}:{namespace}/{name}"),
+        PartyKind::Service | PartyKind::Dialled | PartyKind::Identity => {
+            format!("{kind}:{namespace}/{name}")
+        }
         PartyKind::Node | PartyKind::Network | PartyKind::Name => format!("{kind}:{name}"),
         PartyKind::Outside | PartyKind::Unknown | PartyKind::Overflow => kind.to_owned(),
     }

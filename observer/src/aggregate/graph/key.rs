@@ -116,6 +116,14 @@ impl<'a> End<'a> {
                 ..Self::of(PartyKind::Node, &node.name)
             },
             Peer::Network(network) => Self::of(PartyKind::Network, &network.name),
+            Peer::Service(service) => Self {
+                namespace: &service.namespace,
+                ..Self::of(PartyKind::Dialled, &service.name)
+            },
+            Peer::Identity(identity) => Self {
+                namespace: &identity.namespace,
+                ..Self::of(PartyKind::Identity, &identity.service_account)
+            },
             Peer::Named { name, .. } if role == Role::Client => Self::of(PartyKind::Name, name),
             Peer::Named { address, .. } | Peer::Address(address) => Self::of_address(*address),
         }

@@ -113,6 +113,7 @@ impl Http1 {
             outcome,
             ended,
             hop: pending.hop,
+            forwarded: None,
             context: pending.context,
             cause: None,
         }

@@ -185,6 +185,7 @@ impl Stream {
             hop: self.hop,
             context: self.context,
             cause: None,
+            forwarded: None,
         })
     }
 

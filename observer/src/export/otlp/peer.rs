@@ -33,7 +33,7 @@ pub(super) fn push(out: &mut Attributes, peer: &Peer, role: Role, dialled: Optio
             out.text("observer.dialled", service.dialled.as_str());
         }
     }
-    out.text("observer.peer.kind", kind(peer));
+    out.text("observer.peer.kind", peer.kind());
     let mut node = match peer {
         Peer::Node(node) => Some(node),
         _ => None,
@@ -76,15 +76,4 @@ pub(super) fn push_dialled_address(
         (_, None, _) => out.made(key, remote.ip().to_string()),
     }
     out.integer(semantic::SERVER_PORT, remote.port());
-}
-
-const fn kind(peer: &Peer) -> &'static str {
-    match peer {
-        Peer::Local(_) => "local",
-        Peer::Pod(_) => "pod",
-        Peer::Node(_) => "node",
-        Peer::Network(_) => "network",
-        Peer::Named { .. } => "name",
-        Peer::Address(_) => "address",
-    }
 }

@@ -102,7 +102,11 @@ impl<'a> Kubernetes<'a> {
                 (far.unwrap_or_default(), container(workload))
             }
             Peer::Pod(pod) => (End::of_pod(pod), None),
-            Peer::Network(_) | Peer::Named { .. } | Peer::Address(_) => (End::default(), None),
+            Peer::Network(_)
+            | Peer::Named { .. }
+            | Peer::Service(_)
+            | Peer::Identity(_)
+            | Peer::Address(_) => (End::default(), None),
         };
         Self {
             k8s_namespace: own.namespace,
@@ -116,7 +120,7 @@ impl<'a> Kubernetes<'a> {
             region: own.region,
             k8s_labels: own.labels,
             k8s_annotations: own.annotations,
-            peer_kind: kind(peer),
+            peer_kind: peer.kind(),
             peer_namespace: peer.namespace(),
             peer_k8s_namespace: far.namespace,
             peer_k8s_pod: far.pod,
@@ -133,17 +137,6 @@ impl<'a> Kubernetes<'a> {
             dialled_namespace: dialled.map(|service| &*service.namespace),
             dialled_kind: dialled.map(|service| service.dialled.as_str()),
         }
-    }
-}
-
-const fn kind(peer: &Peer) -> &'static str {
-    match peer {
-        Peer::Local(_) => "local",
-        Peer::Pod(_) => "pod",
-        Peer::Node(_) => "node",
-        Peer::Network(_) => "network",
-        Peer::Named { .. } => "name",
-        Peer::Address(_) => "address",
     }
 }
 

@@ -275,7 +275,7 @@ impl End {
 /// Icons of Grafana; none for what has statistics of its own, as it would stand in their place.
 fn icon(kind: PartyKind) -> Option<&'static str> {
     match kind {
-        PartyKind::Workload | PartyKind::Service => None,
+        PartyKind::Workload | PartyKind::Service | PartyKind::Dialled | PartyKind::Identity => None,
         PartyKind::Node => Some("monitor"),
         PartyKind::Network => Some("sitemap"),
         PartyKind::Name => Some("globe"),

@@ -215,6 +215,7 @@ impl Pods {
             service: self.shared.service(object.service),
             labels: object.labels.into(),
             annotations: object.annotations.into(),
+            traits: Arc::default(),
         };
         if *record.pod == pod {
             return false;

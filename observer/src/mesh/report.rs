@@ -1,0 +1,334 @@
+//! What a mesh was found to do, as plain values: the one place that documents the JSON of
+//! `/api/v1/mesh` and `/api/v1/findings`.
+//!
+//! All keys are always there, `null` where nothing is known; keys may be added. Times are seconds
+//! since the Unix epoch, durations are seconds, shares go from 0 to 1.
+
+use serde::Serialize;
+
+use crate::model::policy::ObjectRef;
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// How long this observer has looked, seconds.
+    pub observed_seconds: f64,
+    /// Who talks to whom, what was declared for it, and what was seen.
+    pub edges: Vec<Edge>,
+    /// What is wrong, or may be, worst first.
+    pub findings: Vec<Finding>,
+    /// Whether servers could take mutual TLS only.
+    pub readiness: Vec<Readiness>,
+    /// Declared and observed shares of backends.
+    pub splits: Vec<Split>,
+    /// Rules of routes, and how often they matched.
+    pub routes: Vec<Route>,
+    /// What policy says of requests, and what was done with them.
+    pub authorizations: Vec<Authorization>,
+    /// Objects that could not be understood.
+    pub misunderstood: Vec<Misunderstood>,
+}
+
+/// An end.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Party {
+    /// As in the graph of services: `workload`, `kubernetes_service`, `identity`, `node`, `network`,
+    /// `name`, `outside`, `service`, `unknown`.
+    pub kind: &'static str,
+    /// Namespace; empty without.
+    pub namespace: String,
+    /// Kind of a workload, `Deployment`; empty for others.
+    pub workload_kind: String,
+    /// Name; empty without.
+    pub name: String,
+}
+
+/// An object of the API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Object {
+    /// Kind as the API spells it.
+    pub kind: String,
+    /// API group; empty for the core's.
+    pub group: String,
+    /// Namespace; empty for what has none.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// `metadata.resourceVersion` of what was read.
+    pub resource_version: String,
+}
+
+/// Part of why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// The object that says so; `null` for defaults and for what was observed.
+    pub object: Option<Object>,
+    /// In words.
+    pub text: String,
+}
+
+/// Traffic from a client to a port of a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Edge {
+    /// Who calls.
+    pub client: Party,
+    /// Who is called.
+    pub server: Party,
+    /// Service that was dialled, `name.namespace`; `null` where none was, or it was not seen.
+    pub service: Option<String>,
+    /// Port of the server's pod; 0 when unknown.
+    pub port: u16,
+    /// Who carries the client's traffic: `none`, `istio_sidecar`, `istio_ambient`, `linkerd`.
+    pub client_plane: &'static str,
+    /// Who carries the server's.
+    pub server_plane: &'static str,
+    /// What is declared of mutual TLS: `strict`, `permissive`, `disabled`, `no_mesh`, `unknown`.
+    pub declared: &'static str,
+    /// What was seen between both ends, or their proxies.
+    pub observed: Vec<Observed>,
+    /// Share of requests (of connections, where there are no requests) that were encrypted; `null`
+    /// while nothing is known of any.
+    pub encrypted_share: Option<f64>,
+    /// Whether what was seen is what was declared: `satisfied`, `violated`, `unknown`.
+    pub verdict: &'static str,
+    /// Why.
+    pub because: Vec<Reason>,
+    /// When it was first seen.
+    pub first_seen: f64,
+    /// When it was last seen.
+    pub last_seen: f64,
+    /// Requests that were answered after another attempt, per request at the client; `null` when
+    /// attempts are not known.
+    pub retry_ratio: Option<f64>,
+    /// Where the time of a request goes, in the mean.
+    pub latency: Latency,
+}
+
+/// How connections and requests of an edge were secured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Observed {
+    /// As in flows: `plaintext`, `tls`, `istio_mtls`, `hbone`, `linkerd_mtls`, `unknown`.
+    pub security: &'static str,
+    /// Connections.
+    pub connections: u64,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// Where the time of a request goes, means in seconds. Each is `null` where this observer does not see
+/// both of its ends.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Latency {
+    /// At the client application's own socket.
+    pub client: Option<f64>,
+    /// In the client's proxy.
+    pub client_proxy: Option<f64>,
+    /// Between both proxies: the network, and the other node.
+    pub wire_client: Option<f64>,
+    /// From the first byte that the server's proxy gets to the last that it sends.
+    pub wire_server: Option<f64>,
+    /// Network alone: both sides of the wire are seen.
+    pub network: Option<f64>,
+    /// In the server's proxy.
+    pub server_proxy: Option<f64>,
+    /// At the server application's own socket.
+    pub server: Option<f64>,
+}
+
+/// Something that is wrong, or may be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Finding {
+    /// `M01` to `M36`.
+    pub id: &'static str,
+    /// Its name: `plaintext_accepted_under_strict`.
+    pub name: &'static str,
+    /// `critical`, `high`, `medium`, `low`, `info`.
+    pub severity: &'static str,
+    /// Whom it is about.
+    pub workload: Party,
+    /// Who is at the other end; `null` where it is about one end.
+    pub peer: Option<Party>,
+    /// Port of the server's pod; 0 where it is about none.
+    pub port: u16,
+    /// What was found, in one sentence.
+    pub summary: String,
+    /// What to do.
+    pub advice: &'static str,
+    /// Objects that decided, and what was observed.
+    pub because: Vec<Reason>,
+    /// How often it was seen.
+    pub count: u64,
+    /// When it was first seen.
+    pub first_seen: f64,
+    /// When it was last seen.
+    pub last_seen: f64,
+    /// Some flows that show it.
+    pub samples: Vec<Sample>,
+    /// Codes of Kiali and `istioctl analyze` that are about the same.
+    pub see: &'static [&'static str],
+}
+
+/// A flow that shows a finding.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Sample {
+    /// When.
+    pub at: f64,
+    /// Address of the client's socket, as seen.
+    pub client: String,
+    /// Address of the server's socket, as seen.
+    pub server: String,
+    /// As in flows.
+    pub security: &'static str,
+    /// `METHOD path` of a request, without query; empty for connections.
+    pub request: String,
+    /// Status of its response; `null` without.
+    pub status: Option<u16>,
+}
+
+/// Whether a server could take mutual TLS only.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Readiness {
+    /// The server.
+    pub workload: Party,
+    /// `READY`, `NOT READY`, `INSUFFICIENT`.
+    pub state: &'static str,
+    /// Why.
+    pub why: String,
+    /// What is declared now, as in [`Edge::declared`].
+    pub declared: &'static str,
+    /// How long the window is that was asked for.
+    pub window_seconds: f64,
+    /// How much of it was observed.
+    pub observed_seconds: f64,
+    /// Connections in it.
+    pub connections: u64,
+    /// Who still sends plaintext.
+    pub plaintext: Vec<PlaintextClient>,
+}
+
+/// Who sends plaintext to a server.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PlaintextClient {
+    /// Who.
+    pub client: Party,
+    /// To this port of the pod.
+    pub port: u16,
+    /// Connections.
+    pub connections: u64,
+    /// Last of them.
+    pub last_seen: f64,
+    /// An address of the client, where it is no workload.
+    pub address: Option<String>,
+}
+
+/// Declared and observed shares of the backends of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Split {
+    /// The object.
+    pub object: Object,
+    /// The rule's name, or its number from 0.
+    pub rule: String,
+    /// What it is about: host or Service.
+    pub host: String,
+    /// Backends.
+    pub backends: Vec<SplitBackend>,
+    /// Requests that were told apart.
+    pub requests: u64,
+    /// How likely shares as observed are, if those declared are true (chi-square test); `null` below the
+    /// minimum of requests.
+    pub p_value: Option<f64>,
+    /// `satisfied`, `violated`, `unknown`.
+    pub verdict: &'static str,
+    /// Why.
+    pub why: String,
+}
+
+/// A backend of a rule.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct SplitBackend {
+    /// Host or Service.
+    pub host: String,
+    /// Subset; empty without.
+    pub subset: String,
+    /// Declared share.
+    pub declared: f64,
+    /// Observed share; `null` without requests.
+    pub observed: Option<f64>,
+    /// Requests.
+    pub requests: u64,
+}
+
+/// A rule of a route.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Route {
+    /// The object.
+    pub object: Object,
+    /// The rule's name, or its number from 0.
+    pub rule: String,
+    /// What it is about: host or Service.
+    pub host: String,
+    /// Requests that matched it.
+    pub requests: u64,
+    /// Requests to that host.
+    pub host_requests: u64,
+    /// Last that matched; `null` without.
+    pub last_seen: Option<f64>,
+    /// Declared limit of the whole time.
+    pub timeout_seconds: Option<f64>,
+    /// Declared attempts after the first; `null` when the default applies.
+    pub retries: Option<u32>,
+    /// Longest that a request took.
+    pub longest_seconds: Option<f64>,
+    /// `used`, `unused`, `shadowed`, `unknown`.
+    pub state: &'static str,
+    /// Why.
+    pub why: String,
+}
+
+/// What policy says of the requests from a client to a server, and what was done with them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Authorization {
+    /// Who calls.
+    pub client: Party,
+    /// Its proved identity; `null` without.
+    pub identity: Option<String>,
+    /// Who is called.
+    pub server: Party,
+    /// Port of the server's pod.
+    pub port: u16,
+    /// Requests (connections, where there are none) that policy allows.
+    pub allowed: u64,
+    /// That policy refuses.
+    pub denied: u64,
+    /// Of which policy cannot tell.
+    pub unknown: u64,
+    /// Requests that were refused.
+    pub refused: u64,
+    /// `satisfied`, `violated`, `unknown`.
+    pub verdict: &'static str,
+    /// Why.
+    pub because: Vec<Reason>,
+}
+
+/// An object that could not be understood.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Misunderstood {
+    /// Which.
+    pub object: Object,
+    /// What is wrong.
+    pub problem: String,
+}
+
+// === impl Object ===
+
+impl From<&ObjectRef> for Object {
+    fn from(object: &ObjectRef) -> Self {
+        Self {
+            kind: object.kind.to_string(),
+            group: object.group.to_string(),
+            namespace: object.namespace.to_string(),
+            name: object.name.to_string(),
+            resource_version: object.version.to_string(),
+        }
+    }
+}
