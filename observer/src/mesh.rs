@@ -13,6 +13,7 @@ pub mod linkerd;
 pub mod network;
 pub mod policy;
 pub mod report;
+pub mod traffic;
 pub mod wire;
 
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};
