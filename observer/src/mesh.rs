@@ -6,11 +6,13 @@
 //! decide. A port alone proves nothing.
 
 pub mod decision;
+pub mod findings;
 pub mod gateway;
 pub mod istio;
 pub mod ledger;
 pub mod linkerd;
 pub mod network;
+pub mod party;
 pub mod policy;
 pub mod report;
 pub mod traffic;
