@@ -15,6 +15,12 @@ pub mod policy;
 pub mod report;
 pub mod wire;
 
+mod block;
+mod duration;
+mod read;
+mod selector;
+mod shelf;
+
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};
 use crate::model::security::{Certificate, Handshake, MeshSigns, Opening, Security};
 
