@@ -17,6 +17,7 @@ pub mod wire;
 
 mod block;
 mod duration;
+mod pattern;
 mod read;
 mod selector;
 mod shelf;
