@@ -285,7 +285,9 @@ impl Traffic {
     fn declare(&mut self, answers: &impl Answers, now: Monotonic) {
         let limit = self.config.entries;
         self.declared = Declared::read(answers);
-        if self.routes.declare(answers.rules(), limit, now) {
+        let rules = answers.rules().into_iter();
+        let followed = rules.filter(|it| self.declared.in_mesh(&it.object, &it.name));
+        if self.routes.declare(followed, limit, now) {
             self.epoch += 1;
         }
         for (_, state) in self.routes.rules.iter_mut() {

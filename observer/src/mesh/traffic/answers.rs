@@ -6,13 +6,16 @@ use hashbrown::HashMap;
 
 use crate::{
     mesh::{
-        decision::{Access, Caller, Decision, DeclaredRule, Destination, Egress, Request, Routing},
+        decision::{
+            Access, Caller, Certainty, Decision, DeclaredRule, Destination, Egress, Request,
+            Routing,
+        },
         policy::Policies,
     },
     model::{
         kubernetes::Pod,
         mesh::Plane,
-        policy::{PolicyKind, PolicyObject, ServiceFacts},
+        policy::{ObjectRef, PolicyKind, PolicyObject, ServiceFacts},
         time::Monotonic,
     },
 };
@@ -37,6 +40,14 @@ pub(super) trait Answers {
         to: &Destination<'_>,
         request: &Request<'_>,
     ) -> Decision<Routing>;
+    /// Whether each rule of the object that decides matches a request, in order, though an earlier one
+    /// takes it. Empty where rules have no order.
+    fn matching(
+        &self,
+        client: &Pod,
+        to: &Destination<'_>,
+        request: &Request<'_>,
+    ) -> Vec<(ObjectRef, Box<str>, Certainty)>;
     /// Whether a request may pass.
     fn access(
         &self,
@@ -117,6 +128,21 @@ impl Answers for Policies {
         }
     }
 
+    fn matching(
+        &self,
+        client: &Pod,
+        to: &Destination<'_>,
+        request: &Request<'_>,
+    ) -> Vec<(ObjectRef, Box<str>, Certainty)> {
+        match self.plane(client) {
+            Plane::IstioSidecar => {
+                let context = self.context();
+                self.istio().matching_rules(context, client, to, request)
+            }
+            Plane::IstioAmbient | Plane::Linkerd | Plane::None => Vec::new(),
+        }
+    }
+
     fn access(
         &self,
         server: &Pod,
@@ -132,7 +158,9 @@ impl Answers for Policies {
     }
 
     fn rules(&self) -> Vec<DeclaredRule> {
-        self.gateways().rules(self.context())
+        let mut rules: Vec<DeclaredRule> = self.istio().rules().collect();
+        rules.extend(self.gateways().rules(self.context()));
+        rules
     }
 
     fn objects(&self) -> Box<dyn Iterator<Item = &Arc<PolicyObject>> + '_> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::{answers::Answers, host};
@@ -25,6 +25,9 @@ pub(super) struct Declared {
     pub(super) grants: Vec<Grant>,
     /// Something that goes for hosts outside is declared.
     pub(super) egress: bool,
+    /// Rules that are for gateways alone: kind, namespace and name of the object, and the rule; of
+    /// an empty name all.
+    gateways: HashSet<(Box<str>, Box<str>, Box<str>, Box<str>)>,
     /// Limits of rate.
     pub(super) limits: Vec<ObjectRef>,
 }
@@ -153,6 +156,7 @@ impl Declared {
                 | PolicyKind::HttpLocalRateLimitPolicy
                 | PolicyKind::HttpRoute
                 | PolicyKind::GrpcRoute
+                | PolicyKind::VirtualService
         );
         if !wanted {
             return;
@@ -177,12 +181,52 @@ impl Declared {
             PolicyKind::MeshTlsAuthentication => self.authentication(object, spec),
             PolicyKind::EgressNetwork => self.egress = true,
             PolicyKind::HttpLocalRateLimitPolicy => self.limits.push(object.reference()),
+            PolicyKind::VirtualService => self.virtual_service(object, spec),
             _ => {
+                let parents = || list(spec, "parentRefs");
+                if parents().next().is_some() && parents().all(|it| text(it, "kind") != "Service") {
+                    self.of_gateways(object, "");
+                }
                 if list(spec, "rules").any(|rule| rule.get("sessionPersistence").is_some()) {
                     self.sticky.push(object.reference());
                 }
             }
         }
+    }
+
+    fn of_gateways(&mut self, object: &PolicyObject, rule: &str) {
+        let kind = Box::from(object.kind.as_str());
+        let (namespace, name) = (object.namespace.clone(), object.name.clone());
+        self.gateways.insert((kind, namespace, name, rule.into()));
+    }
+
+    fn virtual_service(&mut self, object: &PolicyObject, spec: &Value) {
+        let for_mesh = |holder: &Value| {
+            let mut gateways = texts(holder, "gateways").peekable();
+            gateways.peek().is_none() || gateways.any(|gateway| gateway == "mesh")
+        };
+        if !for_mesh(spec) {
+            return self.of_gateways(object, "");
+        }
+        for (index, rule) in list(spec, "http").enumerate() {
+            let mut matches = list(rule, "match").peekable();
+            if matches.peek().is_some() && !matches.any(for_mesh) {
+                let name = match text(rule, "name") {
+                    "" => index.to_string(),
+                    name => name.to_owned(),
+                };
+                self.of_gateways(object, &name);
+            }
+        }
+    }
+
+    /// Whether clients with a proxy of their own follow a rule.
+    pub(super) fn in_mesh(&self, object: &ObjectRef, rule: &str) -> bool {
+        let key = |rule: &str| {
+            let (kind, namespace) = (object.kind.clone(), object.namespace.clone());
+            (kind, namespace, object.name.clone(), rule.into())
+        };
+        !self.gateways.contains(&key("")) && !self.gateways.contains(&key(rule))
     }
 
     fn usage(&mut self, object: &PolicyObject, what: Usage, host: &str, subset: &str) {

@@ -25,6 +25,16 @@ pub(super) struct Evidence {
 // === impl Evidence ===
 
 impl Evidence {
+    /// Something that is so since then, and shows in so many requests.
+    pub(super) fn lasting(since: Monotonic, last: Monotonic, count: u64) -> Self {
+        Self {
+            count,
+            first: since,
+            last,
+            samples: Samples::default(),
+        }
+    }
+
     /// Takes a call that shows it.
     pub(super) fn call(&mut self, call: &Call, now: Monotonic) {
         self.at(now);

@@ -195,9 +195,7 @@ impl Grants {
                 summary.push_str(" The least that allows what was seen: ");
                 summary.push_str(&least);
             }
-            let mut evidence = Evidence::default();
-            evidence.at(used.last);
-            evidence.count = used.requests;
+            let evidence = Evidence::lasting(used.since, used.last, used.requests);
             let key = Key {
                 id: Id::M26,
                 workload: server.0.party().clone(),

@@ -65,10 +65,8 @@ pub(super) fn matches(pattern: &str, host: &str) -> bool {
 /// behind the host. `None` for any other.
 pub(super) fn without_shadow(authority: &str) -> Option<&str> {
     const MARK: &str = "-shadow";
-    // Behind the port, too, by older proxies.
-    without_port(authority)
-        .strip_suffix(MARK)
-        .or_else(|| authority.strip_suffix(MARK).map(without_port))
+    // Older proxies write it behind the port.
+    without_port(authority).strip_suffix(MARK).map(without_port)
 }
 
 #[cfg(test)]

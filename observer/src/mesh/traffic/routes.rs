@@ -179,7 +179,7 @@ impl Routes {
     /// Takes all rules that are declared. Whether some are gone.
     pub(super) fn declare(
         &mut self,
-        rules: Vec<DeclaredRule>,
+        rules: impl Iterator<Item = DeclaredRule>,
         limit: usize,
         now: Monotonic,
     ) -> bool {
@@ -221,23 +221,30 @@ impl Routes {
         rules || hosts || clients
     }
 
-    /// Requests to the hosts of a rule since it is what it is.
-    fn host_requests(&self, state: &RuleState) -> u64 {
+    /// What was seen of the hosts of a rule.
+    fn seen(&self, state: &RuleState) -> HostSeen {
         let all = total(&state.hosts, &self.hosts).saturating_sub(state.before);
-        all.max(state.requests)
+        let shadow = state.shadow.as_ref().and_then(|(by, _)| {
+            let key = RuleKey::of(&state.rule.object, by);
+            self.rules.get(self.rules.find(&key)?)
+        });
+        HostSeen {
+            requests: all.max(state.requests),
+            by_shadow: shadow.map_or(0, |shadow| shadow.requests),
+        }
     }
 
     /// What reports say of all rules.
     pub(super) fn report(&self, into: &mut Vec<report::Route>, judge: Judge, offset: WallOffset) {
         for (_, state) in self.rules.iter() {
-            let host_requests = self.host_requests(state);
-            let (name, why) = state.state(host_requests, judge.minimum);
+            let seen = self.seen(state);
+            let (name, why) = state.state(seen, judge.minimum);
             into.push(report::Route {
                 object: (&state.rule.object).into(),
                 rule: state.rule.name.to_string(),
                 host: state.hosts.join(", "),
                 requests: state.requests,
-                host_requests,
+                host_requests: seen.requests,
                 last_seen: state.last.map(|last| seconds(last, offset)),
                 timeout_seconds: state.rule.timeout.map(|limit| limit.as_secs_f64()),
                 retries: state.rule.retries.map(|retries| retries.attempts),
@@ -254,7 +261,7 @@ impl Routes {
     /// What is not as declared.
     pub(super) fn judge(&self, into: &mut Findings, judge: Judge) {
         for (_, state) in self.rules.iter() {
-            state.judge(into, judge, self.host_requests(state));
+            state.judge(into, judge, self.seen(state));
         }
         for ((who, place), client) in self.clients.iter() {
             let Some((host, _)) = self.hosts.entry(*place) else {

@@ -30,6 +30,15 @@ const EARLY: u64 = 5;
 /// A client that gives up sooner does so for other reasons than a limit of time.
 const PATIENCE: Duration = Duration::from_millis(50);
 
+/// What was seen of the hosts of a rule.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HostSeen {
+    /// Requests to them, since the rule is what it is.
+    pub(super) requests: u64,
+    /// Requests of the rule that shadows it.
+    pub(super) by_shadow: u64,
+}
+
 /// A rule, and what was seen of it.
 #[derive(Debug)]
 pub(super) struct RuleState {
@@ -45,6 +54,8 @@ pub(super) struct RuleState {
     pub(super) requests: u64,
     /// Requests that may have matched it.
     pub(super) perhaps: u64,
+    /// Requests that match it and were taken by an earlier rule: that one's name, and how many.
+    pub(super) shadow: Option<(Box<str>, u64)>,
     /// Last that matched.
     pub(super) last: Option<Monotonic>,
     /// Requests to its hosts before [`Self::since`].
@@ -73,6 +84,7 @@ impl RuleState {
             since: now,
             requests: 0,
             perhaps: 0,
+            shadow: None,
             last: None,
             before: 0,
             longest: Duration::ZERO,
@@ -81,6 +93,15 @@ impl RuleState {
             early_range: (Duration::MAX, Duration::ZERO),
             faults: Evidence::default(),
             clients: HashSet::new(),
+        }
+    }
+
+    /// An earlier rule took a request that it matches.
+    pub(super) fn shadowed(&mut self, by: &str) {
+        match &mut self.shadow {
+            Some((known, count)) if **known == *by => *count += 1,
+            Some(_) => {}
+            None => self.shadow = Some((by.into(), 1)),
         }
     }
 
@@ -143,8 +164,9 @@ impl RuleState {
         }
     }
 
-    /// `used`, `unused`, `unknown`, and why.
-    pub(super) fn state(&self, host_requests: u64, minimum: u64) -> (&'static str, String) {
+    /// `used`, `unused`, `shadowed`, `unknown`, and why.
+    pub(super) fn state(&self, seen: HostSeen, minimum: u64) -> (&'static str, String) {
+        let host_requests = seen.requests;
         if self.requests > 0 {
             return ("used", format!("{} requests matched", self.requests));
         }
@@ -158,6 +180,10 @@ impl RuleState {
         if host_requests < minimum {
             let why = format!("only {host_requests} requests to its host were seen on this node");
             return ("unknown", why);
+        }
+        if let Some((by, count)) = self.shadowed_by(seen) {
+            let why = format!("rule {by} took {count} requests that match it");
+            return ("shadowed", why);
         }
         let why = format!("none of {host_requests} requests of this node to its host matched");
         ("unused", why)
@@ -191,8 +217,8 @@ impl RuleState {
     }
 
     /// What is not as declared.
-    pub(super) fn judge(&self, into: &mut Findings, judge: Judge, host_requests: u64) {
-        self.judge_use(into, judge, host_requests);
+    pub(super) fn judge(&self, into: &mut Findings, judge: Judge, seen: HostSeen) {
+        self.judge_use(into, judge, seen);
         self.judge_times(into, judge);
         if self.faults.is_fresh(judge.now, judge.window) {
             let summary = format!(
@@ -207,23 +233,43 @@ impl RuleState {
         self.split.judge(into, judge, self);
     }
 
-    fn judge_use(&self, into: &mut Findings, judge: Judge, host_requests: u64) {
-        let dead = self.listed
+    fn judge_use(&self, into: &mut Findings, judge: Judge, seen: HostSeen) {
+        let silent = self.listed
             && self.requests == 0
             && self.perhaps == 0
             && self.rule.partial.is_none()
-            && host_requests >= judge.minimum
-            && judge.watched(self.since);
-        if dead {
-            let mut evidence = Evidence::default();
-            evidence.at(judge.now);
+            && judge.settled(self.since)
+            && seen.requests >= judge.minimum;
+        if !silent {
+            return;
+        }
+        if let Some((by, count)) = self
+            .shadowed_by(seen)
+            .filter(|(_, count)| *count >= judge.minimum)
+        {
             let summary = format!(
-                "{} matched none of {host_requests} requests that clients of this node made to {}.",
+                "{} matches {count} requests of clients of this node, and rule {by} before it took all of them.",
+                self.words()
+            );
+            let evidence = Evidence::lasting(self.since, judge.now, count);
+            evidence.raise(into, self.key(Id::M16, ""), self.saying(summary));
+        } else if judge.watched(self.since) {
+            let summary = format!(
+                "{} matched none of {} requests that clients of this node made to {}.",
                 self.words(),
+                seen.requests,
                 self.hosts.join(", ")
             );
+            let evidence = Evidence::lasting(self.since, judge.now, seen.requests);
             evidence.raise(into, self.key(Id::M15, ""), self.saying(summary));
         }
+    }
+
+    /// The rule that takes what this one is for. One that takes no other requests is only the more
+    /// special of both.
+    fn shadowed_by(&self, seen: HostSeen) -> Option<(&str, u64)> {
+        let (by, count) = self.shadow.as_ref()?;
+        (seen.by_shadow > *count).then_some((by, *count))
     }
 
     fn judge_times(&self, into: &mut Findings, judge: Judge) {
@@ -263,8 +309,8 @@ impl RuleState {
             return;
         };
         if whole > limit && self.requests >= judge.minimum {
-            let mut evidence = Evidence::default();
-            evidence.at(self.last.unwrap_or(judge.now));
+            let last = self.last.unwrap_or(judge.now);
+            let evidence = Evidence::lasting(self.since, last, self.requests);
             let summary = format!(
                 "{} allows {tries} attempts that add up to {} s, and limits them all to {seconds} s: the last are never made whole.",
                 self.words(),

@@ -12,10 +12,12 @@ use super::{
     memory::Question,
     outside,
     pairs::{Judged, Pair, PairKey},
-    routes::{HostState, Judge},
+    routes::{HostState, Judge, RuleKey},
 };
 use crate::{
-    mesh::decision::{Caller, Decision, Destination, Egress, Reason, Request, Routing, Rule},
+    mesh::decision::{
+        Caller, Certainty, Decision, Destination, Egress, Reason, Request, Routing, Rule,
+    },
     model::{
         call::Call,
         exchange::Outcome,
@@ -38,6 +40,8 @@ pub(super) struct Sent {
     /// Place of the client of that host.
     client: Option<u32>,
     found: Option<RouteMatch>,
+    /// Places of later rules that it matches too.
+    shadowed: Vec<u32>,
     why: Vec<Reason>,
     /// Place of a host outside, and what is declared for it.
     outside: Option<(u32, Decision<Egress>)>,
@@ -136,6 +140,12 @@ impl Traffic {
             Routed::Rule(place) => {
                 if let Some(rule) = self.routes.rules.get_mut(*place) {
                     rule.matched(call, &end.who, judge);
+                    let name = (!sent.shadowed.is_empty()).then(|| rule.rule.name.clone());
+                    for (place, by) in sent.shadowed.iter().zip(name.iter().cycle()) {
+                        if let Some(later) = self.routes.rules.get_mut(*place) {
+                            later.shadowed(by);
+                        }
+                    }
                 }
             }
             Routed::Unclear(places) => {
@@ -214,6 +224,9 @@ impl Traffic {
             (_, false) if !end.old => Some(routed),
             (_, false) => None,
             (_, true) => {
+                if let Routing::Rule(rule) = &routed.value {
+                    sent.shadowed = self.shadowed(answers, end, &to, &request, rule);
+                }
                 self.take_routing(&mut sent, routed, &name, end, now);
                 return sent;
             }
@@ -231,6 +244,28 @@ impl Traffic {
         }
         self.places(&mut sent, &name, end, now);
         sent
+    }
+
+    /// Later rules of the same object that match too.
+    fn shadowed(
+        &self,
+        answers: &impl Answers,
+        end: &ClientEnd,
+        to: &Destination<'_>,
+        request: &Request<'_>,
+        rule: &Rule,
+    ) -> Vec<u32> {
+        let all = answers.matching(&end.pod, to, request);
+        let own = all
+            .iter()
+            .position(|(object, name, _)| *object == rule.object && *name == rule.name);
+        let later = own.and_then(|own| all.get(own + 1..)).unwrap_or_default();
+        later
+            .iter()
+            .filter(|(object, _, certainty)| *certainty == Certainty::Yes && *object == rule.object)
+            .filter_map(|(object, name, _)| self.routes.rules.find(&RuleKey::of(object, name)))
+            .take(CANDIDATES)
+            .collect()
     }
 
     /// Nothing is declared to route it; it may be limited all the same.

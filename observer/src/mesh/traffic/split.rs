@@ -187,10 +187,12 @@ impl Split {
                     self.stray.call(call, now);
                 }
             }
-            Served::Stray => {
-                counts.strays += u64::from(local);
+            // Those of others may have been for another rule, which changed their name on the way.
+            Served::Stray if local => {
+                counts.strays += 1;
                 self.stray.call(call, now);
             }
+            Served::Stray => {}
             Served::Unclear => self.vague = Some("its backends share pods"),
         }
     }
@@ -354,8 +356,7 @@ impl Split {
         let drifts = (share - declared).abs() > DRIFT && likely.is_some_and(|p| p < UNLIKELY);
         // More of them than were sent here are of other nodes' clients.
         if drifts && share <= 1.0 {
-            let mut evidence = Evidence::default();
-            evidence.at(judge.now);
+            let evidence = Evidence::lasting(self.since, judge.now, sent);
             let summary = format!(
                 "{} copies {:.1} % of its requests, and {copies} of {sent} were copied ({:.1} %).",
                 state.words(),

@@ -116,8 +116,7 @@ impl Uses {
                 "{} declares {what}, which nobody on this node used.",
                 words_of(&declared.object)
             );
-            let mut evidence = Evidence::default();
-            evidence.at(judge.now);
+            let evidence = Evidence::lasting(state.since, judge.now, seen);
             let key = Key {
                 id: Id::M36,
                 workload: party_of(&declared.host).into(),
