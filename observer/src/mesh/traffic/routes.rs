@@ -5,7 +5,13 @@ use std::time::Duration;
 
 use hashbrown::HashSet;
 
-use super::{clients::ClientState, host, party::Who, places::Places, rule::RuleState};
+use super::{
+    clients::ClientState,
+    host,
+    party::Who,
+    places::Places,
+    rule::{HostSeen, RuleState},
+};
 use crate::{
     mesh::{
         decision::{DeclaredRule, Rule},
