@@ -99,11 +99,11 @@ impl<T> Selected<T> {
 
     /// Those that may choose a pod of a namespace with these labels, in no order; whether they do is
     /// for their selectors to say.
-    pub(super) fn candidates<'a>(
-        &'a self,
+    pub(super) fn candidates<'s, 'a>(
+        &'s self,
         namespace: &'a str,
         labels: &'a Labels,
-    ) -> impl Iterator<Item = &'a Arc<T>> {
+    ) -> impl Iterator<Item = &'s Arc<T>> + use<'s, 'a, T> {
         let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
         // No label has an empty name: none is found twice.
         std::iter::once(("", ""))
