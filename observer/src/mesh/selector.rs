@@ -54,11 +54,6 @@ impl Selector {
         equal && self.match_expressions.iter().all(|it| it.matches(labels))
     }
 
-    /// Whether it chooses all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.match_labels.is_empty() && self.match_expressions.is_empty()
-    }
-
     /// A label and value without which it chooses nothing; both empty when there is none.
     fn demanded(&self) -> (&str, &str) {
         let first = self.match_labels.iter().next();
