@@ -51,6 +51,8 @@ pub(super) enum Sign {
     AppTook,
     /// A proxy of a node or pod tunnelled it to the proxy of the server.
     Tunnelled,
+    /// Of these, one that was seen at the client's end: it went straight to the server.
+    TunnelledFrom,
     /// An application dialled the Service, by its proxy.
     Dialled,
     /// An application dialled a pod, by its proxy.
@@ -114,8 +116,10 @@ pub(super) struct Edge {
     pub(super) live: u32,
     /// Port as dialled; 0 when it is not known.
     pub(super) dialled_port: u16,
-    /// An address of the client, and of the server, the last that were seen.
+    /// An address of the client, the last that was seen.
     pub(super) address: Option<IpAddr>,
+    /// An address of the server, the last that was seen.
+    pub(super) server_address: Option<IpAddr>,
     pub(super) connections: Tally,
     pub(super) requests: Tally,
     /// Connections that were never made.
@@ -270,6 +274,7 @@ impl Edge {
             live: 0,
             dialled_port: 0,
             address: None,
+            server_address: None,
             connections: Tally::default(),
             requests: Tally::default(),
             failures: 0,
@@ -328,6 +333,7 @@ impl Edge {
             self.dialled_port = other.dialled_port;
         }
         self.address = self.address.or(other.address);
+        self.server_address = self.server_address.or(other.server_address);
         self.connections.merge(&other.connections);
         self.requests.merge(&other.requests);
         self.failures += other.failures;

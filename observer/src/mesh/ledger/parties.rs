@@ -199,7 +199,12 @@ impl Parties {
             return;
         };
         known.edges = known.edges.saturating_sub(1);
-        if known.edges > 0 {
+        self.forget_unused(number);
+    }
+
+    /// Forgets it, if it is part of no edge.
+    pub(super) fn forget_unused(&mut self, number: u32) {
+        if self.get(number).is_none_or(|known| known.edges > 0) {
             return;
         }
         let Some(known) = self.known.remove(number) else {

@@ -1,6 +1,9 @@
 //! What a socket tells of an edge: which end of which part of the way it is, and who is at both ends.
 
-use std::{net::IpAddr, net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 
@@ -58,6 +61,8 @@ pub(super) struct View<'a> {
     pub(super) exempt: Option<&'static str>,
     /// Address of the client.
     pub(super) address: IpAddr,
+    /// Address of the server.
+    pub(super) server_address: IpAddr,
     /// The other end is on this host, and tells the same.
     pub(super) told_twice: bool,
 }
@@ -192,6 +197,10 @@ impl<'a> View<'a> {
             address: match connection.role {
                 Role::Server => wire.1.ip(),
                 Role::Client | Role::Unknown => wire.0.ip(),
+            },
+            server_address: match connection.role {
+                Role::Server => wire.0.ip(),
+                Role::Client | Role::Unknown => wire.1.ip(),
             },
             told_twice: matches!(peer, Peer::Local(_)),
         };
