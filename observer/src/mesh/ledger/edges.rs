@@ -115,6 +115,11 @@ impl Edges {
         at
     }
 
+    /// Whether a number is an edge's, and not of one that became part of another.
+    pub(super) fn is_itself(&self, slot: u32) -> bool {
+        matches!(self.slots.get(slot), Some(Slot::Edge(_)))
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&Edge> {
         match self.slots.get(self.current(slot))? {
             Slot::Edge(edge) => Some(edge),

@@ -1,33 +1,17 @@
 //! What is wrong with an edge: each finding with what it takes, and what it must not be taken for.
 
-use super::{
-    edge::{Declared, Edge, Sign},
-    marks,
-    parties::{Known, NOBODY},
-    rules::{Rules, waypoint},
-};
+mod case;
+
+pub(super) use self::case::Case;
+use super::{edge::Sign, marks};
 use crate::{
     mesh::{
         decision::{Accepts, Reason, Sends},
-        findings::{Id, Saying, Severity},
+        findings::{Id, Saying},
         party::{OUTSIDE, WORKLOAD},
-        policy::Policies,
-        report::Party,
     },
-    model::{kubernetes::Pod, mesh::Plane, policy::ObjectRef},
+    model::{mesh::Plane, policy::ObjectRef},
 };
-
-/// An edge with all that it is judged by.
-pub(super) struct Case<'a> {
-    pub(super) edge: &'a Edge,
-    pub(super) told: &'a Declared,
-    pub(super) client: &'a Known,
-    pub(super) server: &'a Known,
-    /// The Service that was dialled.
-    pub(super) service: Option<&'a Party>,
-    pub(super) rules: &'a Rules,
-    pub(super) policies: &'a Policies,
-}
 
 /// Whom a finding is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +48,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M01,
         about: About::Server,
-        holds: |case| case.is_strict() && case.excluded_inbound().is_none(),
+        holds: |case| case.is_strict() && !case.excluded_inbound(),
         // What did not come by the proxy is another finding.
         signs: |case| match case.edge.since.has(Sign::AppTook) {
             true => &[],
@@ -108,7 +92,7 @@ pub(super) static CHECKS: &[Check] = &[
             case.server.plane != Plane::None
                 && takes
                 && case.told.sends.value != Sends::Tls
-                && case.excluded_inbound().is_none()
+                && !case.excluded_inbound()
                 && !case.server_pod().is_some_and(marks::is_gateway)
                 && (case.is_strict() || !case.is_declared_tls())
         },
@@ -174,12 +158,12 @@ pub(super) static CHECKS: &[Check] = &[
         about: About::Client,
         holds: |case| {
             let takes = matches!(case.told.accepts.value, Accepts::Both | Accepts::NoMesh);
-            let lost = case.server.plane == Plane::None && case.declared(case.server).is_some();
+            let lost = case.lost(case.server).is_some();
             case.client.plane != Plane::None
                 && takes
                 && (lost || case.told.sends.value == Sends::Mutual)
-                && case.excluded_outbound().is_none()
-                && case.excluded_inbound().is_none()
+                && !case.excluded_outbound()
+                && !case.excluded_inbound()
         },
         signs: |_| &[Sign::PlainFromProxy],
         at_least: 1,
@@ -190,9 +174,10 @@ pub(super) static CHECKS: &[Check] = &[
                 case.server(),
                 case.at_port()
             ));
-            if let (Plane::None, Some(why)) = (case.server.plane, case.declared(case.server)) {
-                let why = format!("the server is to be in the mesh, by {why}, and has no proxy");
-                saying.because.insert(0, Reason::plain(why));
+            if let Some(because) = case.lost(case.server) {
+                saying.because = because;
+                let why = "the server is to be in the mesh, and has no proxy";
+                saying.because.push(Reason::plain(why));
             }
             saying
         },
@@ -203,7 +188,7 @@ pub(super) static CHECKS: &[Check] = &[
         // Ambient mode has one of its own.
         holds: |case| {
             let sidecar = matches!(case.client.plane, Plane::IstioSidecar | Plane::Linkerd);
-            sidecar && case.edge.key.port != 53 && case.excluded_outbound().is_none()
+            sidecar && case.edge.key.port != 53 && !case.excluded_outbound()
         },
         signs: |_| &[Sign::AppSent],
         at_least: 1,
@@ -225,7 +210,7 @@ pub(super) static CHECKS: &[Check] = &[
             let transparent = case.server_pod().is_some_and(|pod| {
                 pod.traits.annotation("sidecar.istio.io/interceptionMode") == Some("TPROXY")
             });
-            sidecar && !transparent && case.excluded_inbound().is_none()
+            sidecar && !transparent && !case.excluded_inbound()
         },
         signs: |_| &[Sign::AppTook],
         at_least: 1,
@@ -241,7 +226,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M09,
         about: About::ServerAlone,
-        holds: |case| case.is_missing(case.server),
+        holds: |case| case.lost(case.server).is_some(),
         signs: |_| ANYTHING,
         at_least: 1,
         say: |case| case.missing(case.server),
@@ -249,7 +234,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M09,
         about: About::ClientAlone,
-        holds: |case| case.is_missing(case.client),
+        holds: |case| case.lost(case.client).is_some(),
         signs: |_| ANYTHING,
         at_least: 1,
         say: |case| case.missing(case.client),
@@ -260,7 +245,7 @@ pub(super) static CHECKS: &[Check] = &[
         holds: |case| {
             case.client.plane == Plane::IstioAmbient
                 && case.server.plane == Plane::IstioAmbient
-                && case.excluded_inbound().is_none()
+                && !case.excluded_inbound()
                 && !case.is_headless()
         },
         signs: |_| &[Sign::Plain, Sign::Foreign],
@@ -291,7 +276,7 @@ pub(super) static CHECKS: &[Check] = &[
             false => &[Sign::TunnelledFrom],
         },
         at_least: 1,
-        say: Case::past_waypoint,
+        say: |case| case.past_waypoint(),
     },
     Check {
         id: Id::M12,
@@ -335,9 +320,14 @@ pub(super) static CHECKS: &[Check] = &[
                 case.at_port()
             ));
             saying.because = case.by_identity().map_or_else(Vec::new, |object| {
-                vec![Reason::of(object.clone(), "refuses callers by their identity")]
+                vec![Reason::of(
+                    object.clone(),
+                    "refuses callers by their identity",
+                )]
             });
-            saying.because.extend(case.told.accepts.because.iter().cloned());
+            saying
+                .because
+                .extend(case.told.accepts.because.iter().cloned());
             saying
         },
     },
@@ -357,7 +347,10 @@ pub(super) static CHECKS: &[Check] = &[
             ));
             let voided = case.voided();
             let reason = |object: &&ObjectRef| {
-                Reason::of((*object).clone(), "lets the port of the tunnel pass, and not this one")
+                Reason::of(
+                    (*object).clone(),
+                    "lets the port of the tunnel pass, and not this one",
+                )
             };
             saying.because = voided.iter().map(reason).collect();
             saying
@@ -384,7 +377,7 @@ pub(super) static CHECKS: &[Check] = &[
         about: About::Server,
         // What those outside offer is theirs.
         holds: |case| case.client.party.kind == WORKLOAD,
-        signs: |case| match case.rules.demands_tls_1_3() {
+        signs: |case| match case.policies.istio().mesh_config().minimum_tls >= 0x0304 {
             true => &[Sign::WeakTls, Sign::OldMutual],
             false => &[Sign::WeakTls],
         },
@@ -410,225 +403,15 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M34,
         about: About::ClientAlone,
-        holds: |case| case.client.pod.as_deref().and_then(marks::conflict).is_some(),
+        holds: |case| {
+            case.client
+                .pod
+                .as_deref()
+                .and_then(marks::conflict)
+                .is_some()
+        },
         signs: |_| ANYTHING,
         at_least: 1,
         say: |case| case.conflict(case.client),
     },
 ];
-
-// === impl Case ===
-
-impl<'a> Case<'a> {
-    fn is_strict(&self) -> bool {
-        self.told.accepts.value == Accepts::Mutual
-    }
-
-    fn server_pod(&self) -> Option<&'a Pod> {
-        self.server.pod.as_deref()
-    }
-
-    fn client(&self) -> String {
-        self.client.party.describe()
-    }
-
-    fn server(&self) -> String {
-        self.server.party.describe()
-    }
-
-    fn at_port(&self) -> String {
-        match self.edge.key.port {
-            0 => String::new(),
-            port => format!(" at port {port}"),
-        }
-    }
-
-    fn saying(&self, summary: String) -> Saying {
-        Saying {
-            summary,
-            ..Saying::default()
-        }
-    }
-
-    /// With what the server's policy says.
-    fn accepted(&self, summary: String) -> Saying {
-        Saying {
-            because: self.told.accepts.because.clone(),
-            ..self.saying(summary)
-        }
-    }
-
-    /// With what both policies say.
-    fn both(&self, summary: String) -> Saying {
-        let mut saying = self.accepted(summary);
-        saying.because.extend(self.told.sends.because.iter().cloned());
-        saying
-    }
-
-    fn excluded_inbound(&self) -> Option<&'static str> {
-        let server = self.server;
-        marks::excluded_inbound(&self.server_pod()?.traits, server.plane, self.edge.key.port)
-    }
-
-    fn excluded_outbound(&self) -> Option<&'static str> {
-        let traits = &self.client.pod.as_ref()?.traits;
-        let ports = [self.edge.key.port, self.edge.dialled_port];
-        marks::excluded_outbound(traits, self.client.plane, ports, self.edge.server_address)
-    }
-
-    /// What declares a party's pods to be in the mesh.
-    fn declared(&self, known: &Known) -> Option<String> {
-        marks::declared_in_mesh(self.policies.context(), known.pod.as_deref()?)
-    }
-
-    fn is_missing(&self, known: &Known) -> bool {
-        known.plane == Plane::None && self.declared(known).is_some()
-    }
-
-    fn missing(&self, known: &Known) -> Saying {
-        let why = self.declared(known).unwrap_or_default();
-        Saying {
-            because: vec![Reason::plain(format!("it is declared by {why}"))],
-            ..self.saying(format!(
-                "{} is to be in the mesh, and has no proxy",
-                known.party.describe()
-            ))
-        }
-    }
-
-    fn conflict(&self, known: &Known) -> Saying {
-        let what = known.pod.as_deref().and_then(marks::conflict);
-        self.saying(format!(
-            "pods of {} have {}",
-            known.party.describe(),
-            what.unwrap_or("two proxies")
-        ))
-    }
-
-    /// A rule of the client's mesh says what to send.
-    fn is_told(&self) -> bool {
-        let mut because = self.told.sends.because.iter();
-        because.any(|reason| {
-            let object = reason.object.as_ref();
-            object.is_some_and(|object| &*object.kind == "DestinationRule")
-        })
-    }
-
-    fn contradicts_server(&self) -> bool {
-        let sends = matches!(self.told.sends.value, Sends::Plaintext | Sends::Tls);
-        self.is_strict() && sends && self.is_told()
-    }
-
-    fn contradicts_client(&self) -> bool {
-        self.told.accepts.value == Accepts::Plaintext
-            && self.told.sends.value == Sends::Mutual
-            && self.is_told()
-    }
-
-    /// The port is declared to speak TLS.
-    fn is_declared_tls(&self) -> bool {
-        if matches!(self.edge.key.port, 443 | 8443) || matches!(self.edge.dialled_port, 443 | 8443)
-        {
-            return true;
-        }
-        let Some(service) = self.service else {
-            return false;
-        };
-        let facts = self
-            .policies
-            .context()
-            .service(&service.namespace, &service.name);
-        facts.is_some_and(|facts| {
-            facts
-                .ports
-                .iter()
-                .filter(|port| {
-                    port.port == self.edge.dialled_port || port.target == self.edge.key.port
-                })
-                .any(|port| {
-                    let of_tls = |name: &str| {
-                        matches!(name.split('-').next(), Some("https" | "tls"))
-                    };
-                    of_tls(&port.name) || of_tls(&port.app_protocol)
-                })
-        })
-    }
-
-    fn is_headless(&self) -> bool {
-        let facts = self.service.and_then(|service| {
-            let context = self.policies.context();
-            context.service(&service.namespace, &service.name)
-        });
-        facts.is_some_and(|facts| facts.headless)
-    }
-
-    fn waypoint(&self) -> Option<super::rules::Waypoint> {
-        let service = self.service?;
-        waypoint(self.policies.context(), &service.namespace, &service.name)
-    }
-
-    fn past_waypoint(&self) -> Saying {
-        let Some(waypoint) = self.waypoint() else {
-            return Saying::default();
-        };
-        let (namespace, name) = (&*waypoint.namespace, &*waypoint.name);
-        let mut saying = self.saying(format!(
-            "{} reaches {}{} past the waypoint {namespace}/{name} of its Service",
-            self.client(),
-            self.server(),
-            self.at_port()
-        ));
-        let state = match self.policies.gateways().gateway(namespace, name) {
-            None => "there is no such waypoint: proxies go on without",
-            Some(gateway) if gateway.programmed == Some(false) => {
-                "the waypoint is not ready: proxies go on without"
-            }
-            Some(_) => "the waypoint is there",
-        };
-        saying.because.push(Reason::plain(state));
-        let attached = |kind, namespace, name| self.rules.attached(kind, namespace, name);
-        let by_service = self
-            .service
-            .and_then(|service| attached("Service", &service.namespace, &service.name));
-        if let Some(object) = by_service.or_else(|| attached("Gateway", namespace, name)) {
-            let skipped = Reason::of(object.clone(), "is about requests, and is passed over");
-            saying.because.push(skipped);
-            saying.severity = Some(Severity::Critical);
-        }
-        saying
-    }
-
-    /// A policy or route about requests that no waypoint enforces.
-    fn unenforced(&self) -> Option<&'a ObjectRef> {
-        if self.waypoint().is_some() {
-            return None;
-        }
-        let of_service = self.service.and_then(|service| {
-            self.rules
-                .attached("Service", &service.namespace, &service.name)
-        });
-        let of_pod = || self.rules.about_requests(self.server_pod()?);
-        of_service.or_else(of_pod)
-    }
-
-    fn by_identity(&self) -> Option<&'a ObjectRef> {
-        self.rules.by_identity(self.server_pod()?)
-    }
-
-    fn voided(&self) -> Vec<&'a ObjectRef> {
-        let tunnel = match self.server.plane {
-            Plane::IstioAmbient => 15_008,
-            Plane::Linkerd => 4_143,
-            Plane::IstioSidecar | Plane::None => return Vec::new(),
-        };
-        let pod = self.server_pod();
-        pod.map_or_else(Vec::new, |pod| {
-            self.rules.voided(pod, self.edge.key.port, tunnel)
-        })
-    }
-}
-
-/// The Service of an edge, where it is known.
-pub(super) fn has_service(edge: &Edge) -> Option<u32> {
-    (edge.key.service != NOBODY).then_some(edge.key.service)
-}

@@ -7,11 +7,7 @@ use hashbrown::HashMap;
 use serde::Deserialize;
 
 use crate::{
-    mesh::{
-        policy::{Context, Policies},
-        read::read,
-        selector::Selector,
-    },
+    mesh::{policy::Policies, read::read, selector::Selector},
     model::{
         kubernetes::Pod,
         policy::{ObjectRef, PolicyKind, PolicyObject, find},
@@ -21,17 +17,14 @@ use crate::{
 
 /// How long the rules are kept while what is declared changes all the time.
 const AT_MOST_EVERY: Duration = Duration::from_secs(10);
-/// Where policies are for all namespaces, unless it is configured otherwise.
-const ROOT: &str = "istio-system";
 /// Kinds that are read.
-const KINDS: [PolicyKind; 7] = [
+const KINDS: [PolicyKind; 6] = [
     PolicyKind::IstioAuthorizationPolicy,
     PolicyKind::RequestAuthentication,
     PolicyKind::VirtualService,
     PolicyKind::HttpRoute,
     PolicyKind::GrpcRoute,
     PolicyKind::NetworkPolicy,
-    PolicyKind::MeshConfig,
 ];
 
 /// Policies, found by what they are for.
@@ -63,13 +56,6 @@ struct Network {
     selector: Selector,
     /// `None` is any port.
     rules: Vec<Option<Vec<NetworkPort>>>,
-}
-
-/// A waypoint that is to be passed, and what says so.
-#[derive(Debug)]
-pub(super) struct Waypoint {
-    pub(super) namespace: Box<str>,
-    pub(super) name: Box<str>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -189,18 +175,6 @@ enum PortName {
     Name(Box<str>),
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct MeshContent {
-    mesh: Box<str>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct MeshSpec {
-    root_namespace: Option<Box<str>>,
-}
-
 // === impl Rules ===
 
 impl Rules {
@@ -219,7 +193,7 @@ impl Rules {
         }
         *self = Self {
             made: Some((policies.revision(), now)),
-            root: ROOT.into(),
+            root: policies.istio().mesh_config().root_namespace.clone(),
             ..Self::default()
         };
         let wanted = |object: &&std::sync::Arc<PolicyObject>| KINDS.contains(&object.kind);
@@ -244,7 +218,8 @@ impl Rules {
             PolicyKind::VirtualService => {
                 let content: Content<VirtualServiceSpec> = read(object).ok()?;
                 let spec = content.spec;
-                let in_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|it| **it == *"mesh");
+                let in_mesh =
+                    spec.gateways.is_empty() || spec.gateways.iter().any(|it| **it == *"mesh");
                 for host in spec.hosts.iter().filter(|_| in_mesh) {
                     let (namespace, name) = match host.contains('.') {
                         true => super::view::service_of(host)?,
@@ -262,11 +237,6 @@ impl Rules {
                 let content: Content<NetworkSpec> = read(object).ok()?;
                 self.network(object, content.spec);
             }
-            PolicyKind::MeshConfig => {
-                let content: MeshContent = read(object).ok()?;
-                let spec: MeshSpec = serde_saphyr::from_str(&content.mesh).ok()?;
-                self.root = spec.root_namespace?;
-            }
             _ => {}
         }
         Some(())
@@ -282,7 +252,8 @@ impl Rules {
             self.attach(object, targets);
             return;
         }
-        let by_identity = &*spec.action == "DENY" && spec.rules.iter().any(RuleSpec::is_by_identity);
+        let by_identity =
+            &*spec.action == "DENY" && spec.rules.iter().any(RuleSpec::is_by_identity);
         let selecting = |selector: &Selector| Selecting {
             object: object.reference(),
             selector: selector.clone(),
@@ -420,7 +391,10 @@ impl RuleSpec {
         };
         self.to.iter().any(|to| of_request(&to.operation))
             || self.from.iter().any(|from| by_token(&from.source))
-            || self.when.iter().any(|when| when.key.starts_with("request."))
+            || self
+                .when
+                .iter()
+                .any(|when| when.key.starts_with("request."))
     }
 }
 
@@ -443,21 +417,4 @@ impl NetworkPort {
                 .any(|(known, number)| known == name && *number == port),
         }
     }
-}
-
-/// The waypoint that a Service is to be reached by. Its own label is before that of its namespace.
-pub(super) fn waypoint(context: &Context, namespace: &str, name: &str) -> Option<Waypoint> {
-    const USE: &str = "istio.io/use-waypoint";
-    const IN: &str = "istio.io/use-waypoint-namespace";
-    let service = context.service(namespace, name)?;
-    let own = |label| find(&service.labels, label);
-    let of_namespace = |label| context.namespace_label(namespace, label);
-    let (waypoint, within) = match own(USE) {
-        Some(waypoint) => (waypoint, own(IN)),
-        None => (of_namespace(USE)?, of_namespace(IN)),
-    };
-    (!matches!(waypoint, "none" | "")).then(|| Waypoint {
-        namespace: within.unwrap_or(namespace).into(),
-        name: waypoint.into(),
-    })
 }

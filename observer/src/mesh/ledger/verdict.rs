@@ -105,9 +105,7 @@ fn good(told: &Declared) -> Result<&'static str, &'static str> {
         (Accepts::Both | Accepts::NoMesh, Sends::Tls) => Ok("only TLS was seen, as declared"),
         (Accepts::Both, Sends::Unknown(_)) => Err("what the client is to send cannot be told"),
         (Accepts::NoMesh, _) => Err("the server is in no mesh"),
-        (Accepts::Unknown(_) | Accepts::Unasked, _) => {
-            Err("what the server takes cannot be told")
-        }
+        (Accepts::Unknown(_) | Accepts::Unasked, _) => Err("what the server takes cannot be told"),
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) struct Places {
 }
 
 /// Most network namespaces that are remembered.
-const MOST_PLACES: usize = 4_096;
+pub(super) const MOST_PLACES: usize = 4_096;
 
 // === impl Places ===
 
@@ -91,14 +91,18 @@ impl Places {
         if pod.traits.host_network {
             return;
         }
-        match self.pods.get_mut(&place) {
-            Some(known) if Arc::ptr_eq(known, pod) => {}
-            Some(known) => *known = pod.clone(),
-            None if self.pods.len() < MOST_PLACES => {
-                self.pods.insert(place, pod.clone());
+        if let Some(known) = self.pods.get_mut(&place) {
+            if !Arc::ptr_eq(known, pod) {
+                *known = pod.clone();
             }
+            return;
+        }
+        if self.pods.len() >= MOST_PLACES {
             // Pods that are gone make room for those to come.
-            None => self.pods.retain(|_, pod| Arc::strong_count(pod) > 1),
+            self.pods.retain(|_, pod| Arc::strong_count(pod) > 1);
+        }
+        if self.pods.len() < MOST_PLACES {
+            self.pods.insert(place, pod.clone());
         }
     }
 
@@ -133,18 +137,10 @@ impl<'a> View<'a> {
                 (Vantage::AppServer, far.map_or(&link.peer, |far| &far.peer))
             }
             (Hop::ToProxy | Hop::FromProxy, _) => return None,
-            (Hop::Direct, Role::Client) => {
-                (Vantage::WireClient { proxied: false }, link.peer())
-            }
-            (Hop::Direct, Role::Server) => {
-                (Vantage::WireServer { proxied: false }, link.peer())
-            }
-            (Hop::Proxy(_), Role::Client) => {
-                (Vantage::WireClient { proxied: true }, &link.peer)
-            }
-            (Hop::Proxy(_), Role::Server) => {
-                (Vantage::WireServer { proxied: true }, &link.peer)
-            }
+            (Hop::Direct, Role::Client) => (Vantage::WireClient { proxied: false }, link.peer()),
+            (Hop::Direct, Role::Server) => (Vantage::WireServer { proxied: false }, link.peer()),
+            (Hop::Proxy(_), Role::Client) => (Vantage::WireClient { proxied: true }, &link.peer),
+            (Hop::Proxy(_), Role::Server) => (Vantage::WireServer { proxied: true }, &link.peer),
         };
         let own_pod = match link.hop {
             // It has a socket in each pod that it stands for.
@@ -217,7 +213,10 @@ impl<'a> View<'a> {
         let clusters_own = |dialled: Dialled| {
             matches!(
                 dialled,
-                Dialled::ClusterIp | Dialled::NodePort | Dialled::LoadBalancer | Dialled::ExternalIp
+                Dialled::ClusterIp
+                    | Dialled::NodePort
+                    | Dialled::LoadBalancer
+                    | Dialled::ExternalIp
             )
         };
         let virtual_address = link
