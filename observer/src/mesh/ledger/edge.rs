@@ -51,8 +51,8 @@ pub(super) enum Sign {
     AppTook,
     /// A proxy of a node or pod tunnelled it to the proxy of the server.
     Tunnelled,
-    /// An application dialled the Service, by its proxy.
-    Dialled,
+    /// Of these, one that was seen at the client's end: it went straight to the server.
+    TunnelledFrom,
     /// An application dialled a pod, by its proxy.
     DialledPod,
     /// The version, or the cipher, of TLS is weak.
@@ -114,8 +114,12 @@ pub(super) struct Edge {
     pub(super) live: u32,
     /// Port as dialled; 0 when it is not known.
     pub(super) dialled_port: u16,
-    /// An address of the client, and of the server, the last that were seen.
+    /// Pods were dialled rather than a Service.
+    pub(super) dialled_pod: bool,
+    /// An address of the client, the last that was seen.
     pub(super) address: Option<IpAddr>,
+    /// An address of the server, the last that was seen.
+    pub(super) server_address: Option<IpAddr>,
     pub(super) connections: Tally,
     pub(super) requests: Tally,
     /// Connections that were never made.
@@ -269,7 +273,9 @@ impl Edge {
             last: now,
             live: 0,
             dialled_port: 0,
+            dialled_pod: false,
             address: None,
+            server_address: None,
             connections: Tally::default(),
             requests: Tally::default(),
             failures: 0,
@@ -327,7 +333,9 @@ impl Edge {
         if self.dialled_port == 0 {
             self.dialled_port = other.dialled_port;
         }
+        self.dialled_pod |= other.dialled_pod;
         self.address = self.address.or(other.address);
+        self.server_address = self.server_address.or(other.server_address);
         self.connections.merge(&other.connections);
         self.requests.merge(&other.requests);
         self.failures += other.failures;

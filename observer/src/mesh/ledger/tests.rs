@@ -1,0 +1,1 @@
+//! Cases of objects, traffic and what is found.
