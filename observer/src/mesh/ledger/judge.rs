@@ -48,7 +48,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M01,
         about: About::Server,
-        holds: |case| case.is_strict() && !case.excluded_inbound(),
+        holds: |case| case.is_strict() && case.is_port_told() && !case.excluded_inbound(),
         // What did not come by the proxy is another finding.
         signs: |case| match case.edge.since.has(Sign::AppTook) {
             true => &[],

@@ -8,7 +8,7 @@ use crate::{
         ledger::{
             edge::{Declared, Edge},
             marks,
-            parties::Known,
+            parties::{Known, Ports},
             rules::Rules,
         },
         policy::Policies,
@@ -34,6 +34,11 @@ pub(in crate::mesh::ledger) struct Case<'a> {
 impl<'a> Case<'a> {
     pub(super) fn is_strict(&self) -> bool {
         self.told.accepts.value == Accepts::Mutual
+    }
+
+    /// Whether it is known which port it is, or what all ports of the server take.
+    pub(super) fn is_port_told(&self) -> bool {
+        self.edge.key.port != 0 || self.server.ports != Ports::None
     }
 
     pub(super) fn server_pod(&self) -> Option<&'a Pod> {
