@@ -192,7 +192,7 @@ impl Question<'_> {
         };
         let domain =
             |pattern: &str| self.proved(pattern, |it| pattern_matches(pattern, &it.trust_domain));
-        let address = |network: &str| self.from_network(network);
+        let address = |network: &str| self.in_network(network);
         let mut all = self.listed(&source.principals, &source.not_principals, principal);
         all = and(
             all,
@@ -223,7 +223,7 @@ impl Question<'_> {
         all
     }
 
-    fn from_network(&self, network: &str) -> Match {
+    fn in_network(&self, network: &str) -> Match {
         let Some(address) = self.address else {
             return unknown("the client's address is not known");
         };
@@ -287,7 +287,7 @@ impl Question<'_> {
     fn condition(&self, condition: &Condition) -> Match {
         let (values, not_values) = (&condition.values, &condition.not_values);
         match &*condition.key {
-            "source.ip" => self.listed(values, not_values, |it| self.from_network(it)),
+            "source.ip" => self.listed(values, not_values, |it| self.in_network(it)),
             "source.namespace" => self.listed(values, not_values, |pattern| {
                 self.proved(pattern, |it| pattern_matches(pattern, &it.namespace))
             }),
