@@ -15,6 +15,15 @@ pub mod policy;
 pub mod report;
 pub mod wire;
 
+mod block;
+mod duration;
+mod pattern;
+mod read;
+mod selector;
+mod shelf;
+#[cfg(test)]
+mod testing;
+
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};
 use crate::model::security::{Certificate, Handshake, MeshSigns, Opening, Security};
 
