@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-pub(in crate::mesh) use self::content::RouteContent;
 use self::{
     choose::{Attached, Dialect, Routes, candidates, of_one_protocol, routing},
     content::{GatewayContent, GrantContent},
@@ -23,7 +22,7 @@ use super::{
     decision::{Certainty, Decision, DeclaredRule, Destination, Request, Routing},
     policy::{Context, Misunderstood},
     read::read,
-    shelf::{Pair, Shelf},
+    shelf::{Pair, Shelf, Two},
 };
 use crate::model::{
     kubernetes::Pod,
@@ -36,7 +35,7 @@ pub struct Gateways {
     /// By uid.
     read: HashMap<Box<str>, Read>,
     routes: Routes,
-    gateways: Shelf<(Box<str>, Box<str>), Gateway>,
+    gateways: Shelf<Two, Gateway>,
     grants: Grants,
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::shelf::{Shelf, Triple};
+use super::shelf::{Shelf, Three, Triple};
 use crate::model::policy::find;
 
 /// Labels, sorted by name.
@@ -22,7 +22,7 @@ pub(super) struct Selector {
 #[derive(Debug)]
 pub(super) struct Selected<T> {
     /// By namespace, and one label and value that they all demand: both empty when none is.
-    shelf: Shelf<(Box<str>, Box<str>, Box<str>), T>,
+    shelf: Shelf<Three, T>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -52,11 +52,6 @@ impl Selector {
             .iter()
             .all(|(name, value)| find(labels, name) == Some(&**value));
         equal && self.match_expressions.iter().all(|it| it.matches(labels))
-    }
-
-    /// Whether it chooses all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.match_labels.is_empty() && self.match_expressions.is_empty()
     }
 
     /// A label and value without which it chooses nothing; both empty when there is none.
@@ -99,11 +94,11 @@ impl<T> Selected<T> {
 
     /// Those that may choose a pod of a namespace with these labels, in no order; whether they do is
     /// for their selectors to say.
-    pub(super) fn candidates<'a>(
-        &'a self,
+    pub(super) fn candidates<'s, 'a>(
+        &'s self,
         namespace: &'a str,
         labels: &'a Labels,
-    ) -> impl Iterator<Item = &'a Arc<T>> {
+    ) -> impl Iterator<Item = &'s Arc<T>> + use<'s, 'a, T> {
         let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
         // No label has an empty name: none is found twice.
         std::iter::once(("", ""))

@@ -229,7 +229,7 @@ impl ParentRef {
     }
 
     /// Why it is not in effect with anybody; `None` when it is.
-    pub(super) fn ignored(&self) -> Option<String> {
+    pub(in crate::mesh) fn ignored(&self) -> Option<String> {
         if self.in_effect(|_| true) {
             return None;
         }
@@ -420,7 +420,10 @@ impl BackendRef {
     fn problem(&self, route: &Route, around: Surroundings<'_>) -> Option<String> {
         let (namespace, name) = (&*self.namespace, &*self.name);
         if !self.other.is_empty() {
-            return Some(format!("backend {name} of kind {} is not understood", self.other));
+            return Some(format!(
+                "backend {name} of kind {} is not understood",
+                self.other
+            ));
         }
         let what = || format!("backend {name}.{namespace} is invalid, its share is refused: ");
         if let Some(grants) = around.grants
