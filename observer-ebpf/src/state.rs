@@ -105,6 +105,8 @@ pub struct Socket {
     pub with_data: u32,
     /// Bits of [`turn`].
     pub turn: u32,
+    /// What the segment that is looked at does to the turn, by direction.
+    pub sign: [u32; 2],
     /// Turns that were answered, and nanoseconds that they took in all.
     pub turns: u64,
     pub turns_ns: u64,

@@ -22,124 +22,125 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext,
-    bindings::__sk_buff,
-    helpers::generated::{bpf_skb_load_bytes, bpf_spin_lock, bpf_spin_unlock},
-    programs::SkBuffContext,
+    EbpfContext, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext,
 };
-use observer_ebpf::{abi::role, tls::Start};
+use observer_ebpf::{
+    abi::{Slot, role},
+    tls::Start,
+};
 
-use super::{EGRESS, header::full_socket};
-use crate::{
-    emit,
-    state::{Socket, phase, turn},
-};
+use super::{EGRESS, header::Packet};
+use crate::state::{Socket, phase, turn};
+
+/// What a segment does to a turn, as bits beside those of [`turn`].
+mod sign {
+    /// The client speaks; [`super::turn`] has what the turn is then.
+    pub const SPEAKS: u32 = 1 << 8;
+    /// The server answers.
+    pub const ANSWERS: u32 = 1 << 9;
+}
 
 /// Longer segments of a server are no alert, and not looked at.
 const LONGEST_ALERT: u32 = 96;
 
-/// Whether new payload of a direction may begin a turn, or go on with its answer.
+/// Looks what payload may do to the turn, for [`advance`]. What it finds goes through the socket's
+/// state: in a register it would be another program to the verifier for each of its values.
 #[inline(always)]
-pub(super) fn concerned<const DIRECTION: usize>(socket: &Socket) -> bool {
-    if socket.phase == phase::HTTP || socket.phase == phase::HTTP2 {
-        return false;
+pub(super) fn look<const DIRECTION: usize>(
+    context: &SkBuffContext,
+    socket: &mut Socket,
+    packet: &Packet,
+) {
+    let mut sign = 0;
+    if socket.phase != phase::HTTP && socket.phase != phase::HTTP2 {
+        let client = if DIRECTION == EGRESS {
+            role::CLIENT
+        } else {
+            role::SERVER
+        };
+        let state = socket.turn;
+        if socket.role == u32::from(role::UNKNOWN) {
+            // The first request will tell.
+        } else if socket.role == u32::from(client) {
+            // What the client adds while it waits changes nothing.
+            if state & turn::ASKED == 0 {
+                sign = of_client(context, socket, packet);
+            }
+        } else if state & (turn::ASKED | turn::ANSWERED) != 0 {
+            sign = of_server(context, state, packet);
+        }
     }
-    let role = socket.role;
-    if role == u32::from(role::UNKNOWN) {
-        return false;
+    // SAFETY: a field of the map value; volatile so that nothing of it is kept in a register.
+    unsafe { (&raw mut socket.sign[DIRECTION]).write_volatile(sign) };
+}
+
+#[inline(always)]
+fn of_client(context: &SkBuffContext, socket: &Socket, packet: &Packet) -> u32 {
+    let after = match start(context, packet) {
+        Some(start) if start.is_application_data() => {
+            if socket.turns == 0 && start.is_finished(packet.length) {
+                turn::TLS
+            } else {
+                turn::TLS | turn::ASKED
+            }
+        }
+        Some(_) => turn::TLS,
+        // The rest of a record.
+        None if socket.turn & turn::TLS != 0 => turn::TLS,
+        None => turn::ASKED,
+    };
+    sign::SPEAKS | after
+}
+
+#[inline(always)]
+fn of_server(context: &SkBuffContext, state: u32, packet: &Packet) -> u32 {
+    let waited = state & turn::ASKED != 0;
+    if state & turn::TLS == 0 || !waited && packet.length > LONGEST_ALERT {
+        return sign::ANSWERS;
     }
+    let answers = match start(context, packet) {
+        Some(start) if waited => start.is_application_data(),
+        Some(start) => !start.is_alert(packet.length),
+        None => !waited,
+    };
+    if answers { sign::ANSWERS } else { 0 }
+}
+
+/// Changes the turn by what [`look`] found, under the lock of the socket: both directions run at once.
+#[inline(always)]
+pub(super) fn advance<const DIRECTION: usize>(socket: &mut Socket, now: u64) {
+    // SAFETY: as above.
+    let sign = unsafe { (&raw const socket.sign[DIRECTION]).read_volatile() };
     let state = socket.turn;
-    if (DIRECTION == EGRESS) == (role == u32::from(role::CLIENT)) {
-        // What the client adds while it waits changes nothing.
-        state & turn::ASKED == 0
-    } else {
-        state & (turn::ASKED | turn::ANSWERED) != 0
+    if sign & sign::SPEAKS != 0 && state & turn::ASKED == 0 {
+        socket.turn = sign & (turn::ASKED | turn::TLS);
+        socket.turn_ns = now;
+    }
+    if sign & sign::ANSWERS != 0 && state & (turn::ASKED | turn::ANSWERED) != 0 {
+        if state & turn::ASKED != 0 {
+            socket.turns += 1;
+            socket.turn = state & turn::TLS | turn::ANSWERED;
+        }
+        if now > socket.turn_ns {
+            socket.turns_ns += now - socket.turn_ns;
+            socket.turn_ns = now;
+        }
     }
 }
 
-/// Takes new payload of a connection that is [`concerned`]; `place` has its offset and length.
-///
-/// A global function for the same reasons as the others. Both directions run at once, so the turn
-/// changes under the lock of the socket.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn observer_turn(skb: *mut __sk_buff, place: u64, now: u64, egress: u32) -> u64 {
-    let context = SkBuffContext::new(skb);
-    let Some(sk) = full_socket(&context) else {
-        return 0;
-    };
-    let Some(socket) = emit::socket(sk, 0) else {
-        return 0;
-    };
-    let length = (place >> 32) as u32;
-    let from_client = (egress != 0) == (socket.role == u32::from(role::CLIENT));
-    let before = socket.turn;
-    let tls = before & turn::TLS;
-    if from_client {
-        let after = match start(&context, place as u32, length) {
-            Some(start) if start.is_application_data() => {
-                if socket.turns == 0 && start.is_finished(length) {
-                    turn::TLS
-                } else {
-                    turn::TLS | turn::ASKED
-                }
-            }
-            Some(_) => turn::TLS,
-            // The rest of a record.
-            None if tls != 0 => turn::TLS,
-            None => turn::ASKED,
-        };
-        // SAFETY: the lock is in the map value; no helper is called until it is released.
-        unsafe { bpf_spin_lock(&raw mut socket.lock) };
-        if socket.turn & turn::ASKED == 0 {
-            socket.turn = after;
-            socket.turn_ns = now;
-        }
-        // SAFETY: see above.
-        unsafe { bpf_spin_unlock(&raw mut socket.lock) };
-        return 0;
-    }
-    if tls != 0 {
-        if before & turn::ASKED != 0 {
-            let answers = match start(&context, place as u32, length) {
-                Some(start) => start.is_application_data(),
-                None => false,
-            };
-            if !answers {
-                return 0;
-            }
-        } else if length <= LONGEST_ALERT {
-            if let Some(start) = start(&context, place as u32, length) {
-                if start.is_alert(length) {
-                    return 0;
-                }
-            }
-        }
-    }
-    // SAFETY: the lock is in the map value; no helper is called until it is released.
-    unsafe { bpf_spin_lock(&raw mut socket.lock) };
-    let state = socket.turn;
-    if state & turn::ASKED != 0 {
-        socket.turns += 1;
-        socket.turn = state & turn::TLS | turn::ANSWERED;
-    }
-    if state & (turn::ASKED | turn::ANSWERED) != 0 && now > socket.turn_ns {
-        socket.turns_ns += now - socket.turn_ns;
-        socket.turn_ns = now;
-    }
-    // SAFETY: see above.
-    unsafe { bpf_spin_unlock(&raw mut socket.lock) };
-    if let Some(slot) = emit::slot(socket.slot) {
+/// Shows the totals in the connection's slot.
+#[inline(always)]
+pub(super) fn show(socket: &Socket, slot: &mut Slot) {
+    if socket.turns != 0 {
         slot.turns = socket.turns as u32;
         slot.turns_ns = socket.turns_ns;
     }
-    0
 }
 
 /// The start of a record of TLS, if a payload starts with one.
 #[inline(always)]
-fn start(context: &SkBuffContext, offset: u32, length: u32) -> Option<Start> {
-    if length < Start::BYTES {
+fn start(context: &SkBuffContext, packet: &Packet) -> Option<Start> {
+    if packet.length < Start::BYTES {
         return None;
     }
     let mut bytes = MaybeUninit::<[u32; 2]>::uninit();
@@ -148,7 +149,7 @@ fn start(context: &SkBuffContext, offset: u32, length: u32) -> Option<Start> {
     unsafe {
         let to = bytes.as_mut_ptr().cast::<u32>();
         to.add(1).write_volatile(0);
-        if bpf_skb_load_bytes(context.as_ptr(), offset, to.cast(), Start::BYTES) != 0 {
+        if bpf_skb_load_bytes(context.as_ptr(), packet.offset, to.cast(), Start::BYTES) != 0 {
             return None;
         }
         let first = u32::from_be(to.read_volatile());
