@@ -55,6 +55,7 @@ pub(super) struct Wire {
     pub(super) reset: bool,
     pub(super) pre_existing: bool,
     pub(super) namespace: u64,
+    /// How often the server answered, and how long that took each time.
     pub(super) turns: (u64, Duration),
 }
 
@@ -437,14 +438,13 @@ impl World {
     pub(super) fn progress(&mut self, wire: &Wire, link: &Arc<Link>) {
         let event = LinkEvent::Progress {
             link: link.clone(),
-            transfer: transfer(wire, 0),
+            transfer: transfer(wire),
         };
         self.ledger.link(&event, self.now);
     }
 
     pub(super) fn close(&mut self, wire: &Wire, link: Arc<Link>) {
-        let nanoseconds = u64::try_from(wire.turns.1.as_nanos()).expect("it is short");
-        let transfer = transfer(wire, nanoseconds);
+        let transfer = transfer(wire);
         let closed = LinkEvent::Closed {
             link,
             at: self.now,
@@ -548,10 +548,13 @@ impl World {
     }
 }
 
-fn transfer(wire: &Wire, _nanoseconds: u64) -> Transfer {
+fn transfer(wire: &Wire) -> Transfer {
+    let nanoseconds = wire.turns.1.as_nanos() * u128::from(wire.turns.0);
     Transfer {
         received_bytes: wire.received,
         sent_bytes: wire.sent,
+        turns: wire.turns.0,
+        turn_nanoseconds: u64::try_from(nanoseconds).expect("it is short"),
         ..Transfer::default()
     }
 }
