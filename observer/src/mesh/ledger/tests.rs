@@ -943,5 +943,121 @@ fn identities_networks_and_tls() {
     ]);
 }
 
+#[test]
+fn linkerd() {
+    const INJECTED: &[(&str, &str)] = &[];
+    fn authenticated(world: &mut World) {
+        let policy = (
+            "config.linkerd.io/default-inbound-policy",
+            "all-authenticated",
+        );
+        world.namespace("shop", &[], &[policy, ("linkerd.io/inject", "enabled")]);
+    }
+    fn asks_for(identity: &str) -> Wire {
+        Wire {
+            remote: address("10.0.2.2:4143"),
+            mesh: Some(MeshSigns {
+                server_identity: Some(identity.into()),
+                ..MeshSigns::default()
+            }),
+            ..Wire::sidecar(
+                &web(Mesh::Linkerd),
+                &cart(Mesh::Linkerd),
+                Security::LinkerdMutualTls,
+            )
+        }
+    }
+    check(&[
+        Case {
+            name: "the identity of the pod",
+            labels: INJECTED,
+            objects: authenticated,
+            traffic: |world| {
+                let name = "cart.shop.serviceaccount.identity.linkerd.cluster.local";
+                world.connect(30, &asks_for(name));
+            },
+            expected: &[],
+        },
+        Case {
+            name: "another identity than the pod's",
+            labels: INJECTED,
+            objects: authenticated,
+            traffic: |world| {
+                let name = "other.shop.serviceaccount.identity.linkerd.cluster.local";
+                world.connect(30, &asks_for(name));
+            },
+            expected: &["M31"],
+        },
+        Case {
+            name: "plaintext where only the mesh may call",
+            labels: INJECTED,
+            objects: authenticated,
+            traffic: |world| {
+                let client = pod(
+                    "web",
+                    Mesh::None,
+                    annotated("linkerd.io/inject", "disabled"),
+                );
+                world.connect(30, &Wire::direct(&client, &cart(Mesh::Linkerd)));
+            },
+            expected: &["M01"],
+        },
+        Case {
+            name: "a server that lost its proxy",
+            labels: INJECTED,
+            objects: authenticated,
+            traffic: |world| {
+                let wire = Wire {
+                    dialled: Some(cart_service()),
+                    ..Wire::sidecar(&web(Mesh::Linkerd), &cart(Mesh::None), PLAIN)
+                };
+                world.connect(30, &wire);
+            },
+            expected: &["M06", "M09"],
+        },
+        Case {
+            name: "a port that the proxy does not take",
+            labels: INJECTED,
+            objects: authenticated,
+            traffic: |world| {
+                let skip = annotated("config.linkerd.io/skip-inbound-ports", "8080");
+                let cart = pod("cart", Mesh::Linkerd, skip);
+                let web = pod(
+                    "web",
+                    Mesh::None,
+                    annotated("linkerd.io/inject", "disabled"),
+                );
+                world.connect(30, &Wire::direct(&web, &cart));
+                world.connect(30, &Wire::into_app(&cart, peer(&web)));
+            },
+            expected: &[],
+        },
+        Case {
+            name: "a NetworkPolicy that the proxy's port voids",
+            labels: INJECTED,
+            objects: |world| {
+                authenticated(world);
+                world.object(
+                    PolicyKind::NetworkPolicy,
+                    "shop/cart",
+                    r#"{"spec":{"podSelector":{"matchLabels":{"app":"cart"}},
+                        "ingress":[{"ports":[{"port":4143}]}]}}"#,
+                );
+            },
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Linkerd), cart(Mesh::Linkerd));
+                let mutual = Security::LinkerdMutualTls;
+                world.calls(30, &Wire::from_proxy(&cart, peer(&web), mutual), |_, _| {});
+                let wire = Wire {
+                    local: address("10.0.2.2:4143"),
+                    ..Wire::into_sidecar(&cart, peer(&web), mutual)
+                };
+                world.connect(30, &wire);
+            },
+            expected: &["M30"],
+        },
+    ]);
+}
+
 mod edges;
 mod properties;

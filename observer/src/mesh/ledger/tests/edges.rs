@@ -154,13 +154,15 @@ fn verdicts_wait_until_all_is_settled() {
     );
     assert_eq!(world.found(), ["M01"]);
     let report = world.report();
-    let finding = &report.findings[0];
+    let finding = report.findings.first().expect("it is found");
     assert_eq!((finding.count, finding.samples.len()), (30, 5));
-    assert_eq!(finding.samples[0].client, "10.0.1.1:40000");
-    let object = finding.because[0]
-        .object
-        .as_ref()
-        .expect("an object decided");
+    let clients = finding.samples.iter().map(|sample| &*sample.client);
+    assert!(clients.into_iter().all(|client| client == "10.0.1.1:40000"));
+    let object = finding
+        .because
+        .iter()
+        .find_map(|reason| reason.object.as_ref());
+    let object = object.expect("an object decided");
     assert_eq!(
         (&*object.kind, &*object.namespace, &*object.name),
         ("PeerAuthentication", "istio-system", "default")
@@ -227,11 +229,8 @@ fn a_connection_that_lasts_stays_a_sign() {
     }
     assert_eq!(world.found(), ["M01"]);
     let report = world.report();
-    assert!(
-        report.findings[0].count > 60,
-        "{}",
-        report.findings[0].count
-    );
+    let count = report.findings.first().map(|finding| finding.count);
+    assert!(count.is_some_and(|count| count > 60), "{count:?}");
 }
 
 fn readiness(world: &World, window: u64) -> Readiness {
@@ -404,4 +403,42 @@ fn links_that_are_told_anew_are_counted_once() {
             vec![("istio_mtls", 1, 0)]
         )]
     );
+}
+
+#[test]
+fn the_time_of_a_request_has_its_shares() {
+    let mut world = World::shop(&[], strict);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    let took = |milliseconds: u64| {
+        move |_, exchange: &mut crate::model::exchange::Exchange| {
+            exchange.ended = exchange
+                .sent
+                .first
+                .plus(Duration::from_millis(milliseconds));
+        }
+    };
+    world.calls(100, &Wire::to_proxy(&web, &cart, MUTUAL), took(20));
+    world.calls(100, &Wire::from_proxy(&cart, peer(&web), MUTUAL), took(10));
+    for (mut wire, milliseconds) in [
+        (Wire::sidecar(&web, &cart, MUTUAL), 15),
+        (Wire::into_sidecar(&cart, peer(&web), MUTUAL), 12),
+    ] {
+        wire.turns = (50, Duration::from_millis(milliseconds));
+        world.connect(2, &wire);
+    }
+    world.pass(1);
+    let latency = only(&world).latency;
+    let shares = [
+        (latency.client, 0.020),
+        (latency.client_proxy, 0.005),
+        (latency.wire_client, 0.015),
+        (latency.network, 0.003),
+        (latency.wire_server, 0.012),
+        (latency.server_proxy, 0.002),
+        (latency.server, 0.010),
+    ];
+    for (share, expected) in shares {
+        let near = share.is_some_and(|share| (share - expected).abs() < 1e-9);
+        assert!(near, "{latency:?}");
+    }
 }
