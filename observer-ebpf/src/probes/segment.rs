@@ -10,6 +10,7 @@ mod frames;
 pub mod header;
 mod phases;
 mod ship;
+mod turns;
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -156,7 +157,8 @@ fn segment<const DIRECTION: usize>(
         let egress = u32::from(DIRECTION == EGRESS);
         observer_first_packet(context.skb.skb, rest, now, egress);
     }
-    let new = decide::<DIRECTION>(sk, socket, &packet);
+    turns::look::<DIRECTION>(context, socket, &packet);
+    let new = decide::<DIRECTION>(sk, socket, &packet, now);
     let mut slot = emit::slot(socket.slot);
     if packet.length > 0 {
         emit::count(counters::SEGMENTS);
@@ -164,6 +166,7 @@ fn segment<const DIRECTION: usize>(
             slot.last_ns = now;
             slot.received_bytes = socket.bytes[INGRESS];
             slot.sent_bytes = socket.bytes[EGRESS];
+            turns::show(socket, slot);
             if now - socket.sampled_ns > SAMPLE_NS {
                 sample(sk, socket, slot, now);
             }
@@ -262,6 +265,7 @@ fn decide<const DIRECTION: usize>(
     sk: *mut bpf_sock,
     socket: &mut Socket,
     packet: &Packet,
+    now: u64,
 ) -> Decision {
     let sequence = packet.first_sequence();
     // On the way in a segment may be early: what TCP itself has in order is the reference then.
@@ -324,6 +328,9 @@ fn decide<const DIRECTION: usize>(
     }
     socket.position[DIRECTION] = position;
     socket.next[DIRECTION] = next;
+    if length > 0 {
+        turns::advance::<DIRECTION>(socket, now);
+    }
     let end = decision.position + length as u64;
     let skip_until = socket.skip_until[DIRECTION];
     if length > 0 {

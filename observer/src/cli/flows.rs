@@ -346,7 +346,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 62] = [
+    const KEYS: [&str; 68] = [
         "wire_local",
         "wire_remote",
         "transport",
@@ -369,10 +369,16 @@ fn details(flow: &Value) -> String {
         "trace_parent",
         "trace_sampled",
         "trace_source",
+        "forwarded_client",
+        "forwarded_attempt",
+        "forwarded_upstream_seconds",
+        "forwarded_proxy_error",
         "connect_seconds",
         "smoothed_rtt_seconds",
         "minimum_rtt_seconds",
         "retransmits",
+        "turns",
+        "turn_seconds",
         "security",
         "tls_server_name",
         "tls_alpn_offered",

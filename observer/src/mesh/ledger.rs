@@ -270,6 +270,9 @@ impl Ledger {
                 }
                 edge.declared = Some(Box::new(told));
             }
+            let around =
+                ask::surroundings(&self.policies, &self.rules, edge, client, server, service);
+            *edge.around = around;
         }
         if let Some(told) = edge.declared.as_deref() {
             if verdict::bad(&edge.pending.counts, told).is_some() {
@@ -293,7 +296,7 @@ impl Ledger {
             client,
             server,
             service,
-            rules: &self.rules,
+            around: &edge.around,
             policies: &self.policies,
         };
         // Before anything is declared nothing is known to be wrong.

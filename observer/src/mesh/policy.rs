@@ -289,9 +289,10 @@ impl Policies {
         request: Option<&Request<'_>>,
     ) -> Decision<Access> {
         match self.plane(server) {
-            Plane::Linkerd => self
-                .linkerd
-                .access(&self.context, &self.gateways, server, port, caller, request),
+            Plane::Linkerd => {
+                self.linkerd
+                    .access(&self.context, &self.gateways, server, port, caller, request)
+            }
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio
                     .access(&self.context, server, port, caller, request)

@@ -7,6 +7,7 @@
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
 
+mod forwarded;
 mod kubernetes;
 mod opening;
 mod procedure;
@@ -20,6 +21,7 @@ use serde::Serialize;
 
 use self::text::{hexadecimal, timestamp};
 pub use self::{
+    forwarded::Told,
     kubernetes::{Kubernetes, Pairs},
     opening::{Handshake, Secured},
     procedure::Procedure,
@@ -94,6 +96,9 @@ pub struct CallLine<'a> {
     /// The trace that it belongs to.
     #[serde(flatten)]
     pub traced: Traced,
+    /// What proxies told.
+    #[serde(flatten)]
+    pub forwarded: Told<'a>,
     /// Over which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
@@ -161,6 +166,11 @@ pub struct ConnectionLine<'a> {
     pub smoothed_rtt_seconds: Option<f64>,
     /// Closed: lowest round-trip time.
     pub minimum_rtt_seconds: Option<f64>,
+    /// Closed, where bytes were not read, as of TLS: how often the server answered what the client
+    /// had said. With one request at a time that is their number; else it is less, and means little.
+    pub turns: Option<u64>,
+    /// With `turns`: from the first byte of the client to the last of the answer, all together.
+    pub turn_seconds: Option<f64>,
     /// Older than the observer.
     pub pre_existing: bool,
     /// Which connection.
@@ -297,6 +307,7 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
         procedure: Procedure::of(exchange),
         traced: Traced::of(exchange),
+        forwarded: Told::of(exchange),
         place: place(&call.link),
         secured: Secured::of(&call.link),
         ordinal: exchange.ordinal,
@@ -349,6 +360,8 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         retransmits: 0,
         smoothed_rtt_seconds: None,
         minimum_rtt_seconds: None,
+        turns: None,
+        turn_seconds: None,
         pre_existing: connection.pre_existing,
         place: place(link),
         secured: Secured::of(link),
@@ -387,6 +400,10 @@ impl ConnectionLine<'_> {
         let smoothed = transfer.smoothed_rtt_us;
         self.smoothed_rtt_seconds = (smoothed > 0).then(|| seconds(smoothed));
         self.minimum_rtt_seconds = transfer.minimum_rtt_us.map(seconds);
+        if transfer.turns > 0 {
+            self.turns = Some(transfer.turns);
+            self.turn_seconds = Some(transfer.turn_nanoseconds as f64 / 1e9);
+        }
     }
 }
 

@@ -131,18 +131,14 @@ impl Istio {
     /// The Sidecar that says what the proxy of a pod knows: one that chooses it, else that of its
     /// namespace, else that of the mesh; the oldest of each.
     pub fn sidecar_of(&self, client: &Pod) -> Option<&Sidecar> {
-        let general = |list: &'_ [Arc<Sidecar>]| {
-            let at = list.iter().position(|sidecar| sidecar.selector.is_empty());
-            at
-        };
         let own = self.sidecars.of(&client.namespace);
         let chosen = own.iter().find(|sidecar| {
             !sidecar.selector.is_empty() && sidecar.selector.select(&client.traits)
         });
         let root = self.sidecars.of(&self.mesh_config().root_namespace);
         chosen
-            .or_else(|| own.get(general(own)?))
-            .or_else(|| root.get(general(root)?))
+            .or_else(|| own.iter().find(|sidecar| sidecar.selector.is_empty()))
+            .or_else(|| root.iter().find(|sidecar| sidecar.selector.is_empty()))
             .map(|sidecar| &**sidecar)
     }
 

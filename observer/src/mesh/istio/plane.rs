@@ -305,9 +305,21 @@ pub(super) fn of_namespace(
     )
 }
 
+/// Namespaces whose pods never get a sidecar.
+const NEVER_INJECTED: [&str; 4] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "local-path-storage",
+];
+
 /// By the rules of the webhook that injects.
 fn sidecar_declared(context: &Context, pod: &Pod) -> Decision<bool> {
     let namespace = &*pod.namespace;
+    if NEVER_INJECTED.contains(&namespace) {
+        let text = "pods of the namespace never get a sidecar";
+        return Decision::by(false, of_namespace(context, namespace, text));
+    }
     let own = pod.traits.label(INJECT).or(pod.traits.annotation(INJECT));
     match (own, context.namespace_label(namespace, INJECTION)) {
         (Some("false"), _) => {

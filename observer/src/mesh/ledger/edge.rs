@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use super::{latency::Latency, past::Past, verdict::Judged};
 use crate::{
     mesh::{
-        decision::{Accepts, Decision, Sends},
+        decision::{Accepts, Decision, Reason, Sends},
         findings::{SAMPLES, Sample},
+        istio::Waypoint,
     },
     model::{
         mesh::{DeclaredMtls, Verdict},
+        policy::ObjectRef,
         security::Security,
         time::Monotonic,
     },
@@ -90,6 +92,22 @@ pub(super) struct Declared {
     pub(super) sends: Decision<Sends>,
 }
 
+/// What else is declared that an edge is judged by. Changes of it do not unsettle what is declared of
+/// mutual TLS.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Surroundings {
+    /// Refuses callers of the server by their identity.
+    pub(super) by_identity: Option<ObjectRef>,
+    /// About requests, and enforced by nobody; why.
+    pub(super) unenforced: Vec<Reason>,
+    /// The waypoint of the Service that is dialled.
+    pub(super) waypoint: Option<Waypoint>,
+    /// What that waypoint enforces.
+    pub(super) enforced: Option<ObjectRef>,
+    /// NetworkPolicies that let the port of the server's tunnel pass, and not the port itself.
+    pub(super) voided: Vec<Reason>,
+}
+
 /// Which end counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -140,6 +158,7 @@ pub(super) struct Edge {
     /// Connections that started before are not judged.
     pub(super) judged_from: Monotonic,
     pub(super) declared: Option<Box<Declared>>,
+    pub(super) around: Box<Surroundings>,
     /// What [`Self::declared`] was asked of: the revision of policies, and changes of both parties.
     pub(super) asked: Option<(u64, u32, u32)>,
     pub(super) judged: Judged,
@@ -289,6 +308,7 @@ impl Edge {
             pending: Pending::default(),
             judged_from,
             declared: None,
+            around: Box::default(),
             asked: None,
             judged: Judged::default(),
             dirty: true,

@@ -48,7 +48,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M01,
         about: About::Server,
-        holds: |case| case.is_strict() && !case.excluded_inbound(),
+        holds: |case| case.is_strict() && case.is_port_told() && !case.excluded_inbound(),
         // What did not come by the proxy is another finding.
         signs: |case| match case.edge.since.has(Sign::AppTook) {
             true => &[],
@@ -268,7 +268,7 @@ pub(super) static CHECKS: &[Check] = &[
                 && case.server.plane == Plane::IstioAmbient
                 && !case.server_pod().is_some_and(marks::is_gateway)
                 && !case.client.pod.as_deref().is_some_and(marks::is_gateway)
-                && case.waypoint().is_some()
+                && case.around.waypoint.is_some()
         },
         // A waypoint of a Service is not for what dials pods.
         signs: |case| match case.edge.since.has(Sign::DialledPod) {
@@ -285,18 +285,16 @@ pub(super) static CHECKS: &[Check] = &[
             let mesh = matches!(case.client.plane, Plane::IstioAmbient | Plane::None);
             mesh && case.server.plane == Plane::IstioAmbient
                 && !case.server_pod().is_some_and(marks::is_gateway)
-                && case.unenforced().is_some()
+                && !case.around.unenforced.is_empty()
         },
         signs: |_| &[Sign::Request],
         at_least: 1,
         say: |case| {
             let mut saying = case.saying(format!(
-                "policy for requests to {} is not enforced: no waypoint is before it",
+                "policy for requests to {} is not enforced: no waypoint does it",
                 case.server()
             ));
-            saying.because = case.unenforced().map_or_else(Vec::new, |object| {
-                vec![Reason::of(object.clone(), "is about requests")]
-            });
+            saying.because = case.around.unenforced.clone();
             saying
         },
     },
@@ -307,7 +305,7 @@ pub(super) static CHECKS: &[Check] = &[
         holds: |case| {
             case.server.plane != Plane::None
                 && matches!(case.told.accepts.value, Accepts::Both | Accepts::Plaintext)
-                && case.by_identity().is_some()
+                && case.around.by_identity.is_some()
         },
         signs: |_| IN_THE_CLEAR,
         at_least: 1,
@@ -319,12 +317,10 @@ pub(super) static CHECKS: &[Check] = &[
                 case.server(),
                 case.at_port()
             ));
-            saying.because = case.by_identity().map_or_else(Vec::new, |object| {
-                vec![Reason::of(
-                    object.clone(),
-                    "refuses callers by their identity",
-                )]
-            });
+            let refuses = |object: &ObjectRef| {
+                Reason::of(object.clone(), "refuses callers by their identity")
+            };
+            saying.because = case.around.by_identity.iter().map(refuses).collect();
             saying
                 .because
                 .extend(case.told.accepts.because.iter().cloned());
@@ -334,7 +330,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M30,
         about: About::Server,
-        holds: |case| !case.voided().is_empty(),
+        holds: |case| !case.around.voided.is_empty(),
         signs: |_| &[Sign::Tunnelled],
         at_least: 1,
         say: |case| {
@@ -345,14 +341,7 @@ pub(super) static CHECKS: &[Check] = &[
                 case.server(),
                 case.at_port()
             ));
-            let voided = case.voided();
-            let reason = |object: &&ObjectRef| {
-                Reason::of(
-                    (*object).clone(),
-                    "lets the port of the tunnel pass, and not this one",
-                )
-            };
-            saying.because = voided.iter().map(reason).collect();
+            saying.because = case.around.voided.clone();
             saying
         },
     },

@@ -63,11 +63,22 @@ pub(super) fn is_gateway(pod: &Pod) -> bool {
 
 /// Whether a pod's own annotations keep a port from its proxy on the way in.
 pub(super) fn is_excluded_inbound(policies: &Policies, pod: &Pod, plane: Plane, port: u16) -> bool {
+    // Which port it is may not be known: then it may be one that they name.
+    let names = |annotation| port == 0 && pod.traits.annotation(annotation).is_some();
     match plane {
+        Plane::IstioSidecar
+            if names("traffic.sidecar.istio.io/excludeInboundPorts")
+                || names("traffic.sidecar.istio.io/includeInboundPorts") =>
+        {
+            true
+        }
         Plane::IstioSidecar | Plane::IstioAmbient => {
             !policies.istio().captures_inbound(pod, port).value
         }
-        Plane::Linkerd => lists(&pod.traits, "config.linkerd.io/skip-inbound-ports", port),
+        Plane::Linkerd => {
+            const SKIP: &str = "config.linkerd.io/skip-inbound-ports";
+            names(SKIP) || lists(&pod.traits, SKIP, port)
+        }
         Plane::None => false,
     }
 }

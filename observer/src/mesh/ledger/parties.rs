@@ -1,9 +1,6 @@
 //! Who is at the ends of edges, each named once, with what is known of its pods.
 
-use std::{
-    hash::{BuildHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::{hash::BuildHasher, sync::Arc};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -225,9 +222,7 @@ impl Parties {
 }
 
 fn hash_of(hasher: &DefaultHashBuilder, end: End<'_>, plane: Plane) -> u64 {
-    let mut state = hasher.build_hasher();
-    (end, plane).hash(&mut state);
-    state.finish()
+    hasher.hash_one((end, plane))
 }
 
 #[cfg(test)]

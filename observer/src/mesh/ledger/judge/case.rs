@@ -4,17 +4,15 @@ use crate::{
     mesh::{
         decision::{Accepts, Reason, Sends},
         findings::{Saying, Severity},
-        istio::Waypoint,
         ledger::{
-            edge::{Declared, Edge},
+            edge::{Declared, Edge, Surroundings},
             marks,
-            parties::Known,
-            rules::Rules,
+            parties::{Known, Ports},
         },
         policy::Policies,
         report::Party,
     },
-    model::{kubernetes::Pod, mesh::Plane, policy::ObjectRef},
+    model::{kubernetes::Pod, mesh::Plane},
 };
 
 /// An edge with all that it is judged by.
@@ -25,7 +23,7 @@ pub(in crate::mesh::ledger) struct Case<'a> {
     pub(in crate::mesh::ledger) server: &'a Known,
     /// The Service that was dialled.
     pub(in crate::mesh::ledger) service: Option<&'a Party>,
-    pub(in crate::mesh::ledger) rules: &'a Rules,
+    pub(in crate::mesh::ledger) around: &'a Surroundings,
     pub(in crate::mesh::ledger) policies: &'a Policies,
 }
 
@@ -34,6 +32,11 @@ pub(in crate::mesh::ledger) struct Case<'a> {
 impl<'a> Case<'a> {
     pub(super) fn is_strict(&self) -> bool {
         self.told.accepts.value == Accepts::Mutual
+    }
+
+    /// Whether it is known which port it is, or what all ports of the server take.
+    pub(super) fn is_port_told(&self) -> bool {
+        self.edge.key.port != 0 || self.server.ports != Ports::None
     }
 
     pub(super) fn server_pod(&self) -> Option<&'a Pod> {
@@ -181,16 +184,8 @@ impl<'a> Case<'a> {
         facts.is_some_and(|facts| facts.headless)
     }
 
-    /// The waypoint of the Service that was dialled.
-    pub(super) fn waypoint(&self) -> Option<Waypoint> {
-        let service = self.service?;
-        let service = Some((&*service.namespace, &*service.name));
-        let (istio, context) = (self.policies.istio(), self.policies.context());
-        istio.waypoint(context, self.server_pod()?, service)
-    }
-
     pub(super) fn past_waypoint(&self) -> Saying {
-        let Some(waypoint) = self.waypoint() else {
+        let Some(waypoint) = &self.around.waypoint else {
             return Saying::default();
         };
         let (namespace, name) = (&*waypoint.namespace, &*waypoint.name);
@@ -209,44 +204,11 @@ impl<'a> Case<'a> {
         };
         saying.because.push(waypoint.because.clone());
         saying.because.push(Reason::plain(state));
-        let attached = |kind, namespace, name| self.rules.attached(kind, namespace, name);
-        let by_service = self
-            .service
-            .and_then(|service| attached("Service", &service.namespace, &service.name));
-        if let Some(object) = by_service.or_else(|| attached("Gateway", namespace, name)) {
-            let skipped = Reason::of(object.clone(), "is about requests, and is passed over");
+        if let Some(object) = &self.around.enforced {
+            let skipped = Reason::of(object.clone(), "is for the waypoint, and is passed over");
             saying.because.push(skipped);
             saying.severity = Some(Severity::Critical);
         }
         saying
-    }
-
-    /// A policy or route about requests that no waypoint enforces.
-    pub(super) fn unenforced(&self) -> Option<&'a ObjectRef> {
-        if self.waypoint().is_some() {
-            return None;
-        }
-        let of_service = self.service.and_then(|service| {
-            self.rules
-                .attached("Service", &service.namespace, &service.name)
-        });
-        let of_pod = || self.rules.about_requests(self.server_pod()?);
-        of_service.or_else(of_pod)
-    }
-
-    pub(super) fn by_identity(&self) -> Option<&'a ObjectRef> {
-        self.rules.by_identity(self.server_pod()?)
-    }
-
-    pub(super) fn voided(&self) -> Vec<&'a ObjectRef> {
-        let tunnel = match self.server.plane {
-            Plane::IstioAmbient => 15_008,
-            Plane::Linkerd => 4_143,
-            Plane::IstioSidecar | Plane::None => return Vec::new(),
-        };
-        let pod = self.server_pod();
-        pod.map_or_else(Vec::new, |pod| {
-            self.rules.voided(pod, self.edge.key.port, tunnel)
-        })
     }
 }
