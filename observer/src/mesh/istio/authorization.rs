@@ -179,7 +179,7 @@ impl Action {
 
 impl AuthorizationPolicy {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let mut spec: Spec = read::spec(&object.content)?;
+        let mut spec: Spec = read::spec(object)?;
         spec.target_refs.extend(spec.target_ref);
         Ok(Self {
             meta: Meta::of(object),

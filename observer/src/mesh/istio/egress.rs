@@ -1,7 +1,5 @@
 //! What clients may know and reach: Sidecar, and the way out of the mesh.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 
 use super::{
@@ -66,7 +64,7 @@ struct EgressSpec {
 
 impl Sidecar {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         let hosts = spec.egress.iter().flat_map(|listener| &listener.hosts);
         let egress = hosts.map(|written| match written.split_once('/') {
             Some((namespace, host)) => EgressHost {
@@ -239,7 +237,7 @@ impl Istio {
             let mut networks = entry.addresses.iter();
             self.may_know(namespace, entry)
                 && entry.has_port(to.port)
-                && networks.any(|network| contains(network, address) == Some(true))
+                && networks.any(|network| contains(network, address))
                 && (entry.hosts.iter()).any(|host| imported(entry.meta().namespace(), host))
         })?;
         let text = format!("it declares {address}");
