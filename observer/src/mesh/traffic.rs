@@ -19,6 +19,7 @@ mod pairs;
 mod party;
 mod places;
 mod ports;
+mod refused;
 mod routes;
 mod rule;
 mod sent;
@@ -95,8 +96,11 @@ pub struct Traffic {
     lost_connections: u64,
     /// Changes when places are given to others.
     epoch: u64,
+    /// Answers for requests, and for all requests to where nothing is declared.
     sent: Memory<Arc<Sent>>,
+    silent: Memory<Arc<Sent>>,
     served: Memory<Arc<Found>>,
+    free: Memory<Arc<Found>>,
     routes: Routes,
     pairs: Places<PairKey, Pair>,
     grants: Grants,
@@ -137,7 +141,9 @@ impl Traffic {
             lost_connections: 0,
             epoch: 0,
             sent: Memory::new(),
+            silent: Memory::new(),
             served: Memory::new(),
+            free: Memory::new(),
             routes: Routes::default(),
             pairs: Places::default(),
             grants: Grants::default(),
@@ -239,7 +245,9 @@ impl Traffic {
             ("mesh_parties", self.ends.parties.len(), entries),
             ("mesh_sockets", self.connections.len(), connections),
             ("mesh_routed", self.sent.len(), answers),
+            ("mesh_unrouted", self.silent.len(), answers),
             ("mesh_authorized", self.served.len(), answers),
+            ("mesh_unpoliced", self.free.len(), answers),
             ("mesh_rules", self.routes.rules.len(), entries),
             ("mesh_hosts", self.routes.hosts.len(), entries),
             ("mesh_clients", self.routes.clients.len(), entries),

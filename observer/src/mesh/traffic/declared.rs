@@ -31,6 +31,8 @@ pub(super) struct Declared {
     authentications: HashMap<(Box<str>, Box<str>), Vec<(Subject, Box<str>)>>,
     /// Policies, and namespace and name of the authentications that they demand.
     demands: Vec<(ObjectRef, Box<str>, Box<str>)>,
+    /// Namespaces whose objects say who may call; an empty one stands for all.
+    polices: HashSet<Box<str>>,
     /// Limits of rate.
     pub(super) limits: Vec<ObjectRef>,
 }
@@ -159,6 +161,7 @@ impl Declared {
     pub(super) fn read(answers: &impl Answers) -> Self {
         let mut declared = Self::default();
         for object in answers.objects() {
+            declared.note_police(object, answers.root());
             declared.take(object);
         }
         declared.join();
@@ -234,6 +237,25 @@ impl Declared {
                 }
             }
         }
+    }
+
+    /// Notes that requests to servers of a namespace are not all alike to policy.
+    fn note_police(&mut self, object: &PolicyObject, root: &str) {
+        match object.kind {
+            // Those of the mesh's own namespace are for all.
+            PolicyKind::IstioAuthorizationPolicy if *object.namespace == *root => {
+                self.polices.insert(Box::default());
+            }
+            PolicyKind::IstioAuthorizationPolicy | PolicyKind::LinkerdServer => {
+                self.polices.insert(object.namespace.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether any object may say who may call pods of a namespace, or what.
+    pub(super) fn polices(&self, namespace: &str) -> bool {
+        self.polices.contains(namespace) || self.polices.contains("")
     }
 
     fn of_gateways(&mut self, object: &PolicyObject, rule: &str) {

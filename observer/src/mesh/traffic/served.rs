@@ -23,7 +23,8 @@ use crate::{
 /// What was found of a request at its server.
 #[derive(Debug)]
 pub(super) struct Found {
-    access: Decision<Access>,
+    access: Access,
+    because: Arc<[Reason]>,
     /// Place of client and server.
     pair: Option<u32>,
     /// Place of the rule that it matched, and which of its backends this is.
@@ -32,6 +33,8 @@ pub(super) struct Found {
     copy: bool,
     /// Attempts that the rule allows after the first.
     retries: Option<u32>,
+    /// No object has anything to do with it: it is the same for all requests.
+    free: bool,
 }
 
 /// Whether a pod is of a backend; `None` when that cannot be told.
@@ -82,17 +85,29 @@ impl Traffic {
         judge: Judge,
     ) {
         let question = Question {
+            whole: false,
             scope: end.scope,
             head: &call.exchange.request,
             grpc: ends::is_grpc(&call.exchange),
             valid: self.valid(answers),
         };
         let limit = self.config.answers;
-        let (found, first) = match self.served.get(&question, limit) {
+        let whole = Question {
+            whole: true,
+            ..question
+        };
+        let known = match self.free.get(&whole, limit) {
+            None => self.served.get(&question, limit),
+            free => free,
+        };
+        let (found, first) = match known {
             Some(found) => (found, false),
             None => {
                 let found = Arc::new(self.find(answers, end, call, judge.now));
-                self.served.put(&question, found.clone(), limit);
+                match found.free {
+                    true => self.free.put(&whole, found.clone(), limit),
+                    false => self.served.put(&question, found.clone(), limit),
+                }
                 (found, true)
             }
         };
@@ -111,13 +126,13 @@ impl Traffic {
         let Some(place) = found.pair else {
             return;
         };
-        let because = &found.access.because;
-        let settled = found.access.value != Access::Denied
+        let because = &found.because;
+        let settled = found.access != Access::Denied
             || self.settled(answers.revision(), end.namespaces(because), judge.now);
         if let Some(pair) = self.pairs.get_mut(place) {
             pair.attempt(call, found.retries, judge.now);
             let judged = Judged {
-                access: &found.access.value,
+                access: &found.access,
                 because,
                 passed: true,
                 settled,
@@ -126,7 +141,7 @@ impl Traffic {
                 pair.against(true).call(call, judge.now);
             }
         }
-        if found.access.value == Access::Allowed {
+        if found.access == Access::Allowed {
             let passed = Passed {
                 identity: end.identity.as_ref(),
                 head: Some(&call.exchange.request),
@@ -165,12 +180,16 @@ impl Traffic {
         if original.is_none() {
             self.mirrors(answers, end);
         }
+        let policed = end.plane != Plane::None && self.declared.polices(&end.pod.namespace);
+        let (rule, silent) = rule;
         Found {
-            access,
+            access: access.value,
+            because: access.because.into(),
             pair,
             retries: rule.as_ref().and_then(|(_, _, retries)| *retries),
             rule: rule.map(|(place, served, _)| (place, served)),
             copy: original.is_some(),
+            free: silent && !policed && original.is_none(),
         }
     }
 
@@ -185,8 +204,8 @@ impl Traffic {
         self.pairs.place(&key, self.config.entries, Pair::default)
     }
 
-    /// The rule that a request must have matched at its client, and which of its backends the server
-    /// is.
+    /// The rule that a request must have matched at its client, which of its backends the server is,
+    /// and how often it is tried again; and whether nothing has to do with any request like it.
     fn rule_of(
         &mut self,
         answers: &impl Answers,
@@ -194,10 +213,12 @@ impl Traffic {
         call: &Call,
         original: Option<&str>,
         now: Monotonic,
-    ) -> Option<(u32, Served, Option<u32>)> {
-        let client = end.client_pod.as_ref()?;
+    ) -> (Option<(u32, Served, Option<u32>)>, bool) {
+        let Some(client) = end.client_pod.as_ref() else {
+            return (None, true);
+        };
         if answers.plane(client) == Plane::None {
-            return None;
+            return (None, true);
         }
         let head = &call.exchange.request;
         let authority = original.unwrap_or(&head.authority);
@@ -233,14 +254,18 @@ impl Traffic {
             authority,
             ..request
         };
-        let Routing::Rule(rule) = answers.routing(Some(client), &to, &request).value else {
-            return None;
+        let decision = answers.routing(Some(client), &to, &request);
+        let Routing::Rule(rule) = decision.value else {
+            let silent = decision.value == Routing::Undeclared && decision.because.is_empty();
+            return (None, silent);
         };
         let canonical = match service {
             Some((namespace, name)) => format!("{name}.{namespace}"),
             None => host::canonical(authority).into_owned(),
         };
-        let place = self.rule(&rule, &canonical, now)?;
+        let Some(place) = self.rule(&rule, &canonical, now) else {
+            return (None, false);
+        };
         let served = backend_of(answers, &rule, &end.pod);
         if let Served::Backend(place) = served
             && let Some(backend) = rule.backends.get(place)
@@ -250,7 +275,7 @@ impl Traffic {
             self.uses.mark(Usage::Subset, &name, &backend.subset, "");
         }
         let retries = rule.retries.map(|retries| retries.attempts);
-        Some((place, served, retries))
+        (Some((place, served, retries)), false)
     }
 
     /// Tells rules whose copies this server gets that it is there.

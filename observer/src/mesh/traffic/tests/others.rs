@@ -351,6 +351,8 @@ fn what_is_idle_is_forgotten() {
             "mesh_rules",
             "mesh_uses",
             "mesh_routed",
+            "mesh_unrouted",
+            "mesh_unpoliced",
             "mesh_authorized",
             "mesh_parties",
         ];
