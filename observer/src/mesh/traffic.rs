@@ -9,6 +9,7 @@ mod answers;
 mod clients;
 mod connections;
 mod declared;
+mod ejections;
 mod ends;
 mod evidence;
 mod grants;
@@ -36,6 +37,7 @@ use self::{
     answers::{Answers, Changes},
     connections::Known,
     declared::Declared,
+    ejections::Balances,
     ends::{Ends, Vantage},
     grants::Grants,
     memory::{Memory, Valid},
@@ -104,6 +106,7 @@ pub struct Traffic {
     routes: Routes,
     pairs: Places<PairKey, Pair>,
     grants: Grants,
+    balances: Balances,
     outside: Outsides,
     ports: Ports,
     uses: Uses,
@@ -147,6 +150,7 @@ impl Traffic {
             routes: Routes::default(),
             pairs: Places::default(),
             grants: Grants::default(),
+            balances: Balances::default(),
             outside: Outsides::default(),
             ports: Ports::default(),
             uses: Uses::default(),
@@ -199,6 +203,7 @@ impl Traffic {
         self.routes.judge(&mut findings, judge);
         pairs::judge(&self.pairs, &mut findings, judge);
         self.grants.judge(&mut findings, judge);
+        ejections::judge(&self.balances, &mut findings, judge);
         outside::judge(&self.outside, &mut findings, judge, self.declared.egress);
         ports::judge(&self.ports, &mut findings, judge);
         let hosts = &self.routes.hosts;
@@ -221,6 +226,7 @@ impl Traffic {
             ("mesh_clients_full", self.routes.clients.lost()),
             ("mesh_pairs_full", self.pairs.lost()),
             ("mesh_callers_full", callers),
+            ("mesh_balances_full", self.balances.lost()),
             ("mesh_outside_full", self.outside.lost()),
             ("mesh_ports_full", self.ports.lost()),
             ("mesh_uses_full", self.uses.lost()),
@@ -253,6 +259,7 @@ impl Traffic {
             ("mesh_clients", self.routes.clients.len(), entries),
             ("mesh_pairs", self.pairs.len(), entries),
             ("mesh_callers", self.grants.counts().0, entries),
+            ("mesh_balances", self.balances.len(), entries),
             ("mesh_outside", self.outside.len(), entries),
             ("mesh_ports", self.ports.len(), entries),
             ("mesh_uses", self.uses.len(), entries),
@@ -320,13 +327,16 @@ impl Traffic {
         let idle = self.config.idle;
         let routes = self.routes.expire(now, idle);
         let pairs = self.pairs.retain(|_, pair| now.since(pair.last) <= idle);
+        let balances = self
+            .balances
+            .retain(|_, balanced| now.since(balanced.last) <= idle);
         let outside = self
             .outside
             .retain(|_, outside| now.since(outside.last) <= idle);
         self.ports.retain(|_, port| now.since(port.last) <= idle);
         self.grants.expire(now, idle);
         self.expire_connections(now);
-        if routes || pairs || outside {
+        if routes || pairs || balances || outside {
             self.epoch += 1;
         }
         self.changes.expire(now, self.config.settle);

@@ -12,6 +12,9 @@ use crate::model::policy::{ObjectRef, PolicyKind, PolicyObject, ServiceFacts};
 /// Most hosts, subsets and grants that are read of one object.
 const MOST: usize = 256;
 
+/// Failures in a row after which Istio ejects a pod, where nothing else is said.
+const FAILURES: u32 = 5;
+
 /// What objects declare.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
@@ -49,6 +52,8 @@ pub(super) struct Target {
     pub(super) sticky: bool,
     /// Connections or requests are limited.
     pub(super) limited: bool,
+    /// Failures in a row after which a pod is left out.
+    pub(super) ejects: Option<u32>,
 }
 
 /// What an object declares to be used.
@@ -319,6 +324,13 @@ impl Declared {
                     .pointer("/loadBalancer/consistentHash")
                     .is_some_and(|hash| !hash.is_null());
                 target.limited |= settings.get("connectionPool").is_some();
+                if let Some(outliers) = settings.get("outlierDetection") {
+                    let count = |name: &str| outliers.get(name).and_then(Value::as_u64);
+                    let failures =
+                        count("consecutive5xxErrors").or(count("consecutiveGatewayErrors"));
+                    let failures = failures.and_then(|count| u32::try_from(count).ok());
+                    target.ejects = Some(failures.unwrap_or(FAILURES).max(1));
+                }
             }
         }
         for subset in subsets() {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{
     Traffic,
     answers::Answers,
-    declared::{Usage, selects},
+    declared::{Usage, selects, services_of},
+    ejections::{Balanced, Ejects},
     ends::{self, ServerEnd},
     grants::Passed,
     host,
@@ -17,8 +18,11 @@ use super::{
 };
 use crate::{
     mesh::decision::{Access, Backend, Decision, Destination, Reason, Routing, Rule},
-    model::{call::Call, kubernetes::Pod, mesh::Plane, time::Monotonic},
+    model::{call::Call, kubernetes::Pod, mesh::Plane, policy::find, time::Monotonic},
 };
+
+/// Failures in a row after which Linkerd leaves a pod out, where nothing else is said.
+const ACCRUED: u32 = 7;
 
 /// What was found of a request at its server.
 #[derive(Debug)]
@@ -33,6 +37,8 @@ pub(super) struct Found {
     copy: bool,
     /// Attempts that the rule allows after the first.
     retries: Option<u32>,
+    /// Place of client and server where pods that fail are ejected.
+    ejects: Option<(u32, Ejects)>,
     /// No object has anything to do with it: it is the same for all requests.
     free: bool,
 }
@@ -123,6 +129,11 @@ impl Traffic {
                 rule.split.served(call, served, local, judge);
             }
         }
+        if let Some((place, ejects)) = &found.ejects
+            && let Some(balanced) = self.balances.get_mut(*place)
+        {
+            balanced.take(end, call, ejects, judge.now);
+        }
         let Some(place) = found.pair else {
             return;
         };
@@ -189,8 +200,32 @@ impl Traffic {
             retries: rule.as_ref().and_then(|(_, _, retries)| *retries),
             rule: rule.map(|(place, served, _)| (place, served)),
             copy: original.is_some(),
+            ejects: self.ejects(answers, end),
             free: silent && !policed && original.is_none(),
         }
+    }
+
+    /// Whether pods like this one are ejected when they fail.
+    fn ejects(&mut self, answers: &impl Answers, end: &ServerEnd) -> Option<(u32, Ejects)> {
+        let labels = &end.pod.traits.labels;
+        let ejects = services_of(answers, &end.pod.namespace, labels).find_map(|service| {
+            let name = format!("{}.{}", service.name, service.namespace);
+            if let Some(target) = self.declared.target(&name) {
+                let object = Some(target.object.clone());
+                return target.ejects.map(|failures| Ejects { object, failures });
+            }
+            let annotation = |name| find(&service.annotations, name);
+            let accrual = annotation("balancer.linkerd.io/failure-accrual")?;
+            let most = annotation("balancer.linkerd.io/failure-accrual-consecutive-max-failures");
+            (accrual == "consecutive").then(|| Ejects {
+                object: None,
+                failures: most.and_then(|most| most.parse().ok()).unwrap_or(ACCRUED),
+            })
+        })?;
+        let key = (end.client.clone(), end.who.clone(), end.port);
+        let limit = self.config.entries;
+        let place = self.balances.place(&key, limit, Balanced::default)?;
+        Some((place, ejects))
     }
 
     /// Place of client and server.
