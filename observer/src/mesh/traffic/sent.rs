@@ -159,6 +159,9 @@ impl Traffic {
             }
             Routed::Undeclared | Routed::Past | Routed::Unmatched => {}
         }
+        if sent.client.is_none() {
+            return;
+        }
         let settled = self.settled(answers.revision(), end.namespaces(&sent.why), now);
         let capped = call.exchange.status == Some(503) && self.limited_host(sent.host);
         let Some(client) = sent
@@ -226,7 +229,8 @@ impl Traffic {
                 sent.silent = routed.because.is_empty();
                 self.past(answers, end, &to, &request)
             }
-            (_, false) if !end.old => Some(routed),
+            // The node's proxy takes connections where that does not show.
+            (_, false) if !end.old && end.plane != Plane::IstioAmbient => Some(routed),
             (_, false) => None,
             (_, true) => {
                 if let Routing::Rule(rule) = &routed.value {
