@@ -7,6 +7,7 @@
 
 pub mod decision;
 pub mod gateway;
+pub mod hops;
 pub mod istio;
 pub mod ledger;
 pub mod linkerd;

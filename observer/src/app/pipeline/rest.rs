@@ -77,6 +77,12 @@ impl Rest {
         if self.ignored.is(&call.link.workload) {
             return;
         }
+        if !call.link.hop.is_counted() {
+            if let Some(flow) = self.aggregator.call(call, None, call.exchange.ended) {
+                self.answers.publish(flow);
+            }
+            return;
+        }
         let names = self.trace(call);
         if self.access_log.wants(call) {
             self.exports.access(call, names);
