@@ -104,12 +104,13 @@ pub struct Far {
 pub struct Forwarded {
     /// URI of the client's certificate, from the last element of `x-forwarded-client-cert` (Envoy),
     /// which the nearest proxy wrote. At most 512 bytes.
-    pub client_uri: Option<Box<str>>,
+    pub client_uri: Option<Arc<str>>,
     /// `l5d-client-id` (Linkerd). At most 512 bytes.
-    pub client_id: Option<Box<str>>,
+    pub client_id: Option<Arc<str>>,
     /// `x-envoy-attempt-count`: which attempt this is, from 1.
     pub attempt: Option<u16>,
-    /// `x-request-id` as its 64-bit hash, to find the other hops of a request on this node.
+    /// `x-request-id` as a 64-bit hash where it is a UUID, to find the other hops of a request on
+    /// this node. What Envoy notes in it of its trace is left out.
     pub request_id: Option<u64>,
     /// Response: `x-envoy-upstream-service-time`, as the proxy measured it; whole milliseconds.
     pub upstream: Option<Duration>,
