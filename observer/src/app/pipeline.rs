@@ -14,6 +14,7 @@ use crate::{
     decode::{self, DecodeError, decode},
     enrich::Enricher,
     host::Host,
+    mesh::ledger::Ledger,
     model::{
         connection::{ConnectionId, Transfer},
         event::Event,
@@ -97,6 +98,7 @@ impl Stages {
                 aggregator: Aggregator::new(settings::aggregate(config)),
                 spans: Spans::new(settings::spans(config, exports.wants_spans())),
                 access_log: AccessLog::new(config.access_log.clone()),
+                ledger: Ledger::new(settings::ledger(config)),
                 exports,
                 made: Vec::new(),
                 answers,
@@ -283,6 +285,9 @@ impl Stages {
             Query::GraphIn { window, reply } => {
                 let _ = reply.send(self.rest.aggregator.graph_in(window, now));
             }
+            Query::Mesh { window, reply } => {
+                let _ = reply.send(self.rest.ledger.report(window, now, self.offset));
+            }
             Query::History {
                 last,
                 filter,
@@ -305,6 +310,7 @@ impl Stages {
             aggregator,
             spans,
             access_log,
+            ledger,
             exports,
             ..
         } = &mut self.rest;
@@ -321,6 +327,7 @@ impl Stages {
         exports.reconfigure(config);
         spans.reconfigure(settings::spans(config, exports.wants_spans()));
         access_log.reconfigure(config.access_log.clone());
+        ledger.reconfigure(settings::ledger(config));
         *ignored = Ignored::new(config);
     }
 
@@ -348,11 +355,13 @@ impl Stages {
             reason: "access_log_rate",
             count: self.rest.access_log.limited(),
         });
+        losses.extend(self.rest.ledger.losses());
         losses.extend(self.rest.exports.losses());
         let mut tables = self.assembler.tables();
         tables.extend(self.rest.host.tables());
         tables.extend(self.rest.enricher.tables());
         tables.extend(self.rest.spans.tables());
+        tables.extend(self.rest.ledger.tables());
         tables.extend(self.rest.exports.tables());
         let mut states = Vec::new();
         if let (Some(cluster), Some(index)) = (&self.cluster, self.rest.enricher.index()) {

@@ -14,6 +14,7 @@ use crate::{
     config::Config,
     enrich::{self, RoutePattern},
     host,
+    mesh::ledger,
 };
 
 /// For [`capture::Capture`].
@@ -136,4 +137,9 @@ pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config 
         // When this host was started, to the nanosecond: another for each of them.
         salt: capture::wall_offset().nanoseconds,
     }
+}
+
+/// For [`ledger::Ledger`].
+pub(super) fn ledger(_config: &Config) -> ledger::Config {
+    ledger::Config::default()
 }

@@ -12,6 +12,7 @@ use crate::{
     assemble::{Instruction, Sink},
     enrich::{Enricher, Told},
     host::Host,
+    mesh::ledger::Ledger,
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId},
@@ -33,6 +34,8 @@ pub(super) struct Rest {
     pub(super) aggregator: Aggregator,
     pub(super) spans: Spans,
     pub(super) access_log: AccessLog,
+    /// What was seen of service meshes, and what is declared.
+    pub(super) ledger: Ledger,
     /// Where spans and entries of the access log go.
     pub(super) exports: Exports,
     pub(super) answers: serve::Pipeline,
