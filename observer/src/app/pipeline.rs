@@ -99,6 +99,7 @@ impl Stages {
                 spans: Spans::new(settings::spans(config, exports.wants_spans())),
                 access_log: AccessLog::new(config.access_log.clone()),
                 ledger: Ledger::new(settings::ledger(config)),
+                judges: config.mesh.is_on(cluster.is_some()),
                 exports,
                 made: Vec::new(),
                 answers,
@@ -216,6 +217,8 @@ impl Stages {
             aggregator,
             ignored,
             host,
+            ledger,
+            judges,
             ..
         } = &mut self.rest;
         let mut calls = in_flight.into_iter().filter_map(|request| {
@@ -224,6 +227,9 @@ impl Stages {
         });
         aggregator.in_flight(now, &mut calls);
         aggregator.expire(now);
+        if *judges {
+            ledger.tick(now);
+        }
         host.expire(now);
         let offset = capture::wall_offset();
         // Small corrections are left alone, so that one flow is told with one time.

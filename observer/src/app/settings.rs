@@ -11,7 +11,7 @@ use crate::{
         networks::{Networks, Prefix},
         object::Source,
     },
-    config::Config,
+    config::{Config, MeshHops},
     enrich::{self, RoutePattern},
     host,
     mesh::ledger,
@@ -93,6 +93,7 @@ pub(super) fn enrich(config: &Config, node: Option<Source>) -> enrich::Config {
             hold: config.kubernetes.hold,
             source,
         }),
+        fold: config.mesh.hops == MeshHops::Fold,
         ..enrich::Config::default()
     }
 }
@@ -140,6 +141,14 @@ pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config 
 }
 
 /// For [`ledger::Ledger`].
-pub(super) fn ledger(_config: &Config) -> ledger::Config {
-    ledger::Config::default()
+pub(super) fn ledger(config: &Config) -> ledger::Config {
+    let mesh = &config.mesh;
+    ledger::Config {
+        edges: mesh.edges as usize,
+        minimum: mesh.minimum.into(),
+        settle: mesh.settle,
+        readiness: mesh.readiness_window,
+        idle: mesh.readiness_window.max(ledger::Config::default().idle),
+        ..ledger::Config::default()
+    }
 }

@@ -37,6 +37,8 @@ const FROM_ISTIO: [IpAddr; 2] = [
 const OUTBOUND_PORTS: [u16; 2] = [15001, 4140];
 /// Ports that proxies take what is sent to their application at: Istio's, HBONE's, Linkerd's.
 const INBOUND_PORTS: [u16; 3] = [15006, 15008, 4143];
+/// Ports of proxies themselves: administration, health, metrics.
+const META_PORTS: [u16; 8] = [15000, 15004, 15020, 15021, 15053, 15090, 4190, 4191];
 /// Label of pods that implement a Gateway of the Gateway API, waypoints among them.
 const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 /// Label with the class of that.
@@ -127,6 +129,9 @@ pub fn hop(link: &Link) -> Hop {
             Role::Client | Role::Unknown => Hop::Meta,
         };
     }
+    if connection.role == Role::Client && asks_a_proxy(link) {
+        return Hop::Meta;
+    }
     // The proxy's end was not seen: where the pod has one, its addresses tell.
     let Some(pod) = link.workload.pod().filter(|pod| has_sidecar(pod)) else {
         return Hop::Direct;
@@ -147,6 +152,31 @@ pub fn hop(link: &Link) -> Hop {
         }
         _ => Hop::Direct,
     }
+}
+
+/// Whether a link goes to an interface of a proxy itself.
+fn asks_a_proxy(link: &Link) -> bool {
+    let far = link
+        .connection
+        .wire
+        .map_or(link.connection.remote, |(_, far)| far);
+    if !is_meta_port(far.port()) {
+        return false;
+    }
+    match &link.peer {
+        Peer::Local(other) if proxy(other).is_some() => true,
+        peer => peer.pod().is_some_and(|pod| {
+            let containers = &pod.traits.containers;
+            containers
+                .iter()
+                .any(|name| [ISTIO_CONTAINER, LINKERD_CONTAINER].contains(&&**name))
+        }),
+    }
+}
+
+/// Whether a port is one of proxies themselves, where there is a proxy.
+pub fn is_meta_port(port: u16) -> bool {
+    META_PORTS.contains(&port)
 }
 
 /// Whether a proxy carries what the workload of a link sends and gets.
@@ -188,3 +218,6 @@ pub fn is_probe(remote: IpAddr, peer: &Peer, user_agent: &str) -> bool {
         || user_agent.starts_with(KUBELET)
             && matches!(peer, Peer::Node(_) | Peer::Local(_) | Peer::Address(_))
 }
+
+#[cfg(test)]
+mod tests;

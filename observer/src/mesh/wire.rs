@@ -115,33 +115,6 @@ pub fn identity(text: &str) -> Identity {
     }
 }
 
-/// An identity as a mesh writes it, with its parts where they are understood.
-pub fn identity(text: &str) -> Identity {
-    let parts = match linkerd_identity(text) {
-        Some(linkerd) => (
-            linkerd.trust_domain,
-            linkerd.namespace,
-            linkerd.service_account,
-        ),
-        None => istio_workload(text).unwrap_or_default(),
-    };
-    Identity {
-        text: text.into(),
-        trust_domain: parts.0.into(),
-        namespace: parts.1.into(),
-        service_account: parts.2.into(),
-    }
-}
-
-/// Trust domain, namespace and service account of `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT`.
-fn istio_workload(uri: &str) -> Option<(&str, &str, &str)> {
-    let parts: Vec<&str> = uri.strip_prefix("spiffe://")?.splitn(7, '/').collect();
-    match parts.as_slice() {
-        [domain, "ns", namespace, "sa", account] => Some((domain, namespace, account)),
-        _ => None,
-    }
-}
-
 /// A DNS name of Kubernetes (RFC 1123), with dots.
 fn is_name(name: &str) -> bool {
     name.split('.').all(|label| {
