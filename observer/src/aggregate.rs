@@ -8,10 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Histograms,
+    mesh::report::Report,
     model::{
         call::{Call, Link, LinkEvent},
         datagram::Traffic,
         exchange::InFlight,
+        policy::PolicyKind,
         time::Monotonic,
         trace::{SpanId, TraceId},
     },
@@ -39,6 +41,7 @@ mod edges;
 pub(crate) mod fixture;
 mod identity;
 mod links;
+mod mesh;
 mod pods;
 mod rpc;
 mod subject;
@@ -51,6 +54,7 @@ use graph::past::Times;
 use history::{Flow, History};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
+use mesh::Judged;
 use pods::PodInfo;
 use rpc::{RpcCalls, RpcKey};
 use series::{Handle, Store};
@@ -110,6 +114,8 @@ pub struct Budgets {
     pub edges: usize,
     /// Pods of this node, `observer_pod_info`.
     pub pods: usize,
+    /// Each group of `mesh_finding` and `observer_mesh_*`.
+    pub mesh: usize,
 }
 
 /// All measures.
@@ -131,6 +137,7 @@ pub struct Aggregator {
     edges: Edges,
     /// By uid.
     pods: Store<Box<str>, PodInfo>,
+    judged: Judged,
     history: History,
 }
 
@@ -170,6 +177,7 @@ impl Budgets {
             udp: budget,
             edges: budget,
             pods: budget,
+            mesh: budget,
         }
     }
 }
@@ -197,6 +205,7 @@ impl Aggregator {
             udp,
             edges,
             pods,
+            mesh,
         } = config.budgets;
         Self {
             identities: Identities::new(Labelling::new(&config)),
@@ -218,6 +227,7 @@ impl Aggregator {
                 exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
+            judged: Judged::new(mesh),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -238,6 +248,7 @@ impl Aggregator {
         self.datagrams.set_budget(config.budgets.udp);
         self.edges.store.set_budget(config.budgets.edges);
         self.pods.set_budget(config.budgets.pods);
+        self.judged.set_budget(config.budgets.mesh);
         let labelling = Labelling::new(&config);
         if *self.identities.labelling != labelling {
             self.edges.cluster = labelling.cluster.clone();
@@ -345,6 +356,13 @@ impl Aggregator {
         }
     }
 
+    /// Takes over what was found of a mesh, and how many objects of each kind are declared: what
+    /// snapshots show until the next time.
+    pub fn judge(&mut self, report: &Report, objects: &[(PolicyKind, usize)], now: Monotonic) {
+        let cluster = &self.edges.cluster;
+        self.judged.take(report, objects, cluster, now);
+    }
+
     /// Sets the gauges of requests in flight: `calls` are all of them.
     pub fn in_flight(
         &mut self,
@@ -415,6 +433,7 @@ impl Aggregator {
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);
         self.datagrams.expire(now, idle, |_| false);
+        self.judged.expire(now, idle);
         for tracked in self.links.table.values_mut() {
             self.edges.settle_late(tracked, now);
             if let Some(pod) = tracked.pod {

@@ -283,6 +283,7 @@ impl Stages {
             // Whoever asked may be gone; that is no error.
             Query::Snapshot(reply) => {
                 let health = self.health();
+                self.judge(now);
                 let _ = reply.send(self.rest.aggregator.snapshot(health, now));
             }
             Query::Graph(reply) => {
@@ -306,6 +307,15 @@ impl Stages {
                 });
             }
         }
+    }
+
+    /// Makes series of what was found of the mesh.
+    fn judge(&mut self, now: Monotonic) {
+        let Rest {
+            ledger, aggregator, ..
+        } = &mut self.rest;
+        let report = ledger.report(None, now, self.offset);
+        aggregator.judge(&report, &ledger.policies().counts(), now);
     }
 
     fn configure(&mut self, config: &Config) {

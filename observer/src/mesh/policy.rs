@@ -77,6 +77,18 @@ impl Context {
 // === impl Policies ===
 
 impl Policies {
+    /// How many objects there are of each kind that there is any of.
+    pub fn counts(&self) -> Vec<(PolicyKind, usize)> {
+        let mut counts = [0; PolicyKind::ALL.len()];
+        for object in self.objects.values() {
+            if let Some(count) = counts.get_mut(object.kind.index()) {
+                *count += 1;
+            }
+        }
+        let counts = PolicyKind::ALL.into_iter().zip(counts);
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Takes a change.
     pub fn apply(&mut self, change: PolicyChange) {
         self.revision += 1;
