@@ -200,6 +200,11 @@ impl Stages {
                 break;
             };
             for change in batch {
+                if self.rest.judges
+                    && let Some(declared) = change.declares()
+                {
+                    self.rest.ledger.declare(declared, now);
+                }
                 index.apply(source, change, now, self.offset);
             }
         }
