@@ -70,14 +70,16 @@ pub(super) fn fit(names: &[Hostname], host: &str) -> (Certainty, Specificity) {
 pub(in crate::mesh) fn host_of(authority: &str) -> String {
     let host = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map_or(rest, |(host, _)| host),
-        None => authority.rsplit_once(':').map_or(authority, |(host, port)| {
-            // An address of IPv6 without brackets has no port.
-            if host.contains(':') || !port.bytes().all(|byte| byte.is_ascii_digit()) {
-                authority
-            } else {
-                host
-            }
-        }),
+        None => authority
+            .rsplit_once(':')
+            .map_or(authority, |(host, port)| {
+                // An address of IPv6 without brackets has no port.
+                if host.contains(':') || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+                    authority
+                } else {
+                    host
+                }
+            }),
     };
     host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
 }

@@ -138,7 +138,9 @@ impl PathMatch {
             "RegularExpression" => {
                 let any = |text: &str| if text.is_empty() { "[^/]+" } else { text }.to_owned();
                 let (service, method) = (any(service), any(method));
-                Ok(Self::Pattern(pattern(&format!("/(?:{service})/(?:{method})"))?))
+                Ok(Self::Pattern(pattern(&format!(
+                    "/(?:{service})/(?:{method})"
+                ))?))
             }
             other => Err(format!("`{other}` is no type of a match of methods")),
         }
@@ -196,7 +198,10 @@ impl FieldMatch {
 
     /// Only fields that are known tell.
     fn matches(&self, request: &Request<'_>) -> Certainty {
-        let known = request.headers.iter().find(|(name, _)| **name == *self.name);
+        let known = request
+            .headers
+            .iter()
+            .find(|(name, _)| **name == *self.name);
         match (known, &self.value) {
             (None, _) => Certainty::Unknown,
             (Some((_, value)), ValueMatch::Exact(exact)) => (**value == **exact).into(),

@@ -420,7 +420,10 @@ impl BackendRef {
     fn problem(&self, route: &Route, around: Surroundings<'_>) -> Option<String> {
         let (namespace, name) = (&*self.namespace, &*self.name);
         if !self.other.is_empty() {
-            return Some(format!("backend {name} of kind {} is not understood", self.other));
+            return Some(format!(
+                "backend {name} of kind {} is not understood",
+                self.other
+            ));
         }
         let what = || format!("backend {name}.{namespace} is invalid, its share is refused: ");
         if let Some(grants) = around.grants
