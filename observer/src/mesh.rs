@@ -25,6 +25,8 @@ mod pattern;
 mod read;
 mod selector;
 mod shelf;
+#[cfg(test)]
+mod testing;
 
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};
 use crate::model::security::{Certificate, Handshake, MeshSigns, Opening, Security};

@@ -1,6 +1,6 @@
 //! Blocks of addresses, as policies write them: `10.0.0.0/8`.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Deserializer, de::Error};
 
@@ -48,9 +48,20 @@ impl Block {
         }
     }
 
+    /// Whether its addresses are of IPv4.
+    pub(super) fn is_v4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+
     /// How many bits its addresses have in common: the more, the more specific.
     pub(super) fn prefix(&self) -> u8 {
         self.prefix
+    }
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.address, self.prefix)
     }
 }
 

@@ -11,7 +11,6 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-pub(in crate::mesh) use self::content::RouteContent;
 use self::{
     choose::{Attached, Dialect, Routes, candidates, of_one_protocol, routing},
     content::{GatewayContent, GrantContent},

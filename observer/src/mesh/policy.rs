@@ -266,7 +266,9 @@ impl Policies {
     /// What a pod takes at one of its ports.
     pub fn accepts(&self, server: &Pod, port: u16) -> Decision<Accepts> {
         match self.plane(server) {
-            Plane::Linkerd => self.linkerd.accepts(&self.context, server, port),
+            Plane::Linkerd => self
+                .linkerd
+                .accepts(&self.context, &self.gateways, server, port),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio.accepts(&self.context, server, port)
             }
@@ -327,7 +329,7 @@ impl Policies {
         match self.plane(server) {
             Plane::Linkerd => self
                 .linkerd
-                .access(&self.context, server, port, caller, request),
+                .access(&self.context, &self.gateways, server, port, caller, request),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio
                     .access(&self.context, server, port, caller, request)
@@ -342,7 +344,9 @@ impl Policies {
     /// Whether a pod may reach a destination outside of the cluster.
     pub fn egress(&self, client: &Pod, to: &Destination<'_>) -> Decision<Egress> {
         match self.plane(client) {
-            Plane::Linkerd => self.linkerd.egress(&self.context, client, to),
+            Plane::Linkerd => self
+                .linkerd
+                .egress(&self.context, &self.gateways, client, to),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio.egress(&self.context, client, to)
             }

@@ -54,11 +54,6 @@ impl Selector {
         equal && self.match_expressions.iter().all(|it| it.matches(labels))
     }
 
-    /// Whether it chooses all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.match_labels.is_empty() && self.match_expressions.is_empty()
-    }
-
     /// A label and value without which it chooses nothing; both empty when there is none.
     fn demanded(&self) -> (&str, &str) {
         let first = self.match_labels.iter().next();
@@ -99,11 +94,11 @@ impl<T> Selected<T> {
 
     /// Those that may choose a pod of a namespace with these labels, in no order; whether they do is
     /// for their selectors to say.
-    pub(super) fn candidates<'a>(
-        &'a self,
+    pub(super) fn candidates<'s, 'a>(
+        &'s self,
         namespace: &'a str,
         labels: &'a Labels,
-    ) -> impl Iterator<Item = &'a Arc<T>> {
+    ) -> impl Iterator<Item = &'s Arc<T>> + use<'s, 'a, T> {
         let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
         // No label has an empty name: none is found twice.
         std::iter::once(("", ""))

@@ -122,13 +122,13 @@ impl Routes {
     }
 
     /// Those that are in effect at a parent, in no order; a route twice that names it twice.
-    pub(in crate::mesh) fn at<'a>(
-        &'a self,
+    pub(in crate::mesh) fn at<'s, 'a>(
+        &'s self,
         kind: ParentKind,
         namespace: &'a str,
         name: &'a str,
         dialect: &Dialect,
-    ) -> impl Iterator<Item = Attached<'a>> + use<'a> {
+    ) -> impl Iterator<Item = Attached<'s>> + use<'s, 'a> {
         let controller = dialect.controller;
         self.by_parent
             .get(&ParentKey(kind, namespace, name))
@@ -136,24 +136,23 @@ impl Routes {
                 let parents = route.parents.iter().filter(move |parent| {
                     parent.kind == kind && *parent.namespace == *namespace && *parent.name == *name
                 });
-                parents
-                    .filter(move |parent| parent.in_effect(controller))
-                    .map(move |parent| Attached {
-                        route,
-                        parent,
-                        listener: (0, 0),
-                    })
+                let in_effect = parents.filter(move |parent| parent.in_effect(controller));
+                in_effect.map(move |parent| Attached {
+                    route,
+                    parent,
+                    listener: (0, 0),
+                })
             })
     }
 
     /// Those that are in effect at the Service that was dialled, for a client of this namespace.
-    pub(in crate::mesh) fn of_service<'a>(
-        &'a self,
+    pub(in crate::mesh) fn of_service(
+        &self,
         context: &Context,
         client: Option<&str>,
-        to: &Destination<'a>,
+        to: &Destination<'_>,
         dialect: &Dialect,
-    ) -> Vec<Attached<'a>> {
+    ) -> Vec<Attached<'_>> {
         let Some((namespace, name)) = to.service else {
             return Vec::new();
         };

@@ -229,7 +229,7 @@ impl ParentRef {
     }
 
     /// Why it is not in effect with anybody; `None` when it is.
-    pub(super) fn ignored(&self) -> Option<String> {
+    pub(in crate::mesh) fn ignored(&self) -> Option<String> {
         if self.in_effect(|_| true) {
             return None;
         }
