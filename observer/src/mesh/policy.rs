@@ -77,6 +77,11 @@ impl Context {
 // === impl Policies ===
 
 impl Policies {
+    /// Whether no object is known.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// How many objects there are of each kind that there is any of.
     pub fn counts(&self) -> Vec<(PolicyKind, usize)> {
         let mut counts = [0; PolicyKind::ALL.len()];

@@ -6,6 +6,7 @@ use crate::{
     aggregate::{
         Aggregator,
         access::AccessLog,
+        history::Judgement,
         spans::{FarEnd, Spans},
     },
     app::{export::Exports, ignored::Ignored},
@@ -19,6 +20,7 @@ use crate::{
         datagram::{Conversation, Datagrams},
         exchange::Exchange,
         lookup::{Lookup, Resolution},
+        mesh::RouteMatch,
         span::Span,
         time::Monotonic,
         trace::{SpanId, TraceId},
@@ -71,7 +73,9 @@ impl Rest {
         if self.ignored.is(&link_of(event).workload) {
             return;
         }
-        if let Some(flow) = self.aggregator.link(event, self.now) {
+        let (ledger, link) = (&self.ledger, link_of(event));
+        let judge = || judgement(ledger, link, None);
+        if let Some(flow) = self.aggregator.link_judged(event, judge, self.now) {
             self.answers.publish(flow);
         }
     }
@@ -85,7 +89,9 @@ impl Rest {
             self.exports.access(call, names);
         }
         let ended = call.exchange.ended;
-        if let Some(flow) = self.aggregator.call(call, names, ended) {
+        let ledger = &self.ledger;
+        let judge = || judgement(ledger, &call.link, None);
+        if let Some(flow) = self.aggregator.call_judged(call, names, judge, ended) {
             self.answers.publish(flow);
         }
     }
@@ -162,6 +168,20 @@ impl Sink for Rest {
     fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction) {
         self.instructions.push((slot, id, instruction));
     }
+}
+
+/// What the ledger says of a connection, and of a call that matched `route`; `None` while nothing is
+/// declared.
+fn judgement(ledger: &Ledger, link: &Link, route: Option<&RouteMatch>) -> Option<Judgement> {
+    if ledger.policies().is_empty() {
+        return None;
+    }
+    let (declared, verdict) = ledger.verdict(link);
+    Some(Judgement {
+        declared,
+        verdict,
+        route: route.map(|route| Arc::new(route.clone())),
+    })
 }
 
 fn link_of(event: &LinkEvent) -> &Arc<Link> {
