@@ -51,7 +51,7 @@ use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use derived::Gone;
 use edges::Edges;
 use graph::past::Times;
-use history::{Flow, History};
+use history::{Flow, History, Judgement};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
 use mesh::Judged;
@@ -268,9 +268,20 @@ impl Aggregator {
         span: Option<(TraceId, SpanId)>,
         now: Monotonic,
     ) -> Option<&Flow> {
+        self.call_judged(call, span, || None, now)
+    }
+
+    /// As [`call`](Self::call); `judge` says what is declared of it, and is asked if there is a flow.
+    pub fn call_judged(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        judge: impl FnOnce() -> Option<Judgement>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
         if !call.link.hop.is_counted() {
             // It is counted where it begins and ends: at the applications' own sockets.
-            return self.history.call(call);
+            return self.history.call(call, judge);
         }
         let mut service = match call.far {
             // Each call of the connection may be somebody else's.
@@ -292,12 +303,22 @@ impl Aggregator {
         if let Some(rpc) = &call.exchange.rpc {
             self.rpc(call, rpc, span, now);
         }
-        self.history.call(call)
+        self.history.call(call, judge)
     }
 
     /// Measures a change of a connection; returns its flow, unless there is none or it is left out
     /// of the sample.
     pub fn link(&mut self, event: &LinkEvent, now: Monotonic) -> Option<&Flow> {
+        self.link_judged(event, || None, now)
+    }
+
+    /// As [`link`](Self::link); `judge` says what is declared of it, and is asked if there is a flow.
+    pub fn link_judged(
+        &mut self,
+        event: &LinkEvent,
+        judge: impl FnOnce() -> Option<Judgement>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
         match event {
             LinkEvent::Opened(link) => {
                 let known = self.links.table.contains_key(&link.connection.id);
@@ -311,7 +332,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.established(link);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Recognised { link, .. } => {
                 let (_, service) = self.track(link, link.connection.role, now);
@@ -319,7 +340,7 @@ impl Aggregator {
                 if !is_flow(link) {
                     return None;
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Progress { link, transfer } => {
                 self.moved(link, transfer, false, now);
@@ -340,7 +361,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.ended(link, *at, *by, *reset);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Failed { link, failure, .. } => {
                 let (_, tcp, _) = self.resolve(link, link.connection.role, now);
@@ -351,7 +372,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.failed(*failure);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
         }
     }

@@ -311,9 +311,10 @@ impl Linkerd {
 
     /// Once for each of its Services, as each has annotations of its own.
     fn rules_of_route(&self, context: &Context, route: &Route, rules: &mut Vec<DeclaredRule>) {
-        let parents = route.parents.iter().filter(|parent| {
-            parent.kind == ParentKind::Service && parent.in_effect(|_| true)
-        });
+        let parents = route
+            .parents
+            .iter()
+            .filter(|parent| parent.kind == ParentKind::Service && parent.in_effect(|_| true));
         for parent in parents {
             let own = service_itself(&parent.namespace, &parent.name);
             let service = context.service(&parent.namespace, &parent.name);

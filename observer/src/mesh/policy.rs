@@ -115,6 +115,11 @@ impl Context {
 // === impl Policies ===
 
 impl Policies {
+    /// Whether no object is known.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
     /// How many objects there are of each kind that there is any of.
     pub fn counts(&self) -> Vec<(PolicyKind, usize)> {
         let mut counts = [0; PolicyKind::ALL.len()];
@@ -327,9 +332,10 @@ impl Policies {
         request: Option<&Request<'_>>,
     ) -> Decision<Access> {
         match self.plane(server) {
-            Plane::Linkerd => self
-                .linkerd
-                .access(&self.context, &self.gateways, server, port, caller, request),
+            Plane::Linkerd => {
+                self.linkerd
+                    .access(&self.context, &self.gateways, server, port, caller, request)
+            }
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio
                     .access(&self.context, server, port, caller, request)

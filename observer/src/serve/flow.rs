@@ -8,6 +8,7 @@
 //! header fields other than those named here are never kept.
 
 mod kubernetes;
+mod mesh;
 mod opening;
 mod procedure;
 mod text;
@@ -21,13 +22,14 @@ use serde::Serialize;
 use self::text::{hexadecimal, timestamp};
 pub use self::{
     kubernetes::{Kubernetes, Pairs},
+    mesh::Meshed,
     opening::{Handshake, Secured},
     procedure::Procedure,
     traced::Traced,
 };
 
 use crate::{
-    aggregate::history::{Flow, FlowEvent},
+    aggregate::history::{Flow, FlowEvent, Judgement},
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionId, Owner, Role, Transfer},
@@ -100,6 +102,9 @@ pub struct CallLine<'a> {
     /// Who secured that.
     #[serde(flatten)]
     pub secured: Secured<'a>,
+    /// What a service mesh does to it.
+    #[serde(flatten)]
+    pub meshed: Meshed<'a>,
     /// Number of the exchange on its connection, from 0.
     pub ordinal: u64,
     /// HTTP/2: number of its stream.
@@ -169,6 +174,9 @@ pub struct ConnectionLine<'a> {
     /// Who secured it.
     #[serde(flatten)]
     pub secured: Secured<'a>,
+    /// What a service mesh does to it.
+    #[serde(flatten)]
+    pub meshed: Meshed<'a>,
     /// What else its first bytes showed.
     #[serde(flatten)]
     pub handshake: Handshake<'a>,
@@ -242,10 +250,11 @@ impl LostLine {
 
 /// Appends `flow` as one line.
 pub fn render(out: &mut Vec<u8>, flow: &Flow, offset: WallOffset) {
+    let judgement = flow.judgement.as_ref();
     match &flow.event {
-        FlowEvent::Call(call) => line(out, &call_line(call, offset)),
+        FlowEvent::Call(call) => line(out, &call_line(call, judgement, offset)),
         FlowEvent::Link(event) => {
-            if let Some(event) = connection_line(event, offset) {
+            if let Some(event) = connection_line(event, judgement, offset) {
                 line(out, &event);
             }
         }
@@ -264,7 +273,11 @@ pub fn line(out: &mut Vec<u8>, value: &impl Serialize) {
     out.push(b'\n');
 }
 
-fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
+fn call_line<'a>(
+    call: &'a Call,
+    judgement: Option<&'a Judgement>,
+    offset: WallOffset,
+) -> CallLine<'a> {
     let exchange = &call.exchange;
     let head = &exchange.request;
     CallLine {
@@ -299,6 +312,12 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         traced: Traced::of(exchange),
         place: place(&call.link),
         secured: Secured::of(&call.link),
+        meshed: Meshed::of(
+            &call.link,
+            call.far().map(|far| &**far),
+            exchange.role,
+            judgement,
+        ),
         ordinal: exchange.ordinal,
         stream: exchange.stream,
         pushed: exchange.pushed,
@@ -310,7 +329,11 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
     }
 }
 
-fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLine<'_>> {
+fn connection_line<'a>(
+    event: &'a LinkEvent,
+    judgement: Option<&'a Judgement>,
+    offset: WallOffset,
+) -> Option<ConnectionLine<'a>> {
     let (name, link, at) = match event {
         LinkEvent::Opened(link) => {
             let at = link
@@ -352,6 +375,7 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         pre_existing: connection.pre_existing,
         place: place(link),
         secured: Secured::of(link),
+        meshed: Meshed::of(link, link.far.as_deref(), connection.role, judgement),
         handshake: Handshake::of(link),
     };
     match event {

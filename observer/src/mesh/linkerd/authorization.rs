@@ -147,7 +147,11 @@ impl Authorizations {
         let policies = self.policies.get(&Triple(namespace, &kind, name));
         let kind = target("", "Namespace");
         let wide = self.policies.get(&Triple(namespace, &kind, namespace));
-        all.extend(policies.chain(wide).map(|policy| self.authorization(policy)));
+        all.extend(
+            policies
+                .chain(wide)
+                .map(|policy| self.authorization(policy)),
+        );
         all.sort_by(|left, right| left.object.cmp(&right.object));
         all
     }
@@ -277,7 +281,9 @@ impl ServerAuthorization {
         let (server, selector) = match (spec.server.name, spec.server.selector) {
             (Some(name), _) => (Some(name), Selector::default()),
             (None, Some(selector)) => (None, selector),
-            (None, None) => return Err("spec.server: neither name nor selector is there".to_owned()),
+            (None, None) => {
+                return Err("spec.server: neither name nor selector is there".to_owned());
+            }
         };
         Ok(Self {
             object: object.reference(),
@@ -296,14 +302,19 @@ impl MeshTls {
         spec: MeshTlsAuthenticationSpec,
     ) -> Result<Self, Misunderstood> {
         let own = &object.namespace;
-        let mut identities: Vec<IdentityMatch> =
-            spec.identities.iter().map(|it| IdentityMatch::new(it)).collect();
+        let mut identities: Vec<IdentityMatch> = spec
+            .identities
+            .iter()
+            .map(|it| IdentityMatch::new(it))
+            .collect();
         for (number, it) in spec.identity_refs.iter().enumerate() {
             identities.push(match &*it.kind {
                 "ServiceAccount" => IdentityMatch::account(it, own),
                 "Namespace" => IdentityMatch::Namespace(it.name.clone()),
                 other => {
-                    return Err(format!("spec.identityRefs[{number}].kind: `{other}` has no identity"));
+                    return Err(format!(
+                        "spec.identityRefs[{number}].kind: `{other}` has no identity"
+                    ));
                 }
             });
         }

@@ -116,7 +116,9 @@ impl Networks {
             Self::Any => Certainty::Yes,
             Self::Cluster if caller.pod.is_some() => Certainty::Yes,
             Self::Cluster => {
-                let blocks = CLUSTER_NETWORKS.iter().filter_map(|text| Block::parse(text));
+                let blocks = CLUSTER_NETWORKS
+                    .iter()
+                    .filter_map(|text| Block::parse(text));
                 let inside = |address| blocks.into_iter().any(|block| block.contains(address));
                 match caller.address.map(inside) {
                     Some(true) => Certainty::Yes,
@@ -213,9 +215,7 @@ impl IdentityMatch {
             Self::Account { namespace, name } => {
                 format!("{name}.{namespace}.serviceaccount.identity.*").into()
             }
-            Self::Namespace(namespace) => {
-                format!("*.{namespace}.serviceaccount.identity.*").into()
-            }
+            Self::Namespace(namespace) => format!("*.{namespace}.serviceaccount.identity.*").into(),
         }
     }
 
@@ -225,9 +225,9 @@ impl IdentityMatch {
                 Self::Any => Certainty::Yes,
                 Self::Exact(text) => (identity.text == *text).into(),
                 Self::Suffix(suffix) => identity.text.ends_with(&**suffix).into(),
-                Self::Account { namespace, name } => (identity.namespace == *namespace
-                    && identity.service_account == *name)
-                    .into(),
+                Self::Account { namespace, name } => {
+                    (identity.namespace == *namespace && identity.service_account == *name).into()
+                }
                 Self::Namespace(namespace) => (identity.namespace == *namespace).into(),
             };
         }

@@ -133,7 +133,10 @@ impl Linkerd {
             return decided(Egress::Unknown(why.into()), why);
         }
         let Some((network, _)) = best else {
-            return decided(Egress::Open, "no EgressNetwork that applies to the client has it");
+            return decided(
+                Egress::Open,
+                "no EgressNetwork that applies to the client has it",
+            );
         };
         let object = &network.object;
         if network.allows {

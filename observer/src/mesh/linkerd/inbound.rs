@@ -16,7 +16,10 @@ use crate::{
         },
         policy::Context,
     },
-    model::{kubernetes::Pod, policy::{ObjectRef, PolicyKind}},
+    model::{
+        kubernetes::Pod,
+        policy::{ObjectRef, PolicyKind},
+    },
 };
 
 /// Who is let pass, and by what.
@@ -67,7 +70,10 @@ impl Linkerd {
                 Accepts::Both
             }
             None => {
-                because.insert(0, Reason::plain("nothing authorizes clients without an identity"));
+                because.insert(
+                    0,
+                    Reason::plain("nothing authorizes clients without an identity"),
+                );
                 Accepts::Mutual
             }
         };
@@ -270,8 +276,10 @@ impl Authorization {
                     authorizer.identities = identities.iter().map(IdentityMatch::text).collect();
                 }
                 if let Networks::Of(networks) = &requirement.networks {
-                    authorizer.networks =
-                        networks.iter().map(|it| it.cidr.to_string().into()).collect();
+                    authorizer.networks = networks
+                        .iter()
+                        .map(|it| it.cidr.to_string().into())
+                        .collect();
                 }
             }
             Err(problem) => authorizer.problem = Some(problem),
@@ -327,9 +335,7 @@ impl Guards {
         let value = match (open.is_empty(), self.audits) {
             (true, true) => Access::Audited,
             (true, false) => Access::Denied,
-            (false, _) => {
-                Access::Unknown("identity or address of the client are not known".into())
-            }
+            (false, _) => Access::Unknown("identity or address of the client are not known".into()),
         };
         if open.is_empty() {
             open.push(Reason::plain("nothing authorizes the client"));

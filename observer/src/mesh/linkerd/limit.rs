@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     RateLimit,
-    content::{Ref, RateLimitSpec},
+    content::{RateLimitSpec, Ref},
 };
 use crate::{
     mesh::{
@@ -37,7 +37,9 @@ impl Limited {
     pub(super) fn read(object: &PolicyObject, spec: RateLimitSpec) -> Result<Self, Misunderstood> {
         if *spec.target_ref.kind != *"Server" {
             let kind = spec.target_ref.kind;
-            return Err(format!("spec.targetRef.kind: `{kind}` has no limit of requests"));
+            return Err(format!(
+                "spec.targetRef.kind: `{kind}` has no limit of requests"
+            ));
         }
         let account = |it: &Ref| {
             let namespace = it.namespace.clone();

@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     mesh::{
-        decision::{Backend, Decision, Destination, Reason, Request, Retries, Routing, Rule, Sends},
+        decision::{
+            Backend, Decision, Destination, Reason, Request, Retries, Routing, Rule, Sends,
+        },
         duration::duration,
         gateway::{
             Gateways,
@@ -85,7 +87,8 @@ impl Linkerd {
         to: &Destination<'_>,
         request: &Request<'_>,
     ) -> Decision<Routing> {
-        let undeclared = |text: &'static str| Decision::by(Routing::Undeclared, Reason::plain(text));
+        let undeclared =
+            |text: &'static str| Decision::by(Routing::Undeclared, Reason::plain(text));
         let Some((namespace, name)) = to.service else {
             return undeclared("routes are for what is dialled by the cluster IP of a Service");
         };
@@ -112,7 +115,8 @@ impl Linkerd {
         let mut routes = gateways.routes().of_service(context, of, to, dialect);
         routes.extend(self.routes.of_service(context, of, to, dialect));
         if opaque {
-            routes.retain(|it| matches!(it.route.kind, PolicyKind::TlsRoute | PolicyKind::TcpRoute));
+            routes
+                .retain(|it| matches!(it.route.kind, PolicyKind::TlsRoute | PolicyKind::TcpRoute));
         }
         let annotations = service.map_or(&[][..], |it| &it.annotations);
         if routes.is_empty() {
@@ -228,11 +232,7 @@ fn rule(
 }
 
 /// What annotations of a Service come to, where it has no routes.
-fn default_route(
-    service: &ServiceFacts,
-    request: &Request<'_>,
-    own: Backend,
-) -> Decision<Routing> {
+fn default_route(service: &ServiceFacts, request: &Request<'_>, own: Backend) -> Decision<Routing> {
     let annotated = Annotated::read(&service.annotations, request.grpc);
     if annotated == Annotated::default() {
         let text = "no route and no annotation of the Service says anything";
@@ -281,7 +281,8 @@ impl Annotated {
             .and_then(|text| text.parse::<u16>().ok())
             .filter(|limit| *limit != 0);
         let per_try = time(RETRY_TIMEOUT);
-        let declared = limit.is_some() || per_try.is_some() || find(annotations, condition).is_some();
+        let declared =
+            limit.is_some() || per_try.is_some() || find(annotations, condition).is_some();
         Self {
             timeout: time(TIMEOUT_REQUEST),
             retries: declared.then(|| Retries {

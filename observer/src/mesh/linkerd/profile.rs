@@ -107,7 +107,8 @@ impl Profile {
             let timeout = match &*route.timeout {
                 "" => None,
                 text => Some(
-                    duration(text).ok_or_else(|| at(format!("timeout: `{text}` is no duration")))?,
+                    duration(text)
+                        .ok_or_else(|| at(format!("timeout: `{text}` is no duration")))?,
                 ),
             };
             Ok(ProfileRoute {

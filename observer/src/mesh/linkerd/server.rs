@@ -174,7 +174,10 @@ pub(super) fn default_policy(context: &Context, pod: &Pod, port: u16) -> Decisio
     let own = pod.traits.annotation(DEFAULT_POLICY);
     let namespace = || context.namespace_annotation(&pod.namespace, DEFAULT_POLICY);
     let (mut policy, text) = if let Some((policy, text)) = own.and_then(known) {
-        (policy, format!("the pod's default inbound policy is {text}"))
+        (
+            policy,
+            format!("the pod's default inbound policy is {text}"),
+        )
     } else if let Some((policy, text)) = namespace().and_then(known) {
         (
             policy,
