@@ -284,6 +284,7 @@ pub(crate) fn transfer(bytes: u64) -> Transfer {
         smoothed_rtt_us: 300,
         minimum_rtt_us: Some(200),
         understood_bytes: 11 * bytes / 2,
+        ..Transfer::default()
     }
 }
 

@@ -434,6 +434,8 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
             minimum_rtt_us: (slot.min_rtt_us != 0 && slot.min_rtt_us != u32::MAX)
                 .then_some(slot.min_rtt_us),
             understood_bytes: 0,
+            turns: slot.turns.into(),
+            turn_nanoseconds: slot.turns_ns,
         },
         held,
     })
