@@ -22,7 +22,7 @@ use super::{
     decision::{Certainty, Decision, DeclaredRule, Destination, Request, Routing},
     policy::{Context, Misunderstood},
     read::read,
-    shelf::{Pair, Shelf},
+    shelf::{Pair, Shelf, Two},
 };
 use crate::model::{
     kubernetes::Pod,
@@ -35,7 +35,7 @@ pub struct Gateways {
     /// By uid.
     read: HashMap<Box<str>, Read>,
     routes: Routes,
-    gateways: Shelf<(Box<str>, Box<str>), Gateway>,
+    gateways: Shelf<Two, Gateway>,
     grants: Grants,
 }
 
