@@ -11,7 +11,6 @@ use crate::{
         object::{ContainerObject, NodeObject, Object, PodObject},
         stream::codec::Decoder,
     },
-    mesh::policy::Policies,
     model::policy::PolicyObject,
 };
 
@@ -52,7 +51,8 @@ fn synced(limits: Limits) -> Store {
 struct Agent {
     objects: BTreeMap<(Kind, Box<str>), Object>,
     untold: BTreeMap<(Kind, Box<str>), ()>,
-    policies: Policies,
+    policies: BTreeMap<(PolicyKind, Box<str>), Box<str>>,
+    told: BTreeMap<PolicyKind, Vec<Box<str>>>,
     revision: u64,
 }
 
@@ -81,7 +81,7 @@ impl Agent {
                     Change::Remove(kind, uid) => {
                         self.objects.remove(&(kind, uid));
                     }
-                    Change::Declared(change) => self.policies.apply(change),
+                    Change::Declared(change) => self.declare(change),
                     Change::Complete(_) => {
                         for key in mem::take(&mut self.untold).into_keys() {
                             self.objects.remove(&key);
@@ -94,6 +94,31 @@ impl Agent {
             }
         }
         told
+    }
+
+    fn declare(&mut self, change: PolicyChange) {
+        match change {
+            PolicyChange::Begin(kind) => {
+                self.told.insert(kind, Vec::new());
+            }
+            PolicyChange::Set(object) => {
+                if let Some(told) = self.told.get_mut(&object.kind) {
+                    told.push(object.uid.clone());
+                }
+                let key = (object.kind, object.uid.clone());
+                self.policies.insert(key, object.version.clone());
+            }
+            PolicyChange::Remove(kind, uid) => {
+                self.policies.remove(&(kind, uid));
+            }
+            PolicyChange::Complete(kind) => {
+                let told = self.told.remove(&kind).expect("a list that began");
+                self.policies
+                    .retain(|(other, uid), _| *other != kind || told.contains(uid));
+            }
+            PolicyChange::Absent(kind) => self.policies.retain(|(other, _), _| *other != kind),
+            other => panic!("{other:?} is not sent"),
+        }
     }
 
     fn follow(&mut self, store: &Store) -> Vec<Change> {
@@ -376,14 +401,12 @@ fn policy(kind: PolicyKind, uid: &str, version: u32) -> Change {
     })))
 }
 
-/// What an agent knows to be declared: names and versions.
+/// What an agent knows to be declared: uids and versions.
 fn declared(agent: &Agent) -> Vec<String> {
-    let objects = agent.policies.objects();
-    let mut shown: Vec<String> = objects
-        .map(|object| format!("{} {}", object.name, object.version))
-        .collect();
-    shown.sort();
-    shown
+    let objects = agent.policies.iter();
+    objects
+        .map(|((_, uid), version)| format!("{uid} {version}"))
+        .collect()
 }
 
 #[test]
