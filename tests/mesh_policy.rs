@@ -7,20 +7,24 @@ mod world;
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use observer::model::policy::{PolicyKind, PolicyPart};
+use observer::{
+    cluster::watch::{Declarations, Scope},
+    model::policy::{PolicyKind, PolicyPart},
+};
 use observer_tests::{
     apiserver::{
         Cluster,
         definitions::{define, define_all, undefine},
         double::Double,
-        each,
+        each, kubeconfig,
         objects::Pod,
+        real::Real,
     },
     wait::{self, PATIENCE},
 };
 use serde_json::{Value, json};
 
-use world::{World, everything};
+use world::{World, account, everything};
 
 /// An object of a kind, in a version of it, that says what `spec` is.
 fn object(kind: PolicyKind, version: &str, name: &str, spec: &Value) -> Value {
@@ -341,6 +345,49 @@ fn configurations_of_revisions_are_read_where_there_are_any() -> Result<()> {
         cluster.create(&mesh_config("istio", "rootNamespace: c"))?;
         world.know(PolicyKind::MeshConfig, &["istio", "istio-1-20"])
     })
+}
+
+#[test]
+fn who_may_not_read_what_is_there_is_told_so_and_what_is_not_there_is_not_missed() -> Result<()> {
+    let Some(mut real) = Real::start()? else {
+        return Ok(());
+    };
+    let cluster: &mut dyn Cluster = &mut real;
+    // All but what is declared.
+    let token = account(cluster, &Scope::Cluster.rights(&Declarations::default()))?;
+    let folder = tempfile::tempdir()?;
+    let kubeconfig_file = folder.path().join("kubeconfig");
+    std::fs::write(&kubeconfig_file, kubeconfig(cluster, &token))?;
+    let settings = folder.path().join("observer.yaml");
+    let text = format!(
+        "kubernetes: {{kubeconfig: {}}}\n",
+        kubeconfig_file.display()
+    );
+    std::fs::write(&settings, text)?;
+    let missing = || -> Result<Vec<String>> {
+        let checked = observer::app::kubernetes::check(Some(&settings))?;
+        let asked = checked.api.context("the API is not asked")?;
+        asked.missing.map_err(|error| anyhow::anyhow!("{error}"))
+    };
+    let built_in: Vec<String> = [
+        "namespaces",
+        "configmaps istio in istio-system",
+        "networkpolicies.networking.k8s.io",
+    ]
+    .iter()
+    .flat_map(|what| [format!("list {what}"), format!("watch {what}")])
+    .collect();
+    // The server hears of its own roles by a watch, a moment later.
+    wait::until("the rights to all else", 4 * PATIENCE, || {
+        Ok((missing()? == built_in).then_some(()))
+    })
+    .with_context(|| format!("{:?}", missing()))?;
+    let routes = PolicyKind::HttpRoute;
+    define(cluster, routes.group(), routes.plural(), &["v1"])?;
+    let found = missing()?;
+    ensure!(found.len() == built_in.len() + 2, "{found:?}");
+    ensure!(found.contains(&"watch httproutes.gateway.networking.k8s.io".to_owned()));
+    Ok(())
 }
 
 #[test]
