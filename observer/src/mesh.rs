@@ -7,6 +7,8 @@
 
 pub mod decision;
 pub mod findings;
+#[cfg(test)]
+mod fixture;
 pub mod gateway;
 pub mod hops;
 pub mod istio;

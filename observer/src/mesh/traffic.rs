@@ -342,3 +342,6 @@ impl Traffic {
         self.changes.settled(revision, namespaces, now, settle)
     }
 }
+
+#[cfg(test)]
+mod tests;
