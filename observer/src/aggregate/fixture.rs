@@ -229,6 +229,7 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
         error: (status >= 500).then_some("500"),
         http_error: (status >= 500).then_some("500"),
         far: None,
+        probe: false,
     }
 }
 
@@ -283,6 +284,7 @@ pub(crate) fn transfer(bytes: u64) -> Transfer {
         smoothed_rtt_us: 300,
         minimum_rtt_us: Some(200),
         understood_bytes: 11 * bytes / 2,
+        ..Transfer::default()
     }
 }
 

@@ -99,6 +99,7 @@ impl Stages {
                 spans: Spans::new(settings::spans(config, exports.wants_spans())),
                 access_log: AccessLog::new(config.access_log.clone()),
                 ledger: Ledger::new(settings::ledger(config)),
+                judges: config.mesh.is_on(cluster.is_some()),
                 exports,
                 made: Vec::new(),
                 answers,
@@ -199,6 +200,11 @@ impl Stages {
                 break;
             };
             for change in batch {
+                if self.rest.judges
+                    && let Some(declared) = change.declares()
+                {
+                    self.rest.ledger.declare(declared, now);
+                }
                 index.apply(source, change, now, self.offset);
             }
         }
@@ -216,6 +222,8 @@ impl Stages {
             aggregator,
             ignored,
             host,
+            ledger,
+            judges,
             ..
         } = &mut self.rest;
         let mut calls = in_flight.into_iter().filter_map(|request| {
@@ -224,6 +232,9 @@ impl Stages {
         });
         aggregator.in_flight(now, &mut calls);
         aggregator.expire(now);
+        if *judges {
+            ledger.tick(now);
+        }
         host.expire(now);
         let offset = capture::wall_offset();
         // Small corrections are left alone, so that one flow is told with one time.
@@ -423,6 +434,8 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
             minimum_rtt_us: (slot.min_rtt_us != 0 && slot.min_rtt_us != u32::MAX)
                 .then_some(slot.min_rtt_us),
             understood_bytes: 0,
+            turns: slot.turns.into(),
+            turn_nanoseconds: slot.turns_ns,
         },
         held,
     })

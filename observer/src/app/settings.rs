@@ -11,7 +11,7 @@ use crate::{
         networks::{Networks, Prefix},
         object::Source,
     },
-    config::Config,
+    config::{Config, MeshHops},
     enrich::{self, RoutePattern},
     host,
     mesh::ledger,
@@ -93,6 +93,7 @@ pub(super) fn enrich(config: &Config, node: Option<Source>) -> enrich::Config {
             hold: config.kubernetes.hold,
             source,
         }),
+        fold: config.mesh.hops == MeshHops::Fold,
         ..enrich::Config::default()
     }
 }

@@ -367,7 +367,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 74] = [
+    const KEYS: [&str; 76] = [
         "wire_local",
         "wire_remote",
         "transport",
@@ -390,10 +390,16 @@ fn details(flow: &Value) -> String {
         "trace_parent",
         "trace_sampled",
         "trace_source",
+        "forwarded_client",
+        "forwarded_attempt",
+        "forwarded_upstream_seconds",
+        "forwarded_proxy_error",
         "connect_seconds",
         "smoothed_rtt_seconds",
         "minimum_rtt_seconds",
         "retransmits",
+        "turns",
+        "turn_seconds",
         "security",
         "hop",
         "hop_proxy",

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     decision::{Accepts, Access, Caller, Decision, Destination, Egress, Request, Routing, Sends},
@@ -49,6 +49,8 @@ pub struct Context {
     pub services: HashMap<(Box<str>, Box<str>), Arc<ServiceFacts>>,
     /// Names of Services by uid.
     uids: HashMap<Box<str>, (Box<str>, Box<str>)>,
+    /// Uids that were set since all Services are told anew; `None` while they are not.
+    telling: Option<HashSet<Box<str>>>,
 }
 
 /// What a module of a mesh says of an object that it cannot use.
@@ -71,6 +73,42 @@ impl Context {
     pub fn service(&self, namespace: &str, name: &str) -> Option<&Arc<ServiceFacts>> {
         // Allocates; asked seldom, as answers are remembered.
         self.services.get(&(namespace.into(), name.into()))
+    }
+
+    fn set(&mut self, service: Arc<ServiceFacts>) {
+        if let Some(told) = &mut self.telling {
+            told.insert(service.uid.clone());
+        }
+        let name = (service.namespace.clone(), service.name.clone());
+        self.uids.insert(service.uid.clone(), name.clone());
+        self.services.insert(name, service);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        // Another of its name may have come before it was told gone.
+        if let Some(name) = self.uids.remove(uid)
+            && self
+                .services
+                .get(&name)
+                .is_some_and(|service| *service.uid == *uid)
+        {
+            self.services.remove(&name);
+        }
+    }
+
+    fn complete(&mut self) {
+        let Some(told) = self.telling.take() else {
+            return;
+        };
+        let gone: Vec<Box<str>> = self
+            .uids
+            .keys()
+            .filter(|uid| !told.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in gone {
+            self.remove(&uid);
+        }
     }
 }
 
@@ -110,7 +148,7 @@ impl Policies {
             PolicyChange::Remove(_, uid) => self.remove(&uid),
             PolicyChange::Complete(kind) => {
                 let told = self.telling.remove(&kind).unwrap_or_default();
-                let told: hashbrown::HashSet<Box<str>> = told.into_iter().collect();
+                let told: HashSet<Box<str>> = told.into_iter().collect();
                 let gone: Vec<Box<str>> = self
                     .objects
                     .iter()
@@ -126,22 +164,10 @@ impl Policies {
                 self.apply(PolicyChange::Begin(kind));
                 self.apply(PolicyChange::Complete(kind));
             }
-            PolicyChange::SetService(service) => {
-                let name = (service.namespace.clone(), service.name.clone());
-                self.context.uids.insert(service.uid.clone(), name.clone());
-                self.context.services.insert(name, service);
-            }
-            PolicyChange::RemoveService(uid) => {
-                if let Some(name) = self.context.uids.remove(&uid)
-                    && self
-                        .context
-                        .services
-                        .get(&name)
-                        .is_some_and(|service| service.uid == uid)
-                {
-                    self.context.services.remove(&name);
-                }
-            }
+            PolicyChange::BeginServices => self.context.telling = Some(HashSet::new()),
+            PolicyChange::SetService(service) => self.context.set(service),
+            PolicyChange::RemoveService(uid) => self.context.remove(&uid),
+            PolicyChange::CompleteServices => self.context.complete(),
         }
     }
 
@@ -245,7 +271,9 @@ impl Policies {
     /// What a pod takes at one of its ports.
     pub fn accepts(&self, server: &Pod, port: u16) -> Decision<Accepts> {
         match self.plane(server) {
-            Plane::Linkerd => self.linkerd.accepts(&self.context, server, port),
+            Plane::Linkerd => self
+                .linkerd
+                .accepts(&self.context, &self.gateways, server, port),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio.accepts(&self.context, server, port)
             }
@@ -304,9 +332,10 @@ impl Policies {
         request: Option<&Request<'_>>,
     ) -> Decision<Access> {
         match self.plane(server) {
-            Plane::Linkerd => self
-                .linkerd
-                .access(&self.context, server, port, caller, request),
+            Plane::Linkerd => {
+                self.linkerd
+                    .access(&self.context, &self.gateways, server, port, caller, request)
+            }
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio
                     .access(&self.context, server, port, caller, request)
@@ -321,7 +350,9 @@ impl Policies {
     /// Whether a pod may reach a destination outside of the cluster.
     pub fn egress(&self, client: &Pod, to: &Destination<'_>) -> Decision<Egress> {
         match self.plane(client) {
-            Plane::Linkerd => self.linkerd.egress(&self.context, client, to),
+            Plane::Linkerd => self
+                .linkerd
+                .egress(&self.context, &self.gateways, client, to),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio.egress(&self.context, client, to)
             }

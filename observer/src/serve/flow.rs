@@ -7,6 +7,7 @@
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
 
+mod forwarded;
 mod kubernetes;
 mod mesh;
 mod opening;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use self::text::{hexadecimal, timestamp};
 pub use self::{
+    forwarded::Told,
     kubernetes::{Kubernetes, Pairs},
     mesh::Meshed,
     opening::{Handshake, Secured},
@@ -96,6 +98,9 @@ pub struct CallLine<'a> {
     /// The trace that it belongs to.
     #[serde(flatten)]
     pub traced: Traced,
+    /// What proxies told.
+    #[serde(flatten)]
+    pub forwarded: Told<'a>,
     /// Over which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
@@ -166,6 +171,11 @@ pub struct ConnectionLine<'a> {
     pub smoothed_rtt_seconds: Option<f64>,
     /// Closed: lowest round-trip time.
     pub minimum_rtt_seconds: Option<f64>,
+    /// Closed, where bytes were not read, as of TLS: how often the server answered what the client
+    /// had said. With one request at a time that is their number; else it is less, and means little.
+    pub turns: Option<u64>,
+    /// With `turns`: from the first byte of the client to the last of the answer, all together.
+    pub turn_seconds: Option<f64>,
     /// Older than the observer.
     pub pre_existing: bool,
     /// Which connection.
@@ -310,6 +320,7 @@ fn call_line<'a>(
         response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
         procedure: Procedure::of(exchange),
         traced: Traced::of(exchange),
+        forwarded: Told::of(exchange),
         place: place(&call.link),
         secured: Secured::of(&call.link),
         meshed: Meshed::of(
@@ -372,6 +383,8 @@ fn connection_line<'a>(
         retransmits: 0,
         smoothed_rtt_seconds: None,
         minimum_rtt_seconds: None,
+        turns: None,
+        turn_seconds: None,
         pre_existing: connection.pre_existing,
         place: place(link),
         secured: Secured::of(link),
@@ -411,6 +424,10 @@ impl ConnectionLine<'_> {
         let smoothed = transfer.smoothed_rtt_us;
         self.smoothed_rtt_seconds = (smoothed > 0).then(|| seconds(smoothed));
         self.minimum_rtt_seconds = transfer.minimum_rtt_us.map(seconds);
+        if transfer.turns > 0 {
+            self.turns = Some(transfer.turns);
+            self.turn_seconds = Some(transfer.turn_nanoseconds as f64 / 1e9);
+        }
     }
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Rest {
     pub(super) access_log: AccessLog,
     /// What was seen of service meshes, and what is declared.
     pub(super) ledger: Ledger,
+    /// Whether that is asked for.
+    pub(super) judges: bool,
     /// Where spans and entries of the access log go.
     pub(super) exports: Exports,
     pub(super) answers: serve::Pipeline,
@@ -73,6 +75,9 @@ impl Rest {
         if self.ignored.is(&link_of(event).workload) {
             return;
         }
+        if self.judges {
+            self.ledger.link(event, self.now);
+        }
         let (ledger, link) = (&self.ledger, link_of(event));
         let judge = || judgement(ledger, link, None);
         if let Some(flow) = self.aggregator.link_judged(event, judge, self.now) {
@@ -84,13 +89,22 @@ impl Rest {
         if self.ignored.is(&call.link.workload) {
             return;
         }
-        let names = self.trace(call);
-        if self.access_log.wants(call) {
-            self.exports.access(call, names);
-        }
         let ended = call.exchange.ended;
+        let matched = if self.judges {
+            self.ledger.call(call, ended)
+        } else {
+            None
+        };
+        let mut names = None;
+        // What passes between proxies is told where it begins and ends.
+        if call.link.hop.is_counted() {
+            names = self.trace(call);
+            if self.access_log.wants(call) {
+                self.exports.access(call, names);
+            }
+        }
         let ledger = &self.ledger;
-        let judge = || judgement(ledger, &call.link, None);
+        let judge = || judgement(ledger, &call.link, matched.as_ref());
         if let Some(flow) = self.aggregator.call_judged(call, names, judge, ended) {
             self.answers.publish(flow);
         }

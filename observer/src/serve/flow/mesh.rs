@@ -76,7 +76,7 @@ impl<'a> Meshed<'a> {
             hop: link.hop.as_str(),
             hop_proxy: match link.hop {
                 Hop::Proxy(kind) => Some(kind.as_str()),
-                Hop::Direct | Hop::ToProxy | Hop::FromProxy => None,
+                Hop::Direct | Hop::ToProxy | Hop::FromProxy | Hop::Meta => None,
             },
             ..Self::default()
         };

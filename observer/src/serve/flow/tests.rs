@@ -9,7 +9,7 @@ use crate::{
     aggregate::fixture,
     model::{
         connection::ConnectFailure,
-        mesh::{DeclaredMtls, Far, Hop, ProxyKind, RouteMatch, Verdict},
+        mesh::{DeclaredMtls, Far, Forwarded, Hop, ProxyKind, RouteMatch, Verdict},
         policy::ObjectRef,
         rpc::RpcEnd,
         security::{self, Certificate, MeshSigns, Opening, Proxied, ProxyVersion, Security},
@@ -83,6 +83,13 @@ const MESH: &[&str] = &[
 const CAUSE: &[&str] = &["cause_connection", "cause_sequence", "cause_certain"];
 
 const TRACED: &[&str] = &["trace_id", "trace_parent", "trace_sampled", "trace_source"];
+
+const FORWARDED: &[&str] = &[
+    "forwarded_client",
+    "forwarded_attempt",
+    "forwarded_upstream_seconds",
+    "forwarded_proxy_error",
+];
 
 const PROCEDURE: &[&str] = &[
     "rpc_system",
@@ -178,7 +185,7 @@ fn a_call_in_full() {
         "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
         "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
     });
-    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE, TRACED]);
+    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE, TRACED, FORWARDED]);
     expected["request_sequence"] = 1.into();
     assert_eq!(line, expected);
 }
@@ -260,6 +267,30 @@ fn a_call_tells_what_caused_it() {
     assert_eq!(line["cause_connection"], json!("00000000000000ab"));
     assert_eq!(line["cause_sequence"], json!(12));
     assert_eq!(line["cause_certain"], json!(true));
+}
+
+#[test]
+fn what_proxies_vouch_for_is_told() {
+    let mut call = fixture::call("web", "/", 200);
+    call.exchange.forwarded = Some(Arc::new(Forwarded {
+        client_uri: Some("spiffe://td/ns/shop/sa/web".into()),
+        attempt: Some(2),
+        upstream: Some(std::time::Duration::from_millis(7)),
+        ..Forwarded::default()
+    }));
+    let line = parse(FlowEvent::Call(call.clone()));
+    assert_eq!(line["forwarded_client"], "spiffe://td/ns/shop/sa/web");
+    assert_eq!(line["forwarded_attempt"], 2);
+    assert_eq!(line["forwarded_upstream_seconds"], 0.007);
+    assert_eq!(line["forwarded_proxy_error"], Value::Null);
+    call.exchange.forwarded = Some(Arc::new(Forwarded {
+        client_id: Some("web.shop".into()),
+        proxy_error: true,
+        ..Forwarded::default()
+    }));
+    let line = parse(FlowEvent::Call(call));
+    assert_eq!(line["forwarded_client"], "web.shop");
+    assert_eq!(line["forwarded_proxy_error"], true);
 }
 
 #[test]
@@ -436,6 +467,7 @@ fn connections_in_full() {
         "connect_seconds": 0.002, "sent_bytes": 100, "received_bytes": 10,
         "sent_segments": 6, "received_segments": 5, "retransmits": 1,
         "smoothed_rtt_seconds": 0.0003, "minimum_rtt_seconds": 0.0002,
+        "turns": null, "turn_seconds": null,
         "pre_existing": false, "local": "10.0.0.1:40000", "remote": "198.51.100.9:443",
         "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
         "executable": "/usr/bin/web", "container": null, "unit": "web.service",
@@ -445,6 +477,16 @@ fn connections_in_full() {
     expected["peer_kind"] = "local".into();
     expected["peer_namespace"] = "shop".into();
     assert_eq!(parse(FlowEvent::Link(fixture::closed(&link, 10))), expected);
+
+    let mut closed = fixture::closed(&link, 10);
+    if let LinkEvent::Closed { transfer, .. } = &mut closed {
+        (transfer.turns, transfer.turn_nanoseconds) = (3, 60_000_000);
+    }
+    let line = parse(FlowEvent::Link(closed));
+    assert_eq!(
+        (&line["turns"], &line["turn_seconds"]),
+        (&json!(3), &json!(0.06))
+    );
 
     for key in [
         "closed_by",
