@@ -193,7 +193,7 @@ impl Compatible {
     /// Counts a call.
     pub(super) fn call(&mut self, call: &Call, now: Monotonic) {
         // The end of a lost exchange was not seen.
-        if self.is_off() || call.exchange.outcome == Outcome::Lost {
+        if self.is_off() || call.probe || call.exchange.outcome == Outcome::Lost {
             return;
         }
         let id = call.link.connection.id;
@@ -285,7 +285,7 @@ impl Compatible {
             }
             return;
         }
-        if link.hop.is_between() || link.workload.pod().is_none() {
+        if !link.hop.is_counted() || link.workload.pod().is_none() {
             return;
         }
         if self.connections.len() >= self.most_connections {

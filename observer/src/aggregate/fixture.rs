@@ -128,7 +128,7 @@ pub(crate) fn call_through_proxies() -> Call {
             namespace: "shop".into(),
             service_account: "cart".into(),
         })),
-        proxy,
+        proxy: Some(proxy),
     }));
     call_on(&Arc::new(link), "/orders", 200)
 }

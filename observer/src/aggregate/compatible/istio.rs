@@ -92,11 +92,11 @@ fn is_told(which: IstioSeries, link: &Link, by_proxy: Option<bool>) -> bool {
     let Some(pod) = link.workload.pod() else {
         return false;
     };
-    if link.hop.is_between() {
+    if !link.hop.is_counted() {
         return false;
     }
     match (which, link.hop) {
-        (IstioSeries::Off, _) | (IstioSeries::Gaps, Hop::Proxy(_)) => false,
+        (IstioSeries::Off, _) | (IstioSeries::Gaps, Hop::Proxy(_) | Hop::Meta) => false,
         (IstioSeries::All, _) | (IstioSeries::Gaps, Hop::Direct) => true,
         // The proxy of the node does not read requests, and what does says so in its responses.
         (IstioSeries::Gaps, Hop::ToProxy | Hop::FromProxy) => {

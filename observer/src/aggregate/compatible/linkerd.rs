@@ -52,7 +52,7 @@ pub(super) fn answered(ends: &Labels, result: Answer) -> Labels {
 
 fn ends(link: &Link, role: Role, far: Option<&Far>, peer: &str) -> Option<Labels> {
     let pod = link.workload.pod()?;
-    if link.hop.is_between() || canonical::has_linkerd_sidecar(pod) {
+    if !link.hop.is_counted() || canonical::has_linkerd_sidecar(pod) {
         return None;
     }
     let other = far.map_or(&link.peer, |far| &far.peer).pod();

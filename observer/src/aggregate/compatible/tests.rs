@@ -476,7 +476,7 @@ fn what_becomes_known_later_is_told() {
         source: FarSource::Address,
         security: Security::Hbone,
         identity: None,
-        proxy: link.workload.clone(),
+        proxy: None,
     }));
     aggregator.call(&call, None, NOW);
     let found = series(&mut aggregator, "istio_requests_total");
