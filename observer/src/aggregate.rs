@@ -4,10 +4,9 @@
 //! [`contract`]. Nothing that was observed is lost to the bounds: what does not fit a budget goes
 //! to the overflow series of its family.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    config::Histograms,
     mesh::report::Report,
     model::{
         call::{Call, Link, LinkEvent},
@@ -33,7 +32,9 @@ pub mod sketch;
 pub mod snapshot;
 pub mod spans;
 
+mod bounds;
 mod calls;
+mod compatible;
 mod connections;
 mod derived;
 mod edges;
@@ -47,7 +48,10 @@ mod rpc;
 mod subject;
 mod udp;
 
+pub use bounds::{Budgets, Config};
+
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use compatible::Compatible;
 use derived::Gone;
 use edges::Edges;
 use graph::past::Times;
@@ -61,62 +65,6 @@ use series::{Handle, Store};
 use services::Service;
 use snapshot::Snapshot;
 use subject::Labelling;
-
-/// Bounds of the aggregate.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Most label sets of each group of families.
-    pub budgets: Budgets,
-    /// How long a series may be without an update before it is removed.
-    pub idle: Duration,
-    /// Most open connections that are tracked.
-    pub connections: usize,
-    /// Flows that are kept for those who ask later; at least 1.
-    pub flow_history: usize,
-    /// Share of flows that is kept and shown live, 0 to 1. Connections are kept or left whole,
-    /// failed calls and failed connections are always kept. Does not change any metric.
-    pub flow_ratio: f64,
-    /// Name of the Kubernetes cluster, a label of everything about services; empty without.
-    pub cluster: String,
-    /// Whether services are measured by pod, with `k8s_pod_name`. A connection keeps the labels
-    /// that it was first seen with.
-    pub pod_labels: bool,
-    /// Which histograms of durations are kept. Series keep what they began with.
-    pub histograms: Histograms,
-    /// Families of the service graph, as Tempo names them.
-    pub service_graph: bool,
-    /// Families of spans by name, as Tempo names them.
-    pub span_metrics: bool,
-}
-
-/// Most label sets of each group of families that share them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budgets {
-    /// `http_server_*` histograms.
-    pub http_server: usize,
-    /// `http_client_*` histograms.
-    pub http_client: usize,
-    /// Requests in flight.
-    pub http_active: usize,
-    /// `rpc_server_*`, and messages at servers.
-    pub rpc_server: usize,
-    /// `rpc_client_*`, and messages at clients.
-    pub rpc_client: usize,
-    /// `observer_tcp_*`.
-    pub tcp: usize,
-    /// Services at one end: outcomes, coverage, the table of services.
-    pub services: usize,
-    /// `dns_*` and `observer_dns_*`.
-    pub dns: usize,
-    /// `observer_udp_*`.
-    pub udp: usize,
-    /// Edges of the graph, `observer_edge_*`.
-    pub edges: usize,
-    /// Pods of this node, `observer_pod_info`.
-    pub pods: usize,
-    /// Each group of `mesh_finding` and `observer_mesh_*`.
-    pub mesh: usize,
-}
 
 /// All measures.
 #[derive(Debug)]
@@ -138,54 +86,8 @@ pub struct Aggregator {
     /// By uid.
     pods: Store<Box<str>, PodInfo>,
     judged: Judged,
+    compatible: Compatible,
     history: History,
-}
-
-// === impl Config ===
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            budgets: Budgets::default(),
-            idle: Duration::from_secs(5 * 60),
-            connections: 131_072,
-            flow_history: 8_192,
-            flow_ratio: 1.0,
-            cluster: String::new(),
-            pod_labels: false,
-            histograms: Histograms::default(),
-            service_graph: true,
-            span_metrics: false,
-        }
-    }
-}
-
-// === impl Budgets ===
-
-impl Budgets {
-    /// The same budget for every group.
-    pub const fn all(budget: usize) -> Self {
-        Self {
-            http_server: budget,
-            http_client: budget,
-            http_active: budget,
-            rpc_server: budget,
-            rpc_client: budget,
-            tcp: budget,
-            services: budget,
-            dns: budget,
-            udp: budget,
-            edges: budget,
-            pods: budget,
-            mesh: budget,
-        }
-    }
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self::all(2_000)
-    }
 }
 
 // === impl Aggregator ===
@@ -228,6 +130,12 @@ impl Aggregator {
             },
             pods: Store::new(pods),
             judged: Judged::new(mesh),
+            compatible: Compatible::new(
+                config.mesh_series,
+                mesh,
+                config.connections,
+                &config.cluster,
+            ),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -249,6 +157,12 @@ impl Aggregator {
         self.edges.store.set_budget(config.budgets.edges);
         self.pods.set_budget(config.budgets.pods);
         self.judged.set_budget(config.budgets.mesh);
+        self.compatible.reconfigure(
+            config.mesh_series,
+            config.budgets.mesh,
+            config.connections,
+            &config.cluster,
+        );
         let labelling = Labelling::new(&config);
         if *self.identities.labelling != labelling {
             self.edges.cluster = labelling.cluster.clone();
@@ -303,6 +217,7 @@ impl Aggregator {
         if let Some(rpc) = &call.exchange.rpc {
             self.rpc(call, rpc, span, now);
         }
+        self.compatible.call(call, now);
         self.history.call(call, judge)
     }
 
@@ -319,6 +234,7 @@ impl Aggregator {
         judge: impl FnOnce() -> Option<Judgement>,
         now: Monotonic,
     ) -> Option<&Flow> {
+        self.compatible.link(event, now);
         match event {
             LinkEvent::Opened(link) => {
                 let known = self.links.table.contains_key(&link.connection.id);
@@ -455,6 +371,7 @@ impl Aggregator {
         self.lookups.expire(now, idle, |_| false);
         self.datagrams.expire(now, idle, |_| false);
         self.judged.expire(now, idle);
+        self.compatible.expire(now, idle);
         for tracked in self.links.table.values_mut() {
             self.edges.settle_late(tracked, now);
             if let Some(pod) = tracked.pod {

@@ -5,6 +5,7 @@
 //! mesh offer its protocols and ask for its names. Where TLS 1.2 shows the certificates, they
 //! decide. A port alone proves nothing.
 
+pub mod canonical;
 pub mod decision;
 pub mod findings;
 #[cfg(test)]

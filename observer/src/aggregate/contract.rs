@@ -58,6 +58,12 @@
 //! TLS: `strict`, `permissive`, `disabled`, `no_mesh`, `unknown`. They are made when they are asked
 //! for, from the same report.
 //!
+//! `istio_`, and `request_total`, `response_total`, `response_latency_ms` and `tcp_`, are what the
+//! proxies of Istio and Linkerd would tell of the same calls, with their labels, where
+//! `mesh.series` asks for them: for the tools that read those. Bytes of TCP are told as there:
+//! `istio_tcp_sent_bytes_total` is what the server sent. Scrape them with `honor_labels`, as
+//! `namespace` and `pod` are those of the pods.
+//!
 //! `traces_spanmetrics_` are calls by the name of their span: `METHOD ROUTE`, or the full name of
 //! the procedure. They are sums of the `http_` families without remote procedure calls, and of the
 //! `rpc_` families. Their overflow series has those of the `http_` families.
@@ -285,6 +291,38 @@ families! {
         "Declared objects that are known, by kind.";
     MESH_MISUNDERSTOOD: Gauge "observer_mesh_misunderstood_objects", None, CLUSTER, None,
         "Declared objects that could not be understood.";
+    ISTIO_REQUESTS: Counter "istio_requests_total", None, ISTIO_HTTP, None,
+        "Requests, as Istio's proxies count them.";
+    ISTIO_DURATION: Histogram "istio_request_duration_milliseconds", None, ISTIO_HTTP, None,
+        "Duration of requests in milliseconds, as Istio's proxies measure it.";
+    ISTIO_REQUEST_BYTES: Histogram "istio_request_bytes", Some("bytes"), ISTIO_HTTP, None,
+        "Size of requests, head and content, as Istio's proxies measure it.";
+    ISTIO_RESPONSE_BYTES: Histogram "istio_response_bytes", Some("bytes"), ISTIO_HTTP, None,
+        "Size of responses, head and content, as Istio's proxies measure it.";
+    ISTIO_REQUEST_MESSAGES: Counter "istio_request_messages_total", None, ISTIO_HTTP, None,
+        "Messages from clients of gRPC, as Istio's proxies count them.";
+    ISTIO_RESPONSE_MESSAGES: Counter "istio_response_messages_total", None, ISTIO_HTTP, None,
+        "Messages from servers of gRPC, as Istio's proxies count them.";
+    ISTIO_TCP_SENT: Counter "istio_tcp_sent_bytes_total", Some("bytes"), ISTIO_TCP, None,
+        "Bytes of responses over connections without requests, as Istio's proxies count them.";
+    ISTIO_TCP_RECEIVED: Counter "istio_tcp_received_bytes_total", Some("bytes"), ISTIO_TCP, None,
+        "Bytes of requests over connections without requests of HTTP, as Istio's proxies count them.";
+    ISTIO_TCP_OPENED: Counter "istio_tcp_connections_opened_total", None, ISTIO_TCP, None,
+        "Connections without requests that were opened, as Istio's proxies count them.";
+    ISTIO_TCP_CLOSED: Counter "istio_tcp_connections_closed_total", None, ISTIO_TCP, None,
+        "Connections without requests that were closed, as Istio's proxies count them.";
+    LINKERD_REQUESTS: Counter "request_total", None, LINKERD_REQUEST, None,
+        "Requests, as Linkerd's proxies count them.";
+    LINKERD_RESPONSES: Counter "response_total", None, LINKERD_HTTP, None,
+        "Responses, as Linkerd's proxies count them.";
+    LINKERD_LATENCY: Histogram "response_latency_ms", None, LINKERD_HTTP, None,
+        "Milliseconds to the end of responses, as Linkerd's proxies measure it.";
+    LINKERD_TCP_OPEN: Gauge "tcp_open_connections", None, LINKERD_TCP, None,
+        "Open connections, as Linkerd's proxies count them.";
+    LINKERD_TCP_READ: Counter "tcp_read_bytes_total", Some("bytes"), LINKERD_TCP, None,
+        "Bytes read from the peer, as Linkerd's proxies count them.";
+    LINKERD_TCP_WRITE: Counter "tcp_write_bytes_total", Some("bytes"), LINKERD_TCP, None,
+        "Bytes written to the peer, as Linkerd's proxies count them.";
     LOSS: Counter "observer_loss_total", None, &["stage", "reason"], None,
         "What the observer lost, by stage and reason.";
     PROGRAM_RUNS: Counter "observer_bpf_program_runs_total", None, &["program"], None,
@@ -334,7 +372,7 @@ families! {
     EXPORT_AGE: Gauge "observer_export_age_seconds", Some("seconds"), EXPORT, None,
         "Time since the collector last took a request; absent before the first.";
     SERIES: Gauge "observer_series", None, &["family"], None,
-        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp, edges, pods, mesh_findings, mesh_edges, mesh_servers, mesh_rules, mesh_authorizations.";
+        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp, edges, pods, mesh_findings, mesh_edges, mesh_servers, mesh_rules, mesh_authorizations, istio_http, istio_tcp, linkerd_http, linkerd_tcp.";
     SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,
         "Most label sets that a group of families can have.";
     SERIES_OVERFLOW: Counter "observer_series_overflow_total", None, &["family"], None,
@@ -405,7 +443,9 @@ mod tests {
             let tempo = ["traces_service_graph_", "traces_spanmetrics_"]
                 .iter()
                 .any(|prefix| family.name.starts_with(prefix));
-            let mesh = family.name == "mesh_finding";
+            let mesh = family.name == "mesh_finding"
+                || family.name.starts_with("istio_")
+                || family.help.contains("as Linkerd's proxies");
             let info = ["target_info", "traces_target_info"].contains(&family.name);
             let conventional = family.convention.is_some();
             assert!(

@@ -272,6 +272,7 @@ impl Builder {
             edges,
             pods,
             judged,
+            compatible,
             ..
         } = aggregator;
         let edges = &edges.store;
@@ -316,7 +317,12 @@ impl Builder {
             ("edges", edges.len(), edges.budget(), edges.overflowed()),
             ("pods", pods.len(), pods.budget(), pods.overflowed()),
         ];
-        let groups = || groups.into_iter().chain(judged.groups());
+        let groups = || {
+            groups
+                .into_iter()
+                .chain(judged.groups())
+                .chain(compatible.groups())
+        };
         let group = |name, value| Series::new(&labels([("family", name)]), Value::Integer(value));
         self.add(
             &contract::SERIES,
@@ -339,6 +345,10 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     for (reason, count) in [
         ("connection_table_full", links.untracked),
         ("connection_forgotten", links.forgotten),
+        (
+            "mesh_connection_table_full",
+            aggregator.compatible.untracked(),
+        ),
     ] {
         health.losses.push(Loss {
             stage: "aggregate",
@@ -395,6 +405,7 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.service_graph(aggregator);
     builder.span_metrics(aggregator);
     builder.families.extend(aggregator.judged.samples());
+    builder.families.extend(aggregator.compatible.samples());
     builder.health(&health);
     builder.cluster(&health.cluster);
     builder.export(&health.export);

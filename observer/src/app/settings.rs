@@ -121,6 +121,7 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         histograms: config.metrics.histograms,
         service_graph: config.metrics.service_graph,
         span_metrics: config.metrics.span_metrics,
+        mesh_series: config.mesh.series,
         ..aggregate::Config::default()
     }
 }

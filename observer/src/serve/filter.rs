@@ -106,7 +106,7 @@ enum Secured {
 }
 
 /// What a socket can be in a mesh.
-const HOPS: [&str; 4] = ["direct", "to_proxy", "from_proxy", "proxy"];
+const HOPS: [&str; 5] = ["direct", "to_proxy", "from_proxy", "proxy", "meta"];
 
 const VERDICTS: [Verdict; 3] = [Verdict::Satisfied, Verdict::Violated, Verdict::Unknown];
 
@@ -171,7 +171,7 @@ impl FlowFilter {
                 "hop" => self.hop.push(
                     HOPS.into_iter()
                         .find(|hop| *hop == part)
-                        .ok_or_else(|| invalid(part, "direct, to_proxy, from_proxy or proxy"))?,
+                        .ok_or_else(|| invalid(part, "direct, to_proxy, from_proxy, proxy or meta"))?,
                 ),
                 "identity" => self.identity.push(part.to_owned()),
                 "verdict" => self.verdict.push(

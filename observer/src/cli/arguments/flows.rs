@@ -80,7 +80,7 @@ pub struct FlowsArguments {
     /// Only calls of this trace, as their headers name it: 32 hexadecimal digits
     #[arg(long, value_name = "ID")]
     pub trace: Option<String>,
-    /// Only flows of sockets that are `direct`, `to_proxy`, `from_proxy` or `proxy`
+    /// Only flows of sockets that are `direct`, `to_proxy`, `from_proxy`, `proxy` or `meta`
     #[arg(long, value_name = "HOP")]
     pub hop: Option<String>,
     /// Only flows whose other end proved this identity to its proxy; `*` is any text

@@ -19,7 +19,8 @@ use crate::{
 pub struct Meshed<'a> {
     /// What the socket is: `direct` (an application's, with no proxy before it that is known),
     /// `to_proxy` (an application's, and its proxy took the connection), `from_proxy` (an
-    /// application's, and its proxy made the connection), `proxy` (a proxy's own).
+    /// application's, and its proxy made the connection), `proxy` (a proxy's own), `meta` (it is about
+    /// the proxy itself: health, metrics, probes).
     pub hop: &'static str,
     /// What the proxy whose socket it is stands for: `sidecar`, `node`, `waypoint`, `gateway`; `null`
     /// unless `hop` is `proxy`.
