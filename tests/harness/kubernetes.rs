@@ -370,12 +370,7 @@ impl<'a> Site<'a> {
     }
 
     /// As [`Self::service`], whose only port has this name.
-    pub fn service_named(
-        &self,
-        mut object: Value,
-        port: &str,
-        pods: &[&Known<'_>],
-    ) -> Result<()> {
+    pub fn service_named(&self, mut object: Value, port: &str, pods: &[&Known<'_>]) -> Result<()> {
         object["metadata"]["namespace"] = json!(NAMESPACE);
         let created = self.api.create(&object)?;
         if pods.is_empty() {

@@ -16,11 +16,15 @@ pub mod linkerd;
 mod member;
 pub mod traffic;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use ambient::Ztunnel;
 pub use member::{Member, Spec};
 
 use crate::{
@@ -109,6 +113,15 @@ pub struct Target {
     pub prefix: Option<String>,
 }
 
+/// What carries traffic; it ends when dropped.
+#[derive(Debug)]
+pub enum Carrier<'a> {
+    /// A proxy that runs.
+    Proxy(Server),
+    /// The pod of those of a node.
+    Node(Ztunnel<'a>),
+}
+
 /// Pods of meshes, and the authority that they trust.
 pub struct Mesh<'a> {
     site: &'a Site<'a>,
@@ -119,11 +132,14 @@ pub struct Mesh<'a> {
 // === impl Target ===
 
 impl Target {
-    /// A Service of HTTP/1.1 with one kind of pods behind it.
+    /// A Service with one kind of pods behind it.
     pub fn new(name: &str, address: SocketAddr, members: &[&Member<'_>]) -> Self {
         Self {
             name: name.to_owned(),
             address: Some(address),
+            protocol: members
+                .first()
+                .map_or(Protocol::Http1, |member| member.serves),
             subsets: vec![Subset::new("", 1, members)],
             ..Self::default()
         }
@@ -213,6 +229,38 @@ impl<'a> Mesh<'a> {
         self.site.agent(number, &[], "")
     }
 
+    /// Starts what carries the traffic of these pods, all of which know these Services.
+    pub fn carry(&self, members: &[&Member<'_>], targets: &[&Target]) -> Result<Vec<Carrier<'a>>> {
+        let mut carriers = Vec::new();
+        let mut nodes: BTreeMap<usize, Ztunnel<'a>> = BTreeMap::new();
+        for member in members {
+            let serves = member.serves;
+            let server = match member.plane {
+                Plane::None => continue,
+                Plane::Istio => {
+                    let sidecar = istio::Sidecar {
+                        serves,
+                        targets,
+                        ..istio::Sidecar::default()
+                    };
+                    self.istio(member, &sidecar)?
+                }
+                Plane::Linkerd => self.linkerd(member, &linkerd::Sidecar { serves, targets })?,
+                Plane::Ambient => {
+                    let number = member.number;
+                    if !nodes.contains_key(&number) {
+                        nodes.insert(number, Ztunnel::start(self.site, number)?);
+                    }
+                    self.ambient(&nodes[&number], member, targets)?
+                }
+            };
+            carriers.push(Carrier::Proxy(server));
+        }
+        // Their processes first: a pod kills those of its own.
+        carriers.extend(nodes.into_values().map(Carrier::Node));
+        Ok(carriers)
+    }
+
     /// Creates objects of the API, as YAML with several documents.
     pub fn declare(&self, objects: &[Value]) -> Result<()> {
         objects
@@ -244,11 +292,7 @@ impl<'a> Mesh<'a> {
 }
 
 /// A cluster of `nodes` nodes, with the double of its API and a mesh without pods.
-pub fn scene(
-    label: &str,
-    nodes: usize,
-    work: impl FnOnce(&Mesh<'_>) -> Result<()>,
-) -> Result<()> {
+pub fn scene(label: &str, nodes: usize, work: impl FnOnce(&Mesh<'_>) -> Result<()>) -> Result<()> {
     let api = Double::start()?;
     scene_of(&api, label, nodes, work)
 }

@@ -8,7 +8,7 @@ use observer_tests::{
     agent::Agent,
     kubernetes::ask_with,
     mesh::{
-        self, Member, Mesh, Plane, Protocol, Spec, Target,
+        self, Member, Mesh, Plane, Spec, Target,
         ambient::Ztunnel,
         istio::{Accepts, Sidecar},
         linkerd, service_address,
@@ -110,7 +110,10 @@ fn a_sidecar_of_istio_tells_the_client_and_takes_plaintext_if_it_is_to() -> Resu
                 Accepts::Strict => ensure!(plain.is_err(), "{plain:?}"),
                 Accepts::Permissive | Accepts::Disabled => {
                     let fields = only(plain?)?;
-                    ensure!(fields[0] == "127.0.0.6" && fields[1].is_empty(), "{fields:?}");
+                    ensure!(
+                        fields[0] == "127.0.0.6" && fields[1].is_empty(),
+                        "{fields:?}"
+                    );
                 }
             }
             mesh::finish(agents)
@@ -138,11 +141,17 @@ fn a_sidecar_of_linkerd_tells_the_client() -> Result<()> {
         let fields = only(echo(&pair.front, &pair.target)?)?;
         let own = pair.web.known.pod.addresses()[0].to_string();
         let identity = linkerd::identity("front");
-        ensure!(fields == [own.as_str(), "", &identity, "", "HTTP/1.1"], "{fields:?}");
+        ensure!(
+            fields == [own.as_str(), "", &identity, "", "HTTP/1.1"],
+            "{fields:?}"
+        );
         wire(&agents[0], "client", "linkerd_mtls")?;
         wire(&agents[1], "server", "linkerd_mtls")?;
         let fields = only(echo(&pair.stranger, &pair.target)?)?;
-        ensure!(fields == [own.as_str(), "", "", "", "HTTP/1.1"], "{fields:?}");
+        ensure!(
+            fields == [own.as_str(), "", "", "", "HTTP/1.1"],
+            "{fields:?}"
+        );
         mesh::finish(agents)
     })
 }
@@ -166,47 +175,13 @@ fn the_proxy_of_a_node_keeps_the_client_s_address() -> Result<()> {
         for (client, security) in [(&pair.front, "hbone"), (&pair.stranger, "plaintext")] {
             let fields = only(echo(client, &pair.target)?)?;
             let address = client.known.pod.addresses()[0].to_string();
-            ensure!(fields == [address.as_str(), "", "", "", "HTTP/1.1"], "{fields:?}");
+            ensure!(
+                fields == [address.as_str(), "", "", "", "HTTP/1.1"],
+                "{fields:?}"
+            );
             wire(&agents[0], "client", security)?;
             wire(&agents[1], "server", security)?;
         }
         mesh::finish(agents)
-    })
-}
-
-#[test]
-fn bytes_and_http_2_pass_sidecars() -> Result<()> {
-    if lacking(&mesh::NEEDS)? {
-        return Ok(());
-    }
-    mesh::scene("protocols", 1, |mesh| {
-        let front = mesh.pod(1, &Spec::new("front", Plane::Istio))?;
-        for (number, protocol) in [(10, Protocol::Tcp), (11, Protocol::Http2)] {
-            let name = format!("web{number}");
-            let web = mesh.pod(1, &Spec::new(&name, Plane::Istio))?;
-            let target = Target {
-                protocol,
-                ..Target::new(&name, service_address(number, 80), &[&web])
-            };
-            mesh.services(&[(&target, "any", &[&web])])?;
-            let parameters = if protocol == Protocol::Http2 { "http2" } else { "" };
-            let _web = web.serve_with(parameters, ECHO)?;
-            let inbound = Sidecar {
-                serves: protocol,
-                ..Sidecar::default()
-            };
-            let outbound = Sidecar {
-                targets: &[&target],
-                ..Sidecar::default()
-            };
-            let _sidecars = [mesh.istio(&front, &outbound)?, mesh.istio(&web, &inbound)?];
-            let address = target.dialled()?;
-            let known = format!("{name}:{}:{}", address.port(), address.ip());
-            let version = if protocol == Protocol::Http2 { "--http2-prior-knowledge" } else { "--http1.1" };
-            let options = ["--resolve", known.as_str(), version];
-            let fields = only(ask_with(&front.app()?, &format!("{name}/echo"), 3, &options)?)?;
-            ensure!(fields[0] == "127.0.0.6", "{fields:?}");
-        }
-        Ok(())
     })
 }

@@ -24,7 +24,13 @@ fn a_call_between_sidecars_is_counted_once_at_each_end() -> Result<()> {
         let _web = web.serve()?;
         let _sidecars = [
             mesh.istio(&web, &Sidecar::default())?,
-            mesh.istio(&front, &Sidecar { targets: &[&target], ..Sidecar::default() })?,
+            mesh.istio(
+                &front,
+                &Sidecar {
+                    targets: &[&target],
+                    ..Sidecar::default()
+                },
+            )?,
         ];
         let agents = [mesh.agent(1)?, mesh.agent(2)?];
         let all: Vec<_> = agents.iter().collect();

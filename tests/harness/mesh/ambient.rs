@@ -38,7 +38,9 @@ pub struct Ztunnel<'a> {
 /// What the node's agent of the network does in a pod.
 pub(super) fn rules(spec: &Spec<'_>) -> String {
     let except = |ports: &[u16]| {
-        let lines = ports.iter().map(|port| format!("tcp dport {port} return; "));
+        let lines = ports
+            .iter()
+            .map(|port| format!("tcp dport {port} return; "));
         lines.collect::<String>()
     };
     let (inbound, outbound) = (except(spec.open_inbound), except(spec.open_outbound));
@@ -63,7 +65,16 @@ pub(super) fn route(namespace: &Namespace) -> Result<()> {
     let mark = format!("{CONNECTION:#x}/0xfff");
     let rule = ["rule", "add", "fwmark", &mark, "lookup", "100"];
     namespace.run("ip", &rule)?;
-    let all = ["route", "add", "local", "0.0.0.0/0", "dev", "lo", "table", "100"];
+    let all = [
+        "route",
+        "add",
+        "local",
+        "0.0.0.0/0",
+        "dev",
+        "lo",
+        "table",
+        "100",
+    ];
     namespace.run("ip", &all)?;
     Ok(())
 }
@@ -146,7 +157,11 @@ fn tunnel(name: &str, server: SocketAddr, secured: bool, certificates: &Value) -
     envoy::Upstream {
         name: name.to_owned(),
         endpoints: vec![(SocketAddr::new(server.ip(), port), secured)],
-        protocol: if secured { Protocol::Http2 } else { Protocol::Tcp },
+        protocol: if secured {
+            Protocol::Http2
+        } else {
+            Protocol::Tcp
+        },
         tls: secured.then(|| json!({"common_tls_context": context})),
         mark: Some(MARK),
     }

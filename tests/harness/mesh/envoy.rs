@@ -92,8 +92,7 @@ pub fn http(routes: &Value, filters: &[Value], mut more: Value) -> Value {
         }],
     });
     more["http_filters"] = json!(all);
-    let kind =
-        "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+    let kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
     extension("envoy.filters.network.http_connection_manager", kind, more)
 }
 

@@ -48,7 +48,9 @@ pub struct Sidecar<'a> {
 /// What the init container of a sidecar does.
 pub(super) fn rules(spec: &Spec<'_>) -> String {
     let except = |ports: &[u16]| {
-        let lines = ports.iter().map(|port| format!("tcp dport {port} return; "));
+        let lines = ports
+            .iter()
+            .map(|port| format!("tcp dport {port} return; "));
         lines.collect::<String>()
     };
     let (inbound, outbound) = (except(spec.open_inbound), except(spec.open_outbound));
@@ -193,7 +195,8 @@ fn outbound(target: &Target) -> Result<Value> {
 /// What is done with connections to the application.
 fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
     let filters: Vec<Value> = sidecar.refuses.map(envoy::refuse).into_iter().collect();
-    let routes = json!([{"match": {"prefix": "/"}, "route": {"cluster": "inbound", "timeout": "0s"}}]);
+    let routes =
+        json!([{"match": {"prefix": "/"}, "route": {"cluster": "inbound", "timeout": "0s"}}]);
     let http = envoy::http(
         &routes,
         &filters,

@@ -40,7 +40,9 @@ pub fn identity(account: &str) -> String {
 /// What the init container of a sidecar does.
 pub(super) fn rules(spec: &Spec<'_>) -> String {
     let except = |ports: &[u16]| {
-        let lines = ports.iter().map(|port| format!("tcp dport {port} return; "));
+        let lines = ports
+            .iter()
+            .map(|port| format!("tcp dport {port} return; "));
         lines.collect::<String>()
     };
     let (inbound, outbound) = (except(spec.open_inbound), except(spec.open_outbound));
@@ -67,11 +69,7 @@ impl Mesh<'_> {
             protocol: sidecar.serves,
             ..envoy::Upstream::default()
         };
-        let mut clusters = vec![
-            envoy::original(json!(null)),
-            envoy::nobody(),
-            local.build(),
-        ];
+        let mut clusters = vec![envoy::original(json!(null)), envoy::nobody(), local.build()];
         let mut chains = Vec::new();
         for target in sidecar.targets {
             let address = target.dialled()?;

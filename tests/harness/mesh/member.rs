@@ -3,13 +3,14 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Plane, ambient, istio, linkerd};
+use super::{Plane, Protocol, ambient, istio, linkerd};
 use crate::{
     apiserver::objects,
     kubernetes::{self, Control, Known, NAMESPACE, Site},
     node::PodSpec,
+    peers,
     place::Place,
-    server::Server,
+    server::{PYTHON, Server},
 };
 
 /// What a pod is to be.
@@ -31,6 +32,8 @@ pub struct Spec<'a> {
     pub open_inbound: &'a [u16],
     /// Ports that are not redirected on the way out.
     pub open_outbound: &'a [u16],
+    /// What its application speaks.
+    pub serves: Protocol,
     /// Further annotations.
     pub annotations: &'a [(&'a str, &'a str)],
 }
@@ -46,6 +49,10 @@ pub struct Member<'a> {
     pub account: String,
     /// What carries its traffic.
     pub plane: Plane,
+    /// What its application speaks.
+    pub serves: Protocol,
+    /// The node that it is on.
+    pub(super) number: usize,
 }
 
 // === impl Spec ===
@@ -62,6 +69,7 @@ impl<'a> Spec<'a> {
             captured: true,
             open_inbound: &[],
             open_outbound: &[],
+            serves: Protocol::Http1,
             annotations: &[],
         }
     }
@@ -70,6 +78,13 @@ impl<'a> Spec<'a> {
     #[must_use]
     pub fn version(mut self, app: &'a str, version: &'a str) -> Self {
         (self.app, self.version, self.account) = (app, version, app);
+        self
+    }
+
+    /// It with another protocol.
+    #[must_use]
+    pub fn serves(mut self, protocol: Protocol) -> Self {
+        self.serves = protocol;
         self
     }
 
@@ -128,10 +143,9 @@ impl<'a> Member<'a> {
             ..PodSpec::new(NAMESPACE, &name)
         };
         let set = format!("{}-5d8f", spec.name);
-        let deployment = objects::deployment(spec.name, 1);
         let control = Control::Set(&set, ("apps/v1", "Deployment", spec.name));
         // The owner of the owner is an object too.
-        let mut deployment = deployment;
+        let mut deployment = objects::deployment(spec.name, 1);
         deployment["metadata"]["namespace"] = json!(NAMESPACE);
         if site.api.read(&deployment).is_err() {
             site.api.create(&deployment)?;
@@ -142,6 +156,8 @@ impl<'a> Member<'a> {
             workload: spec.name.to_owned(),
             account: spec.account.to_owned(),
             plane: spec.plane,
+            serves: spec.serves,
+            number,
         };
         let rules = match spec.plane {
             _ if !spec.captured => None,
@@ -177,6 +193,29 @@ impl<'a> Member<'a> {
     /// A web server as its application, which answers with the pod's name.
     pub fn serve(&self) -> Result<Server> {
         kubernetes::serve(&self.known.pod)
+    }
+
+    /// A server of gRPC as its application: see the Go peer.
+    pub fn serve_rpc(&self) -> Result<Server> {
+        let address = std::net::SocketAddr::from(([0, 0, 0, 0], kubernetes::PORT));
+        let place = self.app()?;
+        let mut command = peers::go(&place, &["grpc-serve", "-listen"])?;
+        Server::at(&place, address, &mut command, |command, _| {
+            command.arg(address.to_string());
+            Ok(())
+        })
+    }
+
+    /// A server of a protocol that nobody knows as its application: see `peers/echo.py`.
+    pub fn serve_bytes(&self) -> Result<Server> {
+        let address = std::net::SocketAddr::from(([0, 0, 0, 0], kubernetes::PORT));
+        let place = self.app()?;
+        let mut command = place.command(PYTHON)?;
+        Server::at(&place, address, &mut command, |command, _| {
+            command.arg("-B").arg(peers::script("echo.py"));
+            command.args(["serve", "0.0.0.0", &kubernetes::PORT.to_string()]);
+            Ok(())
+        })
     }
 
     /// As [`Self::serve`], with further parts of nginx.conf, or parameters of its `listen`.

@@ -9,7 +9,7 @@ use crate::{
     metrics::{Metrics, Sample},
     place::Place,
     process,
-    wait::{PATIENCE, SETTLE},
+    wait::{self, PATIENCE, SETTLE},
 };
 
 /// Requests by curl(1).
@@ -59,7 +59,9 @@ impl Requests<'_> {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let mut statuses = BTreeMap::new();
         for line in text.lines() {
-            let status: u16 = line.parse().with_context(|| format!("curl says {text:?}"))?;
+            let status: u16 = line
+                .parse()
+                .with_context(|| format!("curl says {text:?}"))?;
             *statuses.entry(status).or_default() += 1;
         }
         let total: u64 = statuses.values().sum();
@@ -134,6 +136,41 @@ pub fn expect_edges(agents: &[&Agent], expected: &[(Edge<'_>, u64)]) -> Result<(
     bail!("requests of edges:\n{text}lost: {losses:?}")
 }
 
+/// Waits until this many connections of an edge have been opened; more is an error, also a moment
+/// later.
+pub fn expect_connections(agents: &[&Agent], edge: Edge<'_>, expected: u64) -> Result<()> {
+    let (reporter, source, destination, security) = edge;
+    let labels = [
+        ("reporter", reporter),
+        ("source_name", source),
+        ("destination_name", destination),
+        ("security", security),
+    ];
+    let name = "observer_edge_connections_opened_total";
+    let count = || -> Result<u64> {
+        let counts = agents
+            .iter()
+            .map(|agent| Ok(agent.metrics()?.sum(name, &labels)));
+        Ok(counts.sum::<Result<f64>>()? as u64)
+    };
+    // What there is instead is told below.
+    let _ = wait::until(name, PATIENCE, || Ok((count()? >= expected).then_some(())));
+    std::thread::sleep(SETTLE);
+    let found = count()?;
+    if found != expected {
+        let all = agents.iter().map(|agent| {
+            let metrics = agent.metrics()?;
+            let samples = metrics.select(name, &[]).filter(|one| one.value > 0.0);
+            Ok(samples
+                .map(|one| format!("{} {:?}", one.value, one.labels))
+                .collect())
+        });
+        let all = all.collect::<Result<Vec<Vec<String>>>>()?.concat();
+        bail!("{found} instead of {expected}: {name}{labels:?} of {all:#?}");
+    }
+    Ok(())
+}
+
 /// Checks that the measures of all agents' `http.{side}.request.duration` are of these workloads, and of
 /// no others.
 pub fn expect_calls(agents: &[&Agent], side: &str, expected: &[(&str, u64)]) -> Result<()> {
@@ -141,9 +178,14 @@ pub fn expect_calls(agents: &[&Agent], side: &str, expected: &[(&str, u64)]) -> 
     let mut found: BTreeMap<String, u64> = BTreeMap::new();
     for agent in agents {
         let metrics = agent.metrics()?;
-        for sample in metrics.select(&name, &[]).filter(|one: &&Sample| one.value > 0.0) {
+        for sample in metrics
+            .select(&name, &[])
+            .filter(|one: &&Sample| one.value > 0.0)
+        {
             let workload = sample.labels.get("k8s_workload_name");
-            *found.entry(workload.cloned().unwrap_or_default()).or_default() += sample.value as u64;
+            *found
+                .entry(workload.cloned().unwrap_or_default())
+                .or_default() += sample.value as u64;
         }
     }
     let expected: BTreeMap<String, u64> = (expected.iter())
