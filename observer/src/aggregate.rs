@@ -257,7 +257,18 @@ impl Aggregator {
         span: Option<(TraceId, SpanId)>,
         now: Monotonic,
     ) -> Option<&Flow> {
-        let mut service = self.call_tracked(call, span, now);
+        if !call.link.hop.is_counted() {
+            // It is counted where it begins and ends: at the applications' own sockets.
+            return self.history.call(call);
+        }
+        let mut service = match call.far {
+            // Each call of the connection may be somebody else's.
+            Some(_) => {
+                self.edges.carries_calls(&mut self.links, call, now);
+                Some(self.call_untracked(call, span, now))
+            }
+            None => self.call_tracked(call, span, now),
+        };
         if service.is_none() && self.links.table.contains_key(&call.link.connection.id) {
             // More is known of the connection than when it was last heard of.
             self.track(&call.link, call.exchange.role, now);
@@ -348,6 +359,9 @@ impl Aggregator {
             service.oldest = None;
         }
         for (link, request) in calls {
+            if !link.hop.is_counted() {
+                continue;
+            }
             let (identity, _, service) = self.resolve(&link, request.role, now);
             let key = ActiveKey {
                 identity,

@@ -6,13 +6,17 @@
 //! decide. A port alone proves nothing.
 
 pub mod decision;
+pub mod findings;
 pub mod gateway;
+pub mod hops;
 pub mod istio;
 pub mod ledger;
 pub mod linkerd;
 pub mod network;
+pub mod party;
 pub mod policy;
 pub mod report;
+pub mod traffic;
 pub mod wire;
 
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};

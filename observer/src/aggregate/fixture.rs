@@ -201,6 +201,9 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
         error: (status >= 500).then_some("500"),
         http_error: (status >= 500).then_some("500"),
         far: None,
+        probe: false,
+        matched: None,
+        judged: None,
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     decode::{self, DecodeError, decode},
     enrich::Enricher,
     host::Host,
+    mesh::ledger::Ledger,
     model::{
         connection::{ConnectionId, Transfer},
         event::Event,
@@ -97,6 +98,8 @@ impl Stages {
                 aggregator: Aggregator::new(settings::aggregate(config)),
                 spans: Spans::new(settings::spans(config, exports.wants_spans())),
                 access_log: AccessLog::new(config.access_log.clone()),
+                ledger: Ledger::new(settings::ledger(config)),
+                judges: config.mesh.is_on(cluster.is_some()),
                 exports,
                 made: Vec::new(),
                 answers,
@@ -214,6 +217,8 @@ impl Stages {
             aggregator,
             ignored,
             host,
+            ledger,
+            judges,
             ..
         } = &mut self.rest;
         let mut calls = in_flight.into_iter().filter_map(|request| {
@@ -222,6 +227,9 @@ impl Stages {
         });
         aggregator.in_flight(now, &mut calls);
         aggregator.expire(now);
+        if *judges {
+            ledger.tick(now);
+        }
         host.expire(now);
         let offset = capture::wall_offset();
         // Small corrections are left alone, so that one flow is told with one time.
@@ -283,6 +291,9 @@ impl Stages {
             Query::GraphIn { window, reply } => {
                 let _ = reply.send(self.rest.aggregator.graph_in(window, now));
             }
+            Query::Mesh { window, reply } => {
+                let _ = reply.send(self.rest.ledger.report(window, now, self.offset));
+            }
             Query::History {
                 last,
                 filter,
@@ -305,6 +316,7 @@ impl Stages {
             aggregator,
             spans,
             access_log,
+            ledger,
             exports,
             ..
         } = &mut self.rest;
@@ -321,6 +333,7 @@ impl Stages {
         exports.reconfigure(config);
         spans.reconfigure(settings::spans(config, exports.wants_spans()));
         access_log.reconfigure(config.access_log.clone());
+        ledger.reconfigure(settings::ledger(config));
         *ignored = Ignored::new(config);
     }
 
@@ -348,11 +361,13 @@ impl Stages {
             reason: "access_log_rate",
             count: self.rest.access_log.limited(),
         });
+        losses.extend(self.rest.ledger.losses());
         losses.extend(self.rest.exports.losses());
         let mut tables = self.assembler.tables();
         tables.extend(self.rest.host.tables());
         tables.extend(self.rest.enricher.tables());
         tables.extend(self.rest.spans.tables());
+        tables.extend(self.rest.ledger.tables());
         tables.extend(self.rest.exports.tables());
         let mut states = Vec::new();
         if let (Some(cluster), Some(index)) = (&self.cluster, self.rest.enricher.index()) {

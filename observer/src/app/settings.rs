@@ -11,9 +11,10 @@ use crate::{
         networks::{Networks, Prefix},
         object::Source,
     },
-    config::Config,
+    config::{Config, MeshHops},
     enrich::{self, RoutePattern},
     host,
+    mesh::ledger,
 };
 
 /// For [`capture::Capture`].
@@ -92,6 +93,7 @@ pub(super) fn enrich(config: &Config, node: Option<Source>) -> enrich::Config {
             hold: config.kubernetes.hold,
             source,
         }),
+        fold: config.mesh.hops == MeshHops::Fold,
         ..enrich::Config::default()
     }
 }
@@ -135,5 +137,18 @@ pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config 
         wait: traces.wait,
         // When this host was started, to the nanosecond: another for each of them.
         salt: capture::wall_offset().nanoseconds,
+    }
+}
+
+/// For [`ledger::Ledger`].
+pub(super) fn ledger(config: &Config) -> ledger::Config {
+    let mesh = &config.mesh;
+    ledger::Config {
+        edges: mesh.edges as usize,
+        minimum: mesh.minimum.into(),
+        settle: mesh.settle,
+        readiness: mesh.readiness_window,
+        idle: mesh.readiness_window.max(ledger::Config::default().idle),
+        ..ledger::Config::default()
     }
 }

@@ -7,6 +7,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{flows, graph, top};
 use crate::config::{Flags, LogLevel, parse_duration};
 
+mod mesh;
+
+pub use mesh::{FindingsArguments, MeshArguments};
+
 /// Where the agent answers unless told otherwise.
 const DEFAULT_SERVER: &str = "http://127.0.0.1:9920";
 
@@ -25,8 +29,11 @@ Examples:
   observer flows --follow             watch calls and connections as they happen
   observer graph                      who calls whom, and how well
   observer top                        watch rate, errors and latency of every service
+  observer findings                   what is wrong with the service mesh
+  observer mesh readiness             who still sends plaintext
 
-Exit codes: 0 done, 1 failed (one line on stderr says why), 2 wrong command line."
+Exit codes: 0 done, 1 failed (one line on stderr says why) or, with --fail-on, something was found; \
+2 wrong command line."
 )]
 pub struct Arguments {
     /// What to do.
@@ -47,6 +54,10 @@ pub enum Command {
     Top(TopArguments),
     /// Show who calls whom: the graph of services, with rate, errors, latency, bytes
     Graph(GraphArguments),
+    /// Show what is wrong with service meshes, or may be, worst first
+    Findings(Box<FindingsArguments>),
+    /// Show what service meshes do, against what is declared of them
+    Mesh(Box<MeshArguments>),
     /// Check what this host and kernel offer, and what is missing
     Doctor(DoctorArguments),
     /// Work with configuration files
@@ -67,6 +78,8 @@ The agent answers HTTP:
   /api/v1/flows      flows as JSON lines; ?follow=true streams
   /api/v1/services   services of this host as JSON
   /api/v1/graph      graph of services as JSON
+  /api/v1/findings   what is wrong with service meshes as JSON
+  /api/v1/mesh       edges of service meshes as JSON; below it mtls, readiness, split, routes, authz
   /api/v1/status     what the agent knows of itself and of Kubernetes
 
 Signals: SIGTERM and SIGINT drain and exit 0; SIGHUP reads the configuration file again.
@@ -484,7 +497,7 @@ mod tests {
 
     use super::*;
 
-    fn parse(line: &str) -> Result<Command, clap::Error> {
+    pub(super) fn parse(line: &str) -> Result<Command, clap::Error> {
         Arguments::try_parse_from(line.split_whitespace()).map(|arguments| arguments.command)
     }
 

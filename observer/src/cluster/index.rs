@@ -103,6 +103,28 @@ impl Default for Config {
     }
 }
 
+/// Which workloads share something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Behind {
+    /// None.
+    Nobody,
+    /// One, by one of its pods.
+    One(Arc<Pod>),
+    /// Several.
+    Several,
+}
+
+impl Index {
+    /// Stub.
+    pub fn behind(&self, _namespace: &str, _service: &str) -> Behind {
+        Behind::Nobody
+    }
+    /// Stub.
+    pub fn account(&self, _namespace: &str, _account: &str) -> Behind {
+        Behind::Nobody
+    }
+}
+
 // === impl Index ===
 
 impl Index {

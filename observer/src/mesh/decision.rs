@@ -158,6 +158,19 @@ pub struct Rule {
     pub partial: Option<Cow<'static, str>>,
 }
 
+/// A rule as it is declared, whether or not anything matches it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredRule {
+    /// The object that it stands in.
+    pub object: ObjectRef,
+    /// Its name, or its number from 0: that of [`Self::rule`].
+    pub name: Box<str>,
+    /// Hosts and Services that it is about: full names where they are in the cluster.
+    pub hosts: Vec<Box<str>>,
+    /// What it comes to.
+    pub rule: Rule,
+}
+
 /// Where a rule leads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backend {

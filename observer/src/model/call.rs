@@ -6,7 +6,7 @@ use super::{
     connection::{ClosedBy, ConnectFailure, Connection, Transfer},
     exchange::Exchange,
     kubernetes::Service,
-    mesh::{Far, Hop},
+    mesh::{DeclaredMtls, Far, Hop, RouteMatch, Verdict},
     security::{MeshSigns, Opening, Security},
     time::Monotonic,
     workload::{Peer, Workload},
@@ -53,6 +53,13 @@ pub struct Call {
     pub http_error: Option<&'static str>,
     /// Whom it is really with, where that is known better than of its connection.
     pub far: Option<Arc<Far>>,
+    /// It is a probe of the kubelet: no call of anybody to anybody.
+    pub probe: bool,
+    /// The declared rule that it matched, where there is one.
+    pub matched: Option<Arc<RouteMatch>>,
+    /// What is declared of mutual TLS where it went, and whether that is what was seen; `None` where no
+    /// mesh has to do with it.
+    pub judged: Option<(DeclaredMtls, Verdict)>,
 }
 
 /// A change of a connection with who it belongs to.
@@ -105,6 +112,11 @@ impl Link {
     pub fn peer(&self) -> &Peer {
         self.far.as_ref().map_or(&self.peer, |far| &far.peer)
     }
+
+    /// How the way to the other end is secured, proxies left out.
+    pub fn secured(&self) -> Security {
+        self.far.as_ref().map_or(self.security, |far| far.security)
+    }
 }
 
 // === impl Call ===
@@ -118,5 +130,10 @@ impl Call {
     /// Who is at the other end, proxies left out.
     pub fn peer(&self) -> &Peer {
         self.far().map_or(&self.link.peer, |far| &far.peer)
+    }
+
+    /// How the way to the other end is secured, proxies left out.
+    pub fn secured(&self) -> Security {
+        self.far().map_or(self.link.security, |far| far.security)
     }
 }

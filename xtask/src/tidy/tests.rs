@@ -24,7 +24,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("aggregate", &["model", "config", "telemetry"]),
     (
         "serve",
-        &["model", "config", "telemetry", "aggregate", "listen"],
+        &[
+            "model",
+            "config",
+            "telemetry",
+            "aggregate",
+            "listen",
+            "mesh",
+        ],
     ),
     ("export", &["model", "config", "telemetry", "aggregate"]),
     // The command line prints what it is told; of capture it knows whether there is an object.

@@ -12,12 +12,14 @@ use crate::{
     assemble::{Instruction, Sink},
     enrich::{Enricher, Told},
     host::Host,
+    mesh::ledger::Ledger,
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId},
         datagram::{Conversation, Datagrams},
         exchange::Exchange,
         lookup::{Lookup, Resolution},
+        mesh::DeclaredMtls,
         span::Span,
         time::Monotonic,
         trace::{SpanId, TraceId},
@@ -33,6 +35,10 @@ pub(super) struct Rest {
     pub(super) aggregator: Aggregator,
     pub(super) spans: Spans,
     pub(super) access_log: AccessLog,
+    /// What was seen of service meshes, and what is declared.
+    pub(super) ledger: Ledger,
+    /// Whether that is asked for.
+    pub(super) judges: bool,
     /// Where spans and entries of the access log go.
     pub(super) exports: Exports,
     pub(super) answers: serve::Pipeline,
@@ -56,7 +62,7 @@ impl Rest {
         for told in told.drain(..) {
             match told {
                 Told::Link(event) => self.link(&event),
-                Told::Call(call) => self.call(&call),
+                Told::Call(mut call) => self.call(&mut call),
                 Told::Lookup(resolution) => self.resolution(&resolution),
                 Told::Datagrams(conversation) => self.conversation(&conversation),
             }
@@ -68,13 +74,28 @@ impl Rest {
         if self.ignored.is(&link_of(event).workload) {
             return;
         }
+        if self.judges {
+            self.ledger.link(event, self.now);
+        }
         if let Some(flow) = self.aggregator.link(event, self.now) {
             self.answers.publish(flow);
         }
     }
 
-    fn call(&mut self, call: &Call) {
+    fn call(&mut self, call: &mut Call) {
         if self.ignored.is(&call.link.workload) {
+            return;
+        }
+        if self.judges {
+            let ended = call.exchange.ended;
+            call.matched = self.ledger.call(call, ended).map(Arc::new);
+            call.judged = Some(self.ledger.verdict(&call.link))
+                .filter(|(declared, _)| *declared != DeclaredMtls::NoMesh);
+        }
+        if !call.link.hop.is_counted() {
+            if let Some(flow) = self.aggregator.call(call, None, call.exchange.ended) {
+                self.answers.publish(flow);
+            }
             return;
         }
         let names = self.trace(call);
@@ -137,8 +158,8 @@ impl Sink for Rest {
     }
 
     fn exchange(&mut self, exchange: Exchange) {
-        if let Some(call) = self.enricher.exchange(exchange, self.now) {
-            self.call(&call);
+        if let Some(mut call) = self.enricher.exchange(exchange, self.now) {
+            self.call(&mut call);
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
+    mesh::report::Report,
     model::{
         call::LinkEvent,
         connection::{ConnectFailure, Role},
@@ -29,6 +30,9 @@ fn answer(aggregator: &mut Aggregator, pipeline: &mut Pipeline) {
             }
             Query::GraphIn { window, reply } => {
                 let _ = reply.send(aggregator.graph_in(window, Monotonic(9)));
+            }
+            Query::Mesh { reply, .. } => {
+                let _ = reply.send(Report::default());
             }
             Query::History {
                 last,
