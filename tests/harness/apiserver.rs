@@ -21,6 +21,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use self::{client::Client, double::Double, real::Real, resource::Resource};
+use crate::wait;
 
 /// A Kubernetes API server, with what a test does to it.
 pub trait Cluster {
@@ -84,6 +85,50 @@ pub const READER: &[Rule<'_>] = &[
         &["get", "list", "watch"],
     ),
     ("batch", &["jobs"], &["get", "list", "watch"]),
+    ("", &["configmaps"], &["get", "list", "watch"]),
+    (
+        "networking.k8s.io",
+        &["networkpolicies"],
+        &["get", "list", "watch"],
+    ),
+    (
+        "security.istio.io",
+        &[
+            "peerauthentications",
+            "authorizationpolicies",
+            "requestauthentications",
+        ],
+        &["get", "list", "watch"],
+    ),
+    (
+        "networking.istio.io",
+        &[
+            "destinationrules",
+            "virtualservices",
+            "serviceentries",
+            "sidecars",
+            "gateways",
+            "workloadentries",
+        ],
+        &["get", "list", "watch"],
+    ),
+    (
+        "policy.linkerd.io",
+        &[
+            "servers",
+            "serverauthorizations",
+            "authorizationpolicies",
+            "meshtlsauthentications",
+            "networkauthentications",
+            "egressnetworks",
+        ],
+        &["get", "list", "watch"],
+    ),
+    (
+        "gateway.networking.k8s.io",
+        &["gateways", "httproutes", "grpcroutes"],
+        &["get", "list", "watch"],
+    ),
 ];
 
 /// Runs a test against the double, then against the real server if this machine has it.
@@ -154,6 +199,20 @@ impl dyn Cluster + '_ {
     pub fn create_all<'a>(&self, objects: impl IntoIterator<Item = &'a Value>) -> Result<()> {
         for object in objects {
             self.create(object)?;
+        }
+        Ok(())
+    }
+
+    /// Defines the kinds of service meshes, and waits until the API has them.
+    pub fn define_meshes(&self) -> Result<()> {
+        for resource in resource::DEFINED {
+            self.create(&objects::definition(resource))?;
+        }
+        for resource in resource::DEFINED {
+            wait::until("a definition", wait::PATIENCE, || {
+                let answer = self.admin().get(&resource.path(""))?;
+                Ok((answer.code == 200).then_some(()))
+            })?;
         }
         Ok(())
     }
@@ -239,7 +298,7 @@ impl dyn Cluster + '_ {
                 let wanted = rules.iter().any(|(group, resources, verbs)| {
                     *group == known.0 && resources.contains(resource) && verbs.contains(&"list")
                 });
-                crate::wait::until("roles", crate::wait::PATIENCE, || {
+                wait::until("roles", wait::PATIENCE, || {
                     let review = json!({
                         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
                         "spec": {"user": user, "resourceAttributes": {

@@ -17,7 +17,7 @@ mod member;
 pub mod traffic;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
 };
 
@@ -248,10 +248,11 @@ impl<'a> Mesh<'a> {
                 Plane::Linkerd => self.linkerd(member, &linkerd::Sidecar { serves, targets })?,
                 Plane::Ambient => {
                     let number = member.number;
-                    if !nodes.contains_key(&number) {
-                        nodes.insert(number, Ztunnel::start(self.site, number)?);
-                    }
-                    self.ambient(&nodes[&number], member, targets)?
+                    let node = match nodes.entry(number) {
+                        Entry::Occupied(node) => node.into_mut(),
+                        Entry::Vacant(free) => free.insert(Ztunnel::start(self.site, number)?),
+                    };
+                    self.ambient(node, member, targets)?
                 }
             };
             carriers.push(Carrier::Proxy(server));

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::mint::timestamp;
 
 pub use self::cluster::{
-    Objects, cluster_of, deployment, headless, job, load_balancer, named_outside, namespace, node,
-    node_port, replica_set, service, slice, slice_of,
+    Objects, cluster_of, definition, deployment, headless, job, load_balancer, named_outside,
+    namespace, node, node_port, replica_set, service, slice, slice_of,
 };
 
 /// A pod to be, with what tests say of it and the rest as a kubelet leaves it.

@@ -17,6 +17,8 @@ pub struct Resource {
     pub namespaced: bool,
     /// Whether `status` is written on its own.
     pub status: bool,
+    /// What its objects are kept under: no other kind has this.
+    pub(super) place: &'static str,
 }
 
 /// What a path names.
@@ -45,7 +47,23 @@ const fn resource(
         kind,
         namespaced,
         status,
+        place: plural,
     }
+}
+
+/// A kind that the API has only where somebody has defined it.
+macro_rules! defined {
+    ($group:literal, $version:literal, $plural:literal, $kind:literal) => {
+        Resource {
+            group: $group,
+            version: $version,
+            plural: $plural,
+            kind: $kind,
+            namespaced: true,
+            status: true,
+            place: concat!($plural, ".", $group),
+        }
+    };
 }
 
 const CORE: (&str, &str) = ("", "v1");
@@ -61,6 +79,19 @@ pub static ALL: &[Resource] = &[
     resource(CORE, ("namespaces", "Namespace"), false, true),
     resource(CORE, ("events", "Event"), true, false),
     resource(CORE, ("serviceaccounts", "ServiceAccount"), true, false),
+    resource(CORE, ("configmaps", "ConfigMap"), true, false),
+    resource(
+        ("networking.k8s.io", "v1"),
+        ("networkpolicies", "NetworkPolicy"),
+        true,
+        false,
+    ),
+    resource(
+        ("apiextensions.k8s.io", "v1"),
+        ("customresourcedefinitions", "CustomResourceDefinition"),
+        false,
+        true,
+    ),
     resource(
         ("discovery.k8s.io", "v1"),
         ("endpointslices", "EndpointSlice"),
@@ -84,6 +115,88 @@ pub static ALL: &[Resource] = &[
     ),
 ];
 
+/// Kinds of service meshes that may be defined, namespaced all of them.
+pub static DEFINED: &[Resource] = &[
+    defined!(
+        "security.istio.io",
+        "v1",
+        "peerauthentications",
+        "PeerAuthentication"
+    ),
+    defined!(
+        "security.istio.io",
+        "v1",
+        "authorizationpolicies",
+        "AuthorizationPolicy"
+    ),
+    defined!(
+        "security.istio.io",
+        "v1",
+        "requestauthentications",
+        "RequestAuthentication"
+    ),
+    defined!(
+        "networking.istio.io",
+        "v1",
+        "destinationrules",
+        "DestinationRule"
+    ),
+    defined!(
+        "networking.istio.io",
+        "v1",
+        "virtualservices",
+        "VirtualService"
+    ),
+    defined!(
+        "networking.istio.io",
+        "v1",
+        "serviceentries",
+        "ServiceEntry"
+    ),
+    defined!("networking.istio.io", "v1", "sidecars", "Sidecar"),
+    defined!("networking.istio.io", "v1", "gateways", "Gateway"),
+    defined!(
+        "networking.istio.io",
+        "v1",
+        "workloadentries",
+        "WorkloadEntry"
+    ),
+    defined!("policy.linkerd.io", "v1beta3", "servers", "Server"),
+    defined!(
+        "policy.linkerd.io",
+        "v1beta1",
+        "serverauthorizations",
+        "ServerAuthorization"
+    ),
+    defined!(
+        "policy.linkerd.io",
+        "v1alpha1",
+        "authorizationpolicies",
+        "AuthorizationPolicy"
+    ),
+    defined!(
+        "policy.linkerd.io",
+        "v1alpha1",
+        "meshtlsauthentications",
+        "MeshTLSAuthentication"
+    ),
+    defined!(
+        "policy.linkerd.io",
+        "v1alpha1",
+        "networkauthentications",
+        "NetworkAuthentication"
+    ),
+    defined!(
+        "policy.linkerd.io",
+        "v1alpha1",
+        "egressnetworks",
+        "EgressNetwork"
+    ),
+    defined!("gateway.networking.k8s.io", "v1", "gateways", "Gateway"),
+    defined!("gateway.networking.k8s.io", "v1", "httproutes", "HTTPRoute"),
+    defined!("gateway.networking.k8s.io", "v1", "grpcroutes", "GRPCRoute"),
+];
+
 /// Can only be created, and nothing of it stays.
 pub static TOKEN_REVIEWS: Resource = resource(
     ("authentication.k8s.io", "v1"),
@@ -99,9 +212,18 @@ pub fn named(plural: &str) -> Option<&'static Resource> {
         .find(|resource| resource.plural == plural)
 }
 
+/// The resource that is called `plural` in paths of `group`, defined or not.
+pub fn named_in(group: &str, plural: &str) -> Option<&'static Resource> {
+    all().find(|resource| resource.group == group && resource.plural == plural)
+}
+
+fn all() -> impl Iterator<Item = &'static Resource> {
+    ALL.iter().chain([&TOKEN_REVIEWS]).chain(DEFINED)
+}
+
 /// The resource of an object.
 pub fn of(object: &Value) -> Option<&'static Resource> {
-    ALL.iter().find(|resource| {
+    ALL.iter().chain(DEFINED).find(|resource| {
         object["kind"] == resource.kind && object["apiVersion"] == resource.api_version()
     })
 }
@@ -115,7 +237,7 @@ pub fn parse(path: &str) -> Option<Target> {
         _ => return None,
     };
     let find = |plural: &str| {
-        named(plural).filter(|found| (found.group, found.version) == (group, version))
+        all().find(|found| (found.group, found.version, found.plural) == (group, version, plural))
     };
     let (namespace, plural, rest) = match rest {
         // A namespace is an object too: `namespaces/x` and `namespaces/x/status`.
@@ -184,6 +306,11 @@ impl Resource {
         } else {
             format!("{root}/namespaces/{namespace}/{}", self.plural)
         }
+    }
+
+    /// Name of what defines it; nothing for what every cluster has.
+    pub fn definition(&self) -> Option<String> {
+        (self.place != self.plural).then(|| self.qualified())
     }
 
     /// What a bookmark carries beside its version: an object of the kind with nothing in it, as

@@ -139,7 +139,7 @@ impl Store {
 
     /// One object.
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let key = (resource.plural, namespace.to_owned(), name.to_owned());
+        let key = (resource.place, namespace.to_owned(), name.to_owned());
         self.state().objects.get(&key).cloned()
     }
 
@@ -150,7 +150,7 @@ impl Store {
         if version < state.forgotten && version < state.version {
             return Err(Refusal::list_too_old());
         }
-        let plural = target.resource.plural;
+        let plural = target.resource.place;
         let low = (plural, target.namespace.clone(), String::new());
         let mut found: BTreeMap<&Key, &Arc<Value>> = state
             .objects
@@ -182,7 +182,7 @@ impl Store {
         let events = state
             .history
             .range(start..)
-            .filter(|one| one.key.0 == target.resource.plural && in_scope(&one.key, target))
+            .filter(|one| one.key.0 == target.resource.place && in_scope(&one.key, target))
             .filter_map(|one| event(one, target, selector))
             .collect();
         (events, state.version)
@@ -232,7 +232,7 @@ impl Store {
         }
         validate::complete(resource, &mut object);
         validate::object(resource, &object, None)?;
-        let key = (resource.plural, target.namespace.clone(), name.clone());
+        let key = (resource.place, target.namespace.clone(), name.clone());
         if state.objects.contains_key(&key) {
             return Err(Refusal::exists(resource, &name));
         }
@@ -246,7 +246,7 @@ impl Store {
         let (resource, name) = (target.resource, &target.name);
         let mut state = self.state();
         validate::address(target, &mut object)?;
-        let key = (resource.plural, target.namespace.clone(), name.clone());
+        let key = (resource.place, target.namespace.clone(), name.clone());
         let old = state.objects.get(&key).cloned();
         let old = old.ok_or_else(|| Refusal::not_found(resource, name))?;
         let asked = &object["metadata"]["resourceVersion"];
@@ -314,7 +314,7 @@ impl Store {
     pub fn delete(&self, target: &Target, grace: Option<u64>) -> Result<Arc<Value>, Refusal> {
         let (resource, name) = (target.resource, &target.name);
         let mut state = self.state();
-        let key = (resource.plural, target.namespace.clone(), name.clone());
+        let key = (resource.place, target.namespace.clone(), name.clone());
         let old = state.objects.get(&key).cloned();
         let old = old.ok_or_else(|| Refusal::not_found(resource, name))?;
         let grace = grace_of(resource, &old, grace);

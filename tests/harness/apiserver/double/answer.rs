@@ -1,6 +1,9 @@
 //! Answers of the double.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use axum::{
     body::{Body, to_bytes},
@@ -22,6 +25,7 @@ use crate::apiserver::{
     faults::{Act, Outlet},
     refusal::{Cause, Refusal},
     resource::{self, Resource, Target},
+    store::Store,
 };
 
 /// In which form a client wants objects.
@@ -157,7 +161,11 @@ fn route(
     if path == "/apis/authorization.k8s.io/v1/subjectaccessreviews" {
         return access(shared, body);
     }
-    let Some(target) = resource::parse(path) else {
+    if let Some(told) = served(&shared.store, path) {
+        return Ok(Content::Json(200, told));
+    }
+    let target = resource::parse(path).filter(|one| is_there(&shared.store, one.resource));
+    let Some(target) = target else {
         let known = path.split('/').nth(1) == Some("api")
             || resource::ALL
                 .iter()
@@ -233,6 +241,68 @@ fn route(
             Ok(Content::Json(200, deleted_answer(&target, &deleted, form)))
         }
         _ => Err(Refusal::not_allowed()),
+    }
+}
+
+/// Whether the API has a resource: some have to be defined first.
+fn is_there(store: &Store, resource: &Resource) -> bool {
+    let definitions = resource::named("customresourcedefinitions");
+    match (resource.definition(), definitions) {
+        (None, _) => true,
+        (Some(name), Some(definitions)) => store.get(definitions, "", &name).is_some(),
+        (Some(_), None) => false,
+    }
+}
+
+/// The groups that there are, or the resources of a version of one, where `path` asks for that.
+fn served(store: &Store, path: &str) -> Option<Value> {
+    let there = || {
+        let all = resource::ALL.iter().chain(resource::DEFINED);
+        all.filter(|one| !one.group.is_empty() && is_there(store, one))
+    };
+    let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+    match &*parts {
+        ["apis"] => {
+            let mut groups: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for one in there() {
+                groups.entry(one.group).or_default().insert(one.version);
+            }
+            let groups: Vec<Value> = groups
+                .iter()
+                .map(|(group, versions)| {
+                    let versions: Vec<Value> = versions
+                        .iter()
+                        .map(|version| {
+                            let both = format!("{group}/{version}");
+                            json!({"groupVersion": both, "version": version})
+                        })
+                        .collect();
+                    json!({
+                        "name": group, "versions": versions, "preferredVersion": versions[0],
+                    })
+                })
+                .collect();
+            Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
+        }
+        ["apis", group, version] => {
+            let resources: Vec<Value> = there()
+                .filter(|one| (one.group, one.version) == (*group, *version))
+                .map(|one| {
+                    json!({
+                        "name": one.plural, "singularName": one.kind.to_lowercase(),
+                        "namespaced": one.namespaced, "kind": one.kind,
+                        "verbs": ["create", "delete", "get", "list", "update", "watch"],
+                    })
+                })
+                .collect();
+            (!resources.is_empty()).then(|| {
+                json!({
+                    "kind": "APIResourceList", "apiVersion": "v1",
+                    "groupVersion": format!("{group}/{version}"), "resources": resources,
+                })
+            })
+        }
+        _ => None,
     }
 }
 
@@ -361,7 +431,8 @@ fn access(shared: &Shared, body: &[u8]) -> Result<Content, Refusal> {
         serde_json::from_slice(body).map_err(|error| Refusal::bad_request(&error.to_string()))?;
     let asked = review["spec"]["resourceAttributes"].clone();
     let text = |key: &str| asked[key].as_str().unwrap_or_default();
-    let resource = resource::named(text("resource")).ok_or_else(Refusal::no_resource)?;
+    let resource = resource::named_in(text("group"), text("resource"));
+    let resource = resource.ok_or_else(Refusal::no_resource)?;
     let target = Target {
         resource,
         namespace: text("namespace").to_owned(),

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use serde_json::{Map, Value, json};
 
 use super::{BEGUN, Pod, owner};
-use crate::apiserver::mint::timestamp;
+use crate::apiserver::{mint::timestamp, resource::Resource};
 
 /// A cluster to be; see [`cluster_of`].
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,38 @@ const SLICE: usize = 100;
 /// A namespace.
 pub fn namespace(name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+}
+
+/// What defines a kind of objects that may say anything.
+pub fn definition(resource: &Resource) -> Value {
+    let Resource {
+        group,
+        version,
+        plural,
+        kind,
+        ..
+    } = resource;
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": resource.qualified(),
+            // The groups of Kubernetes itself are for what has been reviewed.
+            "annotations": {"api-approved.kubernetes.io": "unapproved, a test's"},
+        },
+        "spec": {
+            "group": group, "scope": "Namespaced",
+            "names": {
+                "plural": plural, "singular": kind.to_lowercase(), "kind": kind,
+                "listKind": format!("{kind}List"),
+            },
+            "versions": [{
+                "name": version, "served": true, "storage": true, "subresources": {"status": {}},
+                "schema": {"openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                }},
+            }],
+        },
+    })
 }
 
 /// A node with an internal address, networks of pods, and where it is.
