@@ -262,7 +262,33 @@ impl<'a> Mesh<'a> {
         Ok(carriers)
     }
 
-    /// Creates objects of the API, as YAML with several documents.
+    /// As [`Self::agent`], with further parts of its configuration.
+    pub fn agent_with(&self, number: usize, configuration: &str) -> Result<Agent> {
+        self.site.agent(number, &[], configuration)
+    }
+
+    /// A place whose address, 192.0.2.2, is none of the cluster's.
+    pub fn outside(&self) -> Place<'a> {
+        self.cluster.outside()
+    }
+
+    /// Gives the API the kinds of meshes and the namespaces of their control planes; the namespace of
+    /// the pods is to be in the mesh if `injected`.
+    pub fn install(&self, injected: bool) -> Result<()> {
+        let api = self.site.api;
+        api.define_meshes()?;
+        for name in ["istio-system", "linkerd"] {
+            api.create(&objects::namespace(name))?;
+        }
+        if injected {
+            api.change(&objects::namespace(NAMESPACE), |object| {
+                object["metadata"]["labels"]["istio-injection"] = json!("enabled");
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Creates objects of the API.
     pub fn declare(&self, objects: &[Value]) -> Result<()> {
         objects
             .iter()

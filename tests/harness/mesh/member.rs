@@ -34,6 +34,8 @@ pub struct Spec<'a> {
     pub open_outbound: &'a [u16],
     /// What its application speaks.
     pub serves: Protocol,
+    /// It says that it wants no proxy.
+    pub is_opted_out: bool,
     /// Further annotations.
     pub annotations: &'a [(&'a str, &'a str)],
 }
@@ -70,6 +72,7 @@ impl<'a> Spec<'a> {
             open_inbound: &[],
             open_outbound: &[],
             serves: Protocol::Http1,
+            is_opted_out: false,
             annotations: &[],
         }
     }
@@ -78,6 +81,13 @@ impl<'a> Spec<'a> {
     #[must_use]
     pub fn version(mut self, app: &'a str, version: &'a str) -> Self {
         (self.app, self.version, self.account) = (app, version, app);
+        self
+    }
+
+    /// It without a proxy by its own wish.
+    #[must_use]
+    pub fn opted_out(mut self) -> Self {
+        self.is_opted_out = true;
         self
     }
 
@@ -93,6 +103,9 @@ impl<'a> Spec<'a> {
         let metadata = &mut object["metadata"];
         metadata["labels"]["app"] = json!(self.app);
         metadata["labels"]["version"] = json!(self.version);
+        if self.is_opted_out {
+            metadata["labels"]["sidecar.istio.io/inject"] = json!("false");
+        }
         let mut annotations = match self.plane {
             Plane::None => json!({}),
             Plane::Istio => {
