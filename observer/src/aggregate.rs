@@ -8,10 +8,12 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Histograms,
+    mesh::report::Report,
     model::{
         call::{Call, Link, LinkEvent},
         datagram::Traffic,
         exchange::InFlight,
+        policy::PolicyKind,
         time::Monotonic,
         trace::{SpanId, TraceId},
     },
@@ -39,6 +41,7 @@ mod edges;
 pub(crate) mod fixture;
 mod identity;
 mod links;
+mod mesh;
 mod pods;
 mod rpc;
 mod subject;
@@ -48,9 +51,10 @@ use calls::{Active, ActiveKey, CallKey, Calls, Method};
 use derived::Gone;
 use edges::Edges;
 use graph::past::Times;
-use history::{Flow, History};
+use history::{Flow, History, Judgement};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
+use mesh::Judged;
 use pods::PodInfo;
 use rpc::{RpcCalls, RpcKey};
 use series::{Handle, Store};
@@ -110,6 +114,8 @@ pub struct Budgets {
     pub edges: usize,
     /// Pods of this node, `observer_pod_info`.
     pub pods: usize,
+    /// Each group of `mesh_finding` and `observer_mesh_*`.
+    pub mesh: usize,
 }
 
 /// All measures.
@@ -131,6 +137,7 @@ pub struct Aggregator {
     edges: Edges,
     /// By uid.
     pods: Store<Box<str>, PodInfo>,
+    judged: Judged,
     history: History,
 }
 
@@ -170,6 +177,7 @@ impl Budgets {
             udp: budget,
             edges: budget,
             pods: budget,
+            mesh: budget,
         }
     }
 }
@@ -197,6 +205,7 @@ impl Aggregator {
             udp,
             edges,
             pods,
+            mesh,
         } = config.budgets;
         Self {
             identities: Identities::new(Labelling::new(&config)),
@@ -218,6 +227,7 @@ impl Aggregator {
                 exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
+            judged: Judged::new(mesh),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -238,6 +248,7 @@ impl Aggregator {
         self.datagrams.set_budget(config.budgets.udp);
         self.edges.store.set_budget(config.budgets.edges);
         self.pods.set_budget(config.budgets.pods);
+        self.judged.set_budget(config.budgets.mesh);
         let labelling = Labelling::new(&config);
         if *self.identities.labelling != labelling {
             self.edges.cluster = labelling.cluster.clone();
@@ -257,9 +268,20 @@ impl Aggregator {
         span: Option<(TraceId, SpanId)>,
         now: Monotonic,
     ) -> Option<&Flow> {
+        self.call_judged(call, span, || None, now)
+    }
+
+    /// As [`call`](Self::call); `judge` says what is declared of it, and is asked if there is a flow.
+    pub fn call_judged(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        judge: impl FnOnce() -> Option<Judgement>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
         if !call.link.hop.is_counted() {
             // It is counted where it begins and ends: at the applications' own sockets.
-            return self.history.call(call);
+            return self.history.call(call, judge);
         }
         let mut service = match call.far {
             // Each call of the connection may be somebody else's.
@@ -281,12 +303,22 @@ impl Aggregator {
         if let Some(rpc) = &call.exchange.rpc {
             self.rpc(call, rpc, span, now);
         }
-        self.history.call(call)
+        self.history.call(call, judge)
     }
 
     /// Measures a change of a connection; returns its flow, unless there is none or it is left out
     /// of the sample.
     pub fn link(&mut self, event: &LinkEvent, now: Monotonic) -> Option<&Flow> {
+        self.link_judged(event, || None, now)
+    }
+
+    /// As [`link`](Self::link); `judge` says what is declared of it, and is asked if there is a flow.
+    pub fn link_judged(
+        &mut self,
+        event: &LinkEvent,
+        judge: impl FnOnce() -> Option<Judgement>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
         match event {
             LinkEvent::Opened(link) => {
                 let known = self.links.table.contains_key(&link.connection.id);
@@ -300,7 +332,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.established(link);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Recognised { link, .. } => {
                 let (_, service) = self.track(link, link.connection.role, now);
@@ -308,7 +340,7 @@ impl Aggregator {
                 if !is_flow(link) {
                     return None;
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Progress { link, transfer } => {
                 self.moved(link, transfer, false, now);
@@ -329,7 +361,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.ended(link, *at, *by, *reset);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Failed { link, failure, .. } => {
                 let (_, tcp, _) = self.resolve(link, link.connection.role, now);
@@ -340,9 +372,16 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.failed(*failure);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
         }
+    }
+
+    /// Takes over what was found of a mesh, and how many objects of each kind are declared: what
+    /// snapshots show until the next time.
+    pub fn judge(&mut self, report: &Report, objects: &[(PolicyKind, usize)], now: Monotonic) {
+        let cluster = &self.edges.cluster;
+        self.judged.take(report, objects, cluster, now);
     }
 
     /// Sets the gauges of requests in flight: `calls` are all of them.
@@ -415,6 +454,7 @@ impl Aggregator {
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);
         self.datagrams.expire(now, idle, |_| false);
+        self.judged.expire(now, idle);
         for tracked in self.links.table.values_mut() {
             self.edges.settle_late(tracked, now);
             if let Some(pod) = tracked.pod {

@@ -284,8 +284,6 @@ fn call(link: Arc<Link>, route: Arc<str>, exchange: Exchange) -> Call {
         http_error,
         far: None,
         probe,
-        matched: None,
-        judged: None,
     }
 }
 

@@ -19,6 +19,15 @@ pub mod report;
 pub mod traffic;
 pub mod wire;
 
+mod block;
+mod duration;
+mod pattern;
+mod read;
+mod selector;
+mod shelf;
+#[cfg(test)]
+mod testing;
+
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};
 use crate::model::security::{Certificate, Handshake, MeshSigns, Opening, Security};
 

@@ -230,6 +230,10 @@ pub(super) fn change(counted: &Transfer, total: &Transfer) -> Transfer {
         understood_bytes: total
             .understood_bytes
             .saturating_sub(counted.understood_bytes),
+        turns: total.turns.saturating_sub(counted.turns),
+        turn_nanoseconds: total
+            .turn_nanoseconds
+            .saturating_sub(counted.turn_nanoseconds),
     }
 }
 
@@ -243,6 +247,8 @@ pub(super) fn latest(counted: &Transfer, total: &Transfer) -> Transfer {
         sent_segments: segments(counted.sent_segments, total.sent_segments),
         retransmits: segments(counted.retransmits, total.retransmits),
         understood_bytes: total.understood_bytes.max(counted.understood_bytes),
+        turns: total.turns.max(counted.turns),
+        turn_nanoseconds: total.turn_nanoseconds.max(counted.turn_nanoseconds),
         ..*total
     }
 }

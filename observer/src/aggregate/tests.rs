@@ -14,6 +14,7 @@ use super::{
     *,
 };
 use crate::{
+    mesh::report,
     model::{
         connection::{ConnectFailure, ConnectionId, Role},
         exchange::{HttpVersion, Outcome, RequestHead},
@@ -637,6 +638,8 @@ fn in_a_cluster(aggregator: &mut Aggregator) {
         span_metrics: true,
         ..Config::default()
     });
+    let objects = [(PolicyKind::VirtualService, 1)];
+    aggregator.judge(&report::fixture::report(), &objects, at(5));
     let mut pod = Pod::clone(&fixture::pod("orders", "x"));
     let controllers = [
         "Deployment",

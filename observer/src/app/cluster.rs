@@ -14,9 +14,10 @@ use crate::{
         read::{self, Pattern},
         status::{Row, Status},
         stream,
-        watch::{self, Scope},
+        watch::{self, Declarations, Scope},
     },
-    config::{self, Config, Switch},
+    config::{self, Config, MeshParts, Switch},
+    model::policy::{PolicyKind, PolicyPart},
     telemetry::health::{ClusterState, Loss, Table},
 };
 
@@ -88,6 +89,7 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
         tracing::info!(server = client.server(), ?scope, "watching the cluster");
         let options = watch::Options {
             read: read(config),
+            declarations: declarations(config),
             ..watch::Options::default()
         };
         tokio::spawn(watch::run(client, scope, options, sender.clone(), status));
@@ -159,7 +161,10 @@ pub(super) fn watched(status: &Status, objects: impl Fn(Kind) -> usize) -> Vec<C
         kind: row.resource.as_str(),
         synced: row.synced,
         age_seconds: row.age.map(|age| age.as_secs_f64()),
-        objects: row.resource.kind().map_or(0, |kind| objects(kind) as u64),
+        objects: match row.resource.kind() {
+            Some(kind) => objects(kind) as u64,
+            None => row.objects,
+        },
         requests: row.requests.iter().map(|(_, count)| count).sum(),
         errors: row
             .errors
@@ -181,6 +186,33 @@ pub(super) fn access(settings: &config::Kubernetes) -> Access {
     }
 }
 
+/// What is read of what is declared, by whoever watches the whole cluster.
+pub(super) fn declarations(config: &Config) -> Declarations {
+    let mesh = &config.mesh;
+    if !mesh.is_on(true) {
+        return Declarations::default();
+    }
+    let MeshParts {
+        istio,
+        linkerd,
+        gateway_api,
+        network_policy,
+    } = mesh.parts;
+    let mut kinds = PolicyKind::ALL.to_vec();
+    kinds.retain(|kind| match kind.part() {
+        PolicyPart::Core => true,
+        PolicyPart::Istio => istio,
+        PolicyPart::Linkerd => linkerd,
+        PolicyPart::GatewayApi => gateway_api,
+        PolicyPart::NetworkPolicy => network_policy,
+    });
+    Declarations {
+        kinds,
+        istio_namespace: mesh.istio_namespace.clone(),
+        istio_revisions: mesh.istio_revisions,
+    }
+}
+
 /// What is kept of pods: what is told, and what chooses those that are observed.
 pub(super) fn read(config: &Config) -> read::Options {
     let settings = &config.kubernetes;
@@ -196,6 +228,8 @@ pub(super) fn read(config: &Config) -> read::Options {
     read::Options {
         labels,
         annotations: patterns(&settings.annotations),
+        // Whoever reads this asks the cluster.
+        traits: config.mesh.is_on(true),
         ..read::Options::default()
     }
 }

@@ -200,6 +200,11 @@ impl Stages {
                 break;
             };
             for change in batch {
+                if self.rest.judges
+                    && let Some(declared) = change.declares()
+                {
+                    self.rest.ledger.declare(declared, now);
+                }
                 index.apply(source, change, now, self.offset);
             }
         }
@@ -283,6 +288,7 @@ impl Stages {
             // Whoever asked may be gone; that is no error.
             Query::Snapshot(reply) => {
                 let health = self.health();
+                self.judge(now);
                 let _ = reply.send(self.rest.aggregator.snapshot(health, now));
             }
             Query::Graph(reply) => {
@@ -306,6 +312,15 @@ impl Stages {
                 });
             }
         }
+    }
+
+    /// Makes series of what was found of the mesh.
+    fn judge(&mut self, now: Monotonic) {
+        let Rest {
+            ledger, aggregator, ..
+        } = &mut self.rest;
+        let report = ledger.report(None, now, self.offset);
+        aggregator.judge(&report, &ledger.policies().counts(), now);
     }
 
     fn configure(&mut self, config: &Config) {
@@ -419,6 +434,8 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
             minimum_rtt_us: (slot.min_rtt_us != 0 && slot.min_rtt_us != u32::MAX)
                 .then_some(slot.min_rtt_us),
             understood_bytes: 0,
+            turns: slot.turns.into(),
+            turn_nanoseconds: slot.turns_ns,
         },
         held,
     })

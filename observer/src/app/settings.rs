@@ -143,12 +143,12 @@ pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config 
 /// For [`ledger::Ledger`].
 pub(super) fn ledger(config: &Config) -> ledger::Config {
     let mesh = &config.mesh;
+    let default = ledger::Config::default();
     ledger::Config {
         edges: mesh.edges as usize,
+        idle: default.idle.max(mesh.readiness_window),
         minimum: mesh.minimum.into(),
         settle: mesh.settle,
         readiness: mesh.readiness_window,
-        idle: mesh.readiness_window.max(ledger::Config::default().idle),
-        ..ledger::Config::default()
     }
 }

@@ -21,6 +21,7 @@ use crate::{
 };
 
 use self::{
+    behind::Answers,
     claims::Holder,
     endpoints::Endpoints,
     intern::Interner,
@@ -37,6 +38,7 @@ use super::{
     object::{Change, Kind, Object, Source},
 };
 
+mod behind;
 mod claims;
 mod containers;
 mod endpoints;
@@ -49,6 +51,8 @@ mod slab;
 mod sources;
 mod spans;
 mod uid;
+
+pub use behind::Behind;
 
 /// What an index keeps.
 #[derive(Clone, Debug)]
@@ -83,6 +87,8 @@ pub struct Index {
     names: Interner<str>,
     lists: Lists,
     revision: u64,
+    /// Whose names are that pods share.
+    behind: Answers,
     /// Questions that had no answer as two that live claimed the address.
     conflicts: Cell<u64>,
 }
@@ -103,28 +109,6 @@ impl Default for Config {
     }
 }
 
-/// Which workloads share something.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Behind {
-    /// None.
-    Nobody,
-    /// One, by one of its pods.
-    One(Arc<Pod>),
-    /// Several.
-    Several,
-}
-
-impl Index {
-    /// Stub.
-    pub fn behind(&self, _namespace: &str, _service: &str) -> Behind {
-        Behind::Nobody
-    }
-    /// Stub.
-    pub fn account(&self, _namespace: &str, _account: &str) -> Behind {
-        Behind::Nobody
-    }
-}
-
 // === impl Index ===
 
 impl Index {
@@ -141,6 +125,7 @@ impl Index {
             names: Interner::default(),
             lists: Lists::default(),
             revision: 0,
+            behind: Answers::default(),
             conflicts: Cell::new(0),
         };
         index.reconfigure(config);
@@ -174,8 +159,11 @@ impl Index {
         let kind = match &change {
             Change::Begin(kind) | Change::Remove(kind, _) | Change::Complete(kind) => *kind,
             Change::Set(object) => object.kind(),
+            // Whoever judges by what is declared is told of it.
+            Change::Declared(_) => return,
         };
         let changed = match change {
+            Change::Declared(_) => false,
             Change::Begin(_) => {
                 self.lists.begin(source, kind);
                 if kind == Kind::Endpoints {
@@ -296,6 +284,36 @@ impl Index {
         is_claimable(socket.address)
             && (self.services.has(&socket)
                 || (self.services.has_on_nodes(&socket) && self.nodes.has(socket.address)))
+    }
+
+    /// Whose a service account is: of which workload all pods are that have it.
+    pub fn account(&self, namespace: &str, name: &str) -> Behind {
+        if !self.lists.is_complete(Source::Cluster, Kind::Pod) || self.pods.overflow != 0 {
+            return Behind::Several;
+        }
+        self.behind
+            .get((true, namespace, name), self.pods.changes, || {
+                Behind::of(self.pods.with_account(namespace, name).map(Some))
+            })
+    }
+
+    /// Who stands behind a Service: of which workload all pods are that are its endpoints, also
+    /// those that are not ready.
+    pub fn behind(&self, namespace: &str, service: &str) -> Behind {
+        let kinds = [Kind::Pod, Kind::Endpoints];
+        let known = kinds.map(|kind| self.lists.is_complete(Source::Cluster, kind));
+        if known.contains(&false) || self.pods.overflow != 0 || !self.endpoints.are_all() {
+            return Behind::Several;
+        }
+        let stamp = self.pods.changes + self.endpoints.changes;
+        self.behind.get((false, namespace, service), stamp, || {
+            let uids = self.endpoints.of(namespace, service);
+            // Endpoints of pods that ended are about to go.
+            Behind::of(uids.filter_map(|uid| match uid {
+                None => Some(None),
+                Some(uid) => self.pods.living(uid),
+            }))
+        })
     }
 
     /// Forgets what was gone for long; to be called often.

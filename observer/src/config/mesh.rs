@@ -14,6 +14,9 @@ pub struct Mesh {
     /// Namespace of Istio's control plane: its configuration is read there, and its policies hold
     /// for all of the mesh.
     pub istio_namespace: String,
+    /// The control plane has revisions, whose configurations are read too: all ConfigMaps of its
+    /// namespace are looked at, rather than one.
+    pub istio_revisions: bool,
     /// What becomes of the hops between an application and its own proxy.
     pub hops: MeshHops,
     /// Connections, or requests, below which nothing is judged.
@@ -82,6 +85,7 @@ impl Default for Mesh {
             enabled: Switch::Auto,
             parts: MeshParts::default(),
             istio_namespace: "istio-system".to_owned(),
+            istio_revisions: false,
             hops: MeshHops::Fold,
             minimum: 20,
             settle: Duration::from_secs(60),

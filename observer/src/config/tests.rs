@@ -98,7 +98,7 @@ fn a_whole_file() {
          labels: [app.kubernetes.io/*]\n  annotations: [team]\n  hold: 1s\n\
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
          mesh:\n  enabled: off\n  istio: false\n  linkerd: false\n  gateway_api: false\n  \
-         network_policy: false\n  istio_namespace: mesh\n  hops: all\n  minimum: 5\n  settle: 0s\n  \
+         network_policy: false\n  istio_namespace: mesh\n  istio_revisions: true\n  hops: all\n  minimum: 5\n  settle: 0s\n  \
          readiness_window: 2d\n  edges: 64\n  series: {istio: gaps, linkerd: true}\n  events: true\n\
          hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
          agent_account: observer/agent\n  max_agents: 7\n\
@@ -211,6 +211,7 @@ fn a_whole_file() {
                     network_policy: false,
                 },
                 istio_namespace: "mesh".to_owned(),
+                istio_revisions: true,
                 hops: MeshHops::All,
                 minimum: 5,
                 settle: Duration::ZERO,

@@ -189,7 +189,7 @@ pub struct Backend {
 /// Retries of failed requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// Attempts after the first.
+    /// Attempts after the first; `u32::MAX` where a budget is their only limit.
     pub attempts: u32,
     /// Time of each attempt; `None` for that of the request.
     pub per_try: Option<Duration>,

@@ -194,16 +194,16 @@ fn serves(proxy: &Workload, kind: ProxyKind, link: &Link) -> bool {
 pub fn is_on_wire(link: &Link) -> bool {
     let connection = &link.connection;
     let own = connection.local.ip();
-    let far = connection
-        .wire
-        .map_or(connection.remote, |(_, far)| far)
-        .ip();
-    match connection.role {
-        // Redirected from outside of the pod: the caller is somebody else.
-        Role::Server => !connection.remote.ip().is_loopback() && connection.remote.ip() != own,
-        Role::Client => !far.is_loopback() && far != own,
-        Role::Unknown => false,
-    }
+    let far = match connection.role {
+        // Redirected from outside of the pod: the caller is as the socket has it.
+        Role::Server => connection.remote.ip(),
+        Role::Client => connection
+            .wire
+            .map_or(connection.remote, |(_, far)| far)
+            .ip(),
+        Role::Unknown => return false,
+    };
+    !own.is_loopback() && !far.is_loopback() && own != far
 }
 
 /// Whether a port is one that proxies take what is sent to their application at.

@@ -6,7 +6,7 @@ use super::{
     connection::{ClosedBy, ConnectFailure, Connection, Transfer},
     exchange::Exchange,
     kubernetes::Service,
-    mesh::{DeclaredMtls, Far, Hop, RouteMatch, Verdict},
+    mesh::{Far, Hop},
     security::{MeshSigns, Opening, Security},
     time::Monotonic,
     workload::{Peer, Workload},
@@ -55,11 +55,6 @@ pub struct Call {
     pub far: Option<Arc<Far>>,
     /// It is a probe of the kubelet: no call of anybody to anybody.
     pub probe: bool,
-    /// The declared rule that it matched, where there is one.
-    pub matched: Option<Arc<RouteMatch>>,
-    /// What is declared of mutual TLS where it went, and whether that is what was seen; `None` where no
-    /// mesh has to do with it.
-    pub judged: Option<(DeclaredMtls, Verdict)>,
 }
 
 /// A change of a connection with who it belongs to.

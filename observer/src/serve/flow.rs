@@ -7,7 +7,9 @@
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
 
+mod forwarded;
 mod kubernetes;
+mod mesh;
 mod opening;
 mod procedure;
 mod text;
@@ -20,14 +22,16 @@ use serde::Serialize;
 
 use self::text::{hexadecimal, timestamp};
 pub use self::{
+    forwarded::Told,
     kubernetes::{Kubernetes, Pairs},
+    mesh::Meshed,
     opening::{Handshake, Secured},
     procedure::Procedure,
     traced::Traced,
 };
 
 use crate::{
-    aggregate::history::{Flow, FlowEvent},
+    aggregate::history::{Flow, FlowEvent, Judgement},
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionId, Owner, Role, Transfer},
@@ -94,12 +98,18 @@ pub struct CallLine<'a> {
     /// The trace that it belongs to.
     #[serde(flatten)]
     pub traced: Traced,
+    /// What proxies told.
+    #[serde(flatten)]
+    pub forwarded: Told<'a>,
     /// Over which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
     /// Who secured that.
     #[serde(flatten)]
     pub secured: Secured<'a>,
+    /// What a service mesh does to it.
+    #[serde(flatten)]
+    pub meshed: Meshed<'a>,
     /// Number of the exchange on its connection, from 0.
     pub ordinal: u64,
     /// HTTP/2: number of its stream.
@@ -161,6 +171,11 @@ pub struct ConnectionLine<'a> {
     pub smoothed_rtt_seconds: Option<f64>,
     /// Closed: lowest round-trip time.
     pub minimum_rtt_seconds: Option<f64>,
+    /// Closed, where bytes were not read, as of TLS: how often the server answered what the client
+    /// had said. With one request at a time that is their number; else it is less, and means little.
+    pub turns: Option<u64>,
+    /// With `turns`: from the first byte of the client to the last of the answer, all together.
+    pub turn_seconds: Option<f64>,
     /// Older than the observer.
     pub pre_existing: bool,
     /// Which connection.
@@ -169,6 +184,9 @@ pub struct ConnectionLine<'a> {
     /// Who secured it.
     #[serde(flatten)]
     pub secured: Secured<'a>,
+    /// What a service mesh does to it.
+    #[serde(flatten)]
+    pub meshed: Meshed<'a>,
     /// What else its first bytes showed.
     #[serde(flatten)]
     pub handshake: Handshake<'a>,
@@ -242,10 +260,11 @@ impl LostLine {
 
 /// Appends `flow` as one line.
 pub fn render(out: &mut Vec<u8>, flow: &Flow, offset: WallOffset) {
+    let judgement = flow.judgement.as_ref();
     match &flow.event {
-        FlowEvent::Call(call) => line(out, &call_line(call, offset)),
+        FlowEvent::Call(call) => line(out, &call_line(call, judgement, offset)),
         FlowEvent::Link(event) => {
-            if let Some(event) = connection_line(event, offset) {
+            if let Some(event) = connection_line(event, judgement, offset) {
                 line(out, &event);
             }
         }
@@ -264,7 +283,11 @@ pub fn line(out: &mut Vec<u8>, value: &impl Serialize) {
     out.push(b'\n');
 }
 
-fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
+fn call_line<'a>(
+    call: &'a Call,
+    judgement: Option<&'a Judgement>,
+    offset: WallOffset,
+) -> CallLine<'a> {
     let exchange = &call.exchange;
     let head = &exchange.request;
     CallLine {
@@ -297,8 +320,15 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
         procedure: Procedure::of(exchange),
         traced: Traced::of(exchange),
+        forwarded: Told::of(exchange),
         place: place(&call.link),
         secured: Secured::of(&call.link),
+        meshed: Meshed::of(
+            &call.link,
+            call.far().map(|far| &**far),
+            exchange.role,
+            judgement,
+        ),
         ordinal: exchange.ordinal,
         stream: exchange.stream,
         pushed: exchange.pushed,
@@ -310,7 +340,11 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
     }
 }
 
-fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLine<'_>> {
+fn connection_line<'a>(
+    event: &'a LinkEvent,
+    judgement: Option<&'a Judgement>,
+    offset: WallOffset,
+) -> Option<ConnectionLine<'a>> {
     let (name, link, at) = match event {
         LinkEvent::Opened(link) => {
             let at = link
@@ -349,9 +383,12 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         retransmits: 0,
         smoothed_rtt_seconds: None,
         minimum_rtt_seconds: None,
+        turns: None,
+        turn_seconds: None,
         pre_existing: connection.pre_existing,
         place: place(link),
         secured: Secured::of(link),
+        meshed: Meshed::of(link, link.far.as_deref(), connection.role, judgement),
         handshake: Handshake::of(link),
     };
     match event {
@@ -387,6 +424,10 @@ impl ConnectionLine<'_> {
         let smoothed = transfer.smoothed_rtt_us;
         self.smoothed_rtt_seconds = (smoothed > 0).then(|| seconds(smoothed));
         self.minimum_rtt_seconds = transfer.minimum_rtt_us.map(seconds);
+        if transfer.turns > 0 {
+            self.turns = Some(transfer.turns);
+            self.turn_seconds = Some(transfer.turn_nanoseconds as f64 / 1e9);
+        }
     }
 }
 

@@ -19,7 +19,8 @@ GET /livez            200 while the pipeline runs
 GET /readyz           200 while capture is attached; verbose tells what is known of Kubernetes
 GET /api/v1/flows     flows as JSON lines; last=N follow=true
                       service= peer= port= protocol= method= path= status= min_duration=
-                      security= namespace= pod= workload= node= dialled=
+                      security= namespace= pod= workload= node= dialled= trace=
+                      hop= identity= verdict=
 GET /api/v1/services  table of services as JSON
 GET /api/v1/graph     graph of services as JSON
 GET /api/v1/node-graph  the same for the Node Graph panel of Grafana

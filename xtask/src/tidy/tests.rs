@@ -21,7 +21,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "enrich",
         &["model", "config", "telemetry", "host", "cluster", "mesh"],
     ),
-    ("aggregate", &["model", "config", "telemetry"]),
+    ("aggregate", &["model", "config", "telemetry", "mesh"]),
     (
         "serve",
         &[

@@ -144,6 +144,84 @@ pub(super) const EDGE: &[&str] = of_edge![];
 
 pub(super) const EDGE_FAILED: &[&str] = of_edge!["reason"];
 
+pub(super) const MESH_FINDING_LABELS: &[&str] = &[
+    "k8s_cluster_name",
+    "id",
+    "severity",
+    "namespace",
+    "workload",
+    "peer",
+    OVERFLOW,
+];
+
+/// Labels of both ends of an edge of a mesh, then those given.
+macro_rules! of_mesh_edge {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "k8s_cluster_name",
+            "source_kind",
+            "source_namespace",
+            "source_workload_kind",
+            "source_name",
+            "destination_kind",
+            "destination_namespace",
+            "destination_workload_kind",
+            "destination_name",
+            $($label,)*
+        ]
+    };
+}
+
+pub(super) const MESH_EDGE: &[&str] = of_mesh_edge![
+    "k8s_service_name",
+    "k8s_service_namespace",
+    "server_port",
+    "declared"
+];
+
+pub(super) const MESH_PART: &[&str] = of_mesh_edge![
+    "k8s_service_name",
+    "k8s_service_namespace",
+    "server_port",
+    "declared",
+    "part"
+];
+
+pub(super) const MESH_DECISION: &[&str] =
+    of_mesh_edge!["server_port", "client_identity", "decision"];
+
+pub(super) const MESH_SERVER: &[&str] = &[
+    "k8s_cluster_name",
+    "namespace",
+    "workload_kind",
+    "workload",
+    "declared",
+];
+
+pub(super) const MESH_SERVER_STATE: &[&str] = &[
+    "k8s_cluster_name",
+    "namespace",
+    "workload_kind",
+    "workload",
+    "declared",
+    "state",
+];
+
+pub(super) const MESH_BACKEND: &[&str] = &[
+    "k8s_cluster_name",
+    "object_kind",
+    "object_namespace",
+    "object_name",
+    "rule",
+    "host",
+    "backend",
+    "subset",
+];
+
+pub(super) const MESH_KIND: &[&str] = &["k8s_cluster_name", "kind", "group"];
+
+pub(super) const CLUSTER: &[&str] = &["k8s_cluster_name"];
+
 pub(super) const EXPORT: &[&str] = &["signal"];
 
 pub(super) const POD: &[&str] = &[

@@ -6,6 +6,7 @@ use crate::{
     aggregate::{
         Aggregator,
         access::AccessLog,
+        history::Judgement,
         spans::{FarEnd, Spans},
     },
     app::{export::Exports, ignored::Ignored},
@@ -19,7 +20,7 @@ use crate::{
         datagram::{Conversation, Datagrams},
         exchange::Exchange,
         lookup::{Lookup, Resolution},
-        mesh::DeclaredMtls,
+        mesh::RouteMatch,
         span::Span,
         time::Monotonic,
         trace::{SpanId, TraceId},
@@ -62,7 +63,7 @@ impl Rest {
         for told in told.drain(..) {
             match told {
                 Told::Link(event) => self.link(&event),
-                Told::Call(mut call) => self.call(&mut call),
+                Told::Call(call) => self.call(&call),
                 Told::Lookup(resolution) => self.resolution(&resolution),
                 Told::Datagrams(conversation) => self.conversation(&conversation),
             }
@@ -77,33 +78,34 @@ impl Rest {
         if self.judges {
             self.ledger.link(event, self.now);
         }
-        if let Some(flow) = self.aggregator.link(event, self.now) {
+        let (ledger, link) = (&self.ledger, link_of(event));
+        let judge = || judgement(ledger, link, None);
+        if let Some(flow) = self.aggregator.link_judged(event, judge, self.now) {
             self.answers.publish(flow);
         }
     }
 
-    fn call(&mut self, call: &mut Call) {
+    fn call(&mut self, call: &Call) {
         if self.ignored.is(&call.link.workload) {
             return;
         }
-        if self.judges {
-            let ended = call.exchange.ended;
-            call.matched = self.ledger.call(call, ended).map(Arc::new);
-            call.judged = Some(self.ledger.verdict(&call.link))
-                .filter(|(declared, _)| *declared != DeclaredMtls::NoMesh);
-        }
-        if !call.link.hop.is_counted() {
-            if let Some(flow) = self.aggregator.call(call, None, call.exchange.ended) {
-                self.answers.publish(flow);
-            }
-            return;
-        }
-        let names = self.trace(call);
-        if self.access_log.wants(call) {
-            self.exports.access(call, names);
-        }
         let ended = call.exchange.ended;
-        if let Some(flow) = self.aggregator.call(call, names, ended) {
+        let matched = if self.judges {
+            self.ledger.call(call, ended)
+        } else {
+            None
+        };
+        let mut names = None;
+        // What passes between proxies is told where it begins and ends.
+        if call.link.hop.is_counted() {
+            names = self.trace(call);
+            if self.access_log.wants(call) {
+                self.exports.access(call, names);
+            }
+        }
+        let ledger = &self.ledger;
+        let judge = || judgement(ledger, &call.link, matched.as_ref());
+        if let Some(flow) = self.aggregator.call_judged(call, names, judge, ended) {
             self.answers.publish(flow);
         }
     }
@@ -158,8 +160,8 @@ impl Sink for Rest {
     }
 
     fn exchange(&mut self, exchange: Exchange) {
-        if let Some(mut call) = self.enricher.exchange(exchange, self.now) {
-            self.call(&mut call);
+        if let Some(call) = self.enricher.exchange(exchange, self.now) {
+            self.call(&call);
         }
     }
 
@@ -180,6 +182,20 @@ impl Sink for Rest {
     fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction) {
         self.instructions.push((slot, id, instruction));
     }
+}
+
+/// What the ledger says of a connection, and of a call that matched `route`; `None` while nothing is
+/// declared.
+fn judgement(ledger: &Ledger, link: &Link, route: Option<&RouteMatch>) -> Option<Judgement> {
+    if ledger.policies().is_empty() {
+        return None;
+    }
+    let (declared, verdict) = ledger.verdict(link);
+    Some(Judgement {
+        declared,
+        verdict,
+        route: route.map(|route| Arc::new(route.clone())),
+    })
 }
 
 fn link_of(event: &LinkEvent) -> &Arc<Link> {

@@ -165,7 +165,7 @@ fn values_that_are_not_right_tell_nothing() {
         (
             Mark::ClientId,
             " web.shop.serviceaccount.identity.linkerd.cluster.local ",
-            55,
+            54,
         ),
         (Mark::ClientId, "a b", 0),
         (Mark::ClientId, "a,b", 0),

@@ -46,6 +46,7 @@ pub(in crate::config) const ALL: &[Setting] = &[
     MESH_GATEWAY_API,
     MESH_NETWORK_POLICY,
     MESH_ISTIO_NAMESPACE,
+    MESH_ISTIO_REVISIONS,
     MESH_HOPS,
     MESH_MINIMUM,
     MESH_SETTLE,

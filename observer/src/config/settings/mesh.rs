@@ -31,6 +31,10 @@ pub(in crate::config) const MESH_ISTIO_NAMESPACE: Setting = Setting {
     key: "mesh.istio_namespace",
     set: istio_namespace,
 };
+pub(in crate::config) const MESH_ISTIO_REVISIONS: Setting = Setting {
+    key: "mesh.istio_revisions",
+    set: |config, text| switch(&mut config.mesh.istio_revisions, text),
+};
 pub(in crate::config) const MESH_HOPS: Setting = Setting {
     key: "mesh.hops",
     set: hops,

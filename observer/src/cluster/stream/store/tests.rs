@@ -11,6 +11,8 @@ use crate::{
         object::{ContainerObject, NodeObject, Object, PodObject},
         stream::codec::Decoder,
     },
+    mesh::policy::Policies,
+    model::policy::PolicyObject,
 };
 
 fn pod(uid: &str, node: &str) -> Change {
@@ -50,6 +52,7 @@ fn synced(limits: Limits) -> Store {
 struct Agent {
     objects: BTreeMap<(Kind, Box<str>), Object>,
     untold: BTreeMap<(Kind, Box<str>), ()>,
+    policies: Policies,
     revision: u64,
 }
 
@@ -78,6 +81,7 @@ impl Agent {
                     Change::Remove(kind, uid) => {
                         self.objects.remove(&(kind, uid));
                     }
+                    Change::Declared(change) => self.policies.apply(change),
                     Change::Complete(_) => {
                         for key in mem::take(&mut self.untold).into_keys() {
                             self.objects.remove(&key);
@@ -355,5 +359,124 @@ proptest! {
             second.follow(&store);
             prop_assert_eq!(&second.objects, &last.objects);
         }
+    }
+}
+
+fn policy(kind: PolicyKind, uid: &str, version: u32) -> Change {
+    Change::Declared(PolicyChange::Set(std::sync::Arc::new(PolicyObject {
+        kind,
+        uid: uid.into(),
+        namespace: "shop".into(),
+        name: uid.into(),
+        version: version.to_string().into(),
+        created: 0,
+        labels: Box::default(),
+        annotations: Box::default(),
+        content: "{}".into(),
+    })))
+}
+
+/// What an agent knows to be declared: names and versions.
+fn declared(agent: &Agent) -> Vec<String> {
+    let objects = agent.policies.objects();
+    let mut shown: Vec<String> = objects
+        .map(|object| format!("{} {}", object.name, object.version))
+        .collect();
+    shown.sort();
+    shown
+}
+
+#[test]
+fn what_is_declared_is_told_once_all_of_its_kind_is_known() {
+    use PolicyChange::{Absent, Begin, Complete, Remove};
+    let (routes, gateways) = (PolicyKind::HttpRoute, PolicyKind::Gateway);
+    let mut store = synced(Limits::default());
+    let mut agent = Agent::snapshot(&store);
+    apply(
+        &mut store,
+        [Change::Declared(Begin(routes)), policy(routes, "a", 1)],
+    );
+    assert!(!store.seal(), "not all of it is known");
+    assert_eq!(store.policies(routes), None);
+    assert!(declared(&Agent::snapshot(&store)).is_empty());
+    apply(&mut store, [Change::Declared(Complete(routes))]);
+    assert!(store.seal());
+    agent.follow(&store);
+    assert_eq!(declared(&agent), ["a 1"]);
+
+    // From now on what changes is told, and nothing else.
+    apply(
+        &mut store,
+        [
+            Change::Declared(Begin(routes)),
+            policy(routes, "a", 1),
+            policy(routes, "b", 1),
+            Change::Declared(Complete(routes)),
+            policy(routes, "b", 2),
+            Change::Declared(Absent(gateways)),
+        ],
+    );
+    store.seal();
+    let told = agent.follow(&store);
+    assert_eq!(
+        told,
+        [policy(routes, "b", 2), Change::Declared(Absent(gateways))]
+    );
+    assert_eq!(store.policies(routes), Some(2));
+    assert_eq!(store.policies(gateways), None);
+    apply(&mut store, [Change::Declared(Remove(routes, "a".into()))]);
+    store.seal();
+    agent.follow(&store);
+    assert_eq!(declared(&agent), ["b 2"]);
+
+    // The definition goes, and comes back.
+    apply(&mut store, [Change::Declared(Absent(routes))]);
+    store.seal();
+    agent.follow(&store);
+    assert!(declared(&agent).is_empty());
+    apply(
+        &mut store,
+        [Change::Declared(Begin(routes)), policy(routes, "c", 1)],
+    );
+    assert!(!store.seal());
+    apply(&mut store, [Change::Declared(Complete(routes))]);
+    store.seal();
+    agent.follow(&store);
+    assert_eq!(declared(&agent), ["c 1"]);
+    assert_eq!(declared(&Agent::snapshot(&store)), ["c 1"]);
+    let (objects, bytes) = (store.objects, store.object_bytes());
+    assert!(objects == 1 && bytes > 0, "{objects} {bytes}");
+}
+
+proptest! {
+    #[test]
+    fn deltas_and_a_snapshot_of_what_is_declared_agree(
+        acts in vec((0..2_usize, 0..6_u8, 0..4_u32), 1..60),
+        seal_every in 1..5_usize,
+    ) {
+        let kinds = [PolicyKind::HttpRoute, PolicyKind::MeshConfig];
+        let mut store = synced(Limits { delta_changes: 2, ..Limits::default() });
+        let mut agent = Agent::snapshot(&store);
+        for (number, (kind, act, uid)) in acts.into_iter().enumerate() {
+            let kind = kinds[kind];
+            let uid = format!("{}-{uid}", kind.index());
+            store.apply(match act {
+                0 => Change::Declared(PolicyChange::Begin(kind)),
+                1 => Change::Declared(PolicyChange::Complete(kind)),
+                2 => Change::Declared(PolicyChange::Absent(kind)),
+                3 => Change::Declared(PolicyChange::Remove(kind, uid.into())),
+                _ => policy(kind, &uid, act.into()),
+            });
+            if number % seal_every == 0 {
+                store.seal();
+            }
+        }
+        store.seal();
+        agent.follow(&store);
+        prop_assert_eq!(declared(&agent), declared(&Agent::snapshot(&store)));
+        prop_assert_eq!(
+            store.objects,
+            store.kinds.iter().map(|kind| kind.by_uid.len()).sum::<usize>()
+        );
     }
 }
