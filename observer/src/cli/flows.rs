@@ -367,7 +367,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 76] = [
+    const KEYS: [&str; 80] = [
         "wire_local",
         "wire_remote",
         "transport",
