@@ -43,6 +43,10 @@ pub mod turn {
     pub const ANSWERED: u32 = 1 << 1;
     /// The client speaks TLS: only its application data is a turn.
     pub const TLS: u32 = 1 << 2;
+    /// Payload of a direction changes nothing as it is, by direction from here on.
+    pub const IGNORED: u32 = 1 << IGNORED_SHIFT;
+    /// Where these bits start.
+    pub const IGNORED_SHIFT: u32 = 8;
 }
 
 /// Who may touch a socket's [`Hold`].

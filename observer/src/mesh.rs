@@ -8,6 +8,8 @@
 pub mod canonical;
 pub mod decision;
 pub mod findings;
+#[cfg(test)]
+mod fixture;
 pub mod gateway;
 pub mod hops;
 pub mod istio;

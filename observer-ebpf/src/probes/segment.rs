@@ -34,7 +34,7 @@ use self::{
     frames::{observer_pieces_in, observer_pieces_out},
     header::{Packet, full_socket, parse},
     phases::{first_payload, is_shipped, obey, resync},
-    turns::{concerned, observer_turn},
+    turns::observer_turn,
 };
 use crate::{
     emit,
@@ -172,9 +172,9 @@ fn segment<const DIRECTION: usize>(
                 sample(sk, socket, slot, now);
             }
         }
-        if new.fresh != 0 && concerned::<DIRECTION>(socket) {
-            let egress = u32::from(DIRECTION == EGRESS);
-            observer_turn(context.skb.skb, place, now, egress);
+        if turns::matters::<DIRECTION>(socket) {
+            let place = u64::from(packet.offset) | u64::from(new.fresh) << 32;
+            observer_turn(context.skb.skb, place, now, u32::from(DIRECTION == EGRESS));
         }
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
@@ -331,9 +331,9 @@ fn decide<const DIRECTION: usize>(
     } else if length > 0 {
         decision.in_order = false;
     }
-    decision.fresh = length;
     socket.position[DIRECTION] = position;
     socket.next[DIRECTION] = next;
+    decision.fresh = length;
     let end = decision.position + length as u64;
     let skip_until = socket.skip_until[DIRECTION];
     if length > 0 {

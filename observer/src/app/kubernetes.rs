@@ -26,6 +26,9 @@ use crate::{
 /// For all answers of the API server, and for the hub to tell something.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Questions to the API server at a time.
+const AT_ONCE: usize = 8;
+
 /// Between two looks at how far the hub's stream is.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -98,34 +101,17 @@ async fn missing(
     rights: &[Right],
     declarations: &Declarations,
 ) -> Result<Vec<String>, String> {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.other());
     let mut missing: Vec<&Right> = Vec::new();
-    for right in rights {
-        let Right {
-            group,
-            resource,
-            verb,
-            namespace,
-            name,
-        } = right;
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some((*group).to_owned()),
-                    resource: Some((*resource).to_owned()),
-                    verb: Some((*verb).to_owned()),
-                    namespace: (!namespace.is_empty()).then(|| namespace.clone()),
-                    name: (!name.is_empty()).then(|| (*name).to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let answer = reviews.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|error| chain(&error))?;
-        if !answer.status.is_some_and(|status| status.allowed) {
-            missing.push(right);
+    for some in rights.chunks(AT_ONCE) {
+        let asked: Vec<_> = some
+            .iter()
+            .map(|right| tokio::spawn(is_allowed(client.other(), right.clone())))
+            .collect();
+        for (right, answer) in some.iter().zip(asked) {
+            let answer = answer.await.map_err(|error| error.to_string())?;
+            if !answer? {
+                missing.push(right);
+            }
         }
     }
     if !missing.is_empty() {
@@ -139,6 +125,35 @@ async fn missing(
         missing.retain(|right| declared(right).is_none_or(|kind| served.contains(&kind)));
     }
     Ok(missing.into_iter().map(said).collect())
+}
+
+/// Whether this account has a right.
+async fn is_allowed(client: kube::Client, right: Right) -> Result<bool, String> {
+    let Right {
+        group,
+        resource,
+        verb,
+        namespace,
+        name,
+    } = right;
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                verb: Some(verb.to_owned()),
+                namespace: (!namespace.is_empty()).then_some(namespace),
+                name: (!name.is_empty()).then(|| name.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
+    let answer = reviews.create(&PostParams::default(), &review).await;
+    let answer = answer.map_err(|error| chain(&error))?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 /// A right as it is shown.

@@ -286,36 +286,6 @@ impl Index {
                 || (self.services.has_on_nodes(&socket) && self.nodes.has(socket.address)))
     }
 
-    /// Whose a service account is: of which workload all pods are that have it.
-    pub fn account(&self, namespace: &str, name: &str) -> Behind {
-        if !self.lists.is_complete(Source::Cluster, Kind::Pod) || self.pods.overflow != 0 {
-            return Behind::Several;
-        }
-        self.behind
-            .get((true, namespace, name), self.pods.changes, || {
-                Behind::of(self.pods.with_account(namespace, name).map(Some))
-            })
-    }
-
-    /// Who stands behind a Service: of which workload all pods are that are its endpoints, also
-    /// those that are not ready.
-    pub fn behind(&self, namespace: &str, service: &str) -> Behind {
-        let kinds = [Kind::Pod, Kind::Endpoints];
-        let known = kinds.map(|kind| self.lists.is_complete(Source::Cluster, kind));
-        if known.contains(&false) || self.pods.overflow != 0 || !self.endpoints.are_all() {
-            return Behind::Several;
-        }
-        let stamp = self.pods.changes + self.endpoints.changes;
-        self.behind.get((false, namespace, service), stamp, || {
-            let uids = self.endpoints.of(namespace, service);
-            // Endpoints of pods that ended are about to go.
-            Behind::of(uids.filter_map(|uid| match uid {
-                None => Some(None),
-                Some(uid) => self.pods.living(uid),
-            }))
-        })
-    }
-
     /// Forgets what was gone for long; to be called often.
     pub fn expire(&mut self, now: Monotonic) {
         let forgot = self.forget(claims::before(now, self.retention));

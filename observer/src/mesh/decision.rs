@@ -288,10 +288,6 @@ impl Certainty {
     }
 
     /// The opposite.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a name that reads with the others"
-    )]
     pub const fn not(self) -> Self {
         match self {
             Self::Yes => Self::No,

@@ -102,8 +102,17 @@ pub struct RateLimit {
     pub total: Option<u32>,
     /// Of each identity, requests per second; `None` without a limit.
     pub identity: Option<u32>,
-    /// Of these service accounts, namespace and name, instead.
-    pub overrides: Vec<(Vec<(Box<str>, Box<str>)>, u32)>,
+    /// Of some clients, instead.
+    pub overrides: Vec<LimitOverride>,
+}
+
+/// How many requests some clients may make instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitOverride {
+    /// Their service accounts, namespace and name.
+    pub accounts: Vec<(Box<str>, Box<str>)>,
+    /// Requests per second, of each.
+    pub limit: u32,
 }
 
 /// An object, to find it where it was put.

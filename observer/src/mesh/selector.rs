@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::shelf::{Shelf, Triple};
+use super::shelf::{Shelf, Three, Triple};
 use crate::model::policy::find;
 
 /// Labels, sorted by name.
@@ -22,7 +22,7 @@ pub(super) struct Selector {
 #[derive(Debug)]
 pub(super) struct Selected<T> {
     /// By namespace, and one label and value that they all demand: both empty when none is.
-    shelf: Shelf<(Box<str>, Box<str>, Box<str>), T>,
+    shelf: Shelf<Three, T>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]

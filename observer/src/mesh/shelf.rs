@@ -8,8 +8,14 @@ use hashbrown::{Equivalent, HashMap};
 /// anew under its old name may come before the old one goes.
 #[derive(Debug)]
 pub(super) struct Shelf<K, T> {
-    by_key: HashMap<K, Vec<(Box<str>, Arc<T>)>>,
+    by_key: HashMap<K, Vec<Held<T>>>,
 }
+
+/// A namespace and a name.
+pub(super) type Two = (Box<str>, Box<str>);
+
+/// Three texts, the first a namespace.
+pub(super) type Three = (Box<str>, Box<str>, Box<str>);
 
 /// A pair of texts, to ask with for an owned one.
 #[derive(Clone, Copy, Debug, Hash)]
@@ -18,6 +24,9 @@ pub(super) struct Pair<'a>(pub &'a str, pub &'a str);
 /// Three texts, to ask with for owned ones.
 #[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct Triple<'a>(pub &'a str, pub &'a str, pub &'a str);
+
+/// A thing, and the uid of its object.
+type Held<T> = (Box<str>, Arc<T>);
 
 // === impl Shelf ===
 
@@ -64,16 +73,16 @@ impl<K, T> Default for Shelf<K, T> {
 
 // === impl Pair ===
 
-impl Equivalent<(Box<str>, Box<str>)> for Pair<'_> {
-    fn equivalent(&self, key: &(Box<str>, Box<str>)) -> bool {
+impl Equivalent<Two> for Pair<'_> {
+    fn equivalent(&self, key: &Two) -> bool {
         (self.0, self.1) == (&*key.0, &*key.1)
     }
 }
 
 // === impl Triple ===
 
-impl Equivalent<(Box<str>, Box<str>, Box<str>)> for Triple<'_> {
-    fn equivalent(&self, key: &(Box<str>, Box<str>, Box<str>)) -> bool {
+impl Equivalent<Three> for Triple<'_> {
+    fn equivalent(&self, key: &Three) -> bool {
         (self.0, self.1, self.2) == (&*key.0, &*key.1, &*key.2)
     }
 }

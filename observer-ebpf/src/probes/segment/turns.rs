@@ -29,38 +29,31 @@ use aya_ebpf::{
 };
 use observer_ebpf::{abi::role, tls::Start};
 
-use super::{EGRESS, header::full_socket};
+use super::{EGRESS, INGRESS, header::full_socket};
 use crate::{
     emit,
     state::{Socket, phase, turn},
 };
 
+/// Phases in which bytes are read: exchanges are counted then.
+const READ: u32 = 1 << phase::HTTP | 1 << phase::HTTP2;
 /// Longer segments of a server are no alert, and not looked at.
 const LONGEST_ALERT: u32 = 96;
 
-/// Whether new payload of a direction may begin a turn, or go on with its answer.
+/// Whether payload of a direction may change the turn. Without branches: each of them would double
+/// what the verifier follows of the rest of the segment's way.
 #[inline(always)]
-pub(super) fn concerned<const DIRECTION: usize>(socket: &Socket) -> bool {
-    if socket.phase == phase::HTTP || socket.phase == phase::HTTP2 {
-        return false;
-    }
-    let role = socket.role;
-    if role == u32::from(role::UNKNOWN) {
-        return false;
-    }
-    let state = socket.turn;
-    if (DIRECTION == EGRESS) == (role == u32::from(role::CLIENT)) {
-        // What the client adds while it waits changes nothing.
-        state & turn::ASKED == 0
-    } else {
-        state & (turn::ASKED | turn::ANSWERED) != 0
-    }
+pub(super) fn matters<const DIRECTION: usize>(socket: &Socket) -> bool {
+    let read = READ >> (socket.phase & 31);
+    let ignored = socket.turn >> (turn::IGNORED_SHIFT + DIRECTION as u32);
+    (read | ignored) & 1 == 0
 }
 
-/// Takes new payload of a connection that is [`concerned`]; `place` has its offset and length.
+/// Takes new payload of a direction that [`matters`]; `place` has its offset and length.
 ///
-/// A global function for the same reasons as the others. Both directions run at once, so the turn
-/// changes under the lock of the socket.
+/// A global function for the same reasons as the others: within the segment's program, the verifier
+/// would not come to an end without CAP_PERFMON. Both directions run at once, so the turn changes
+/// under the lock of the socket.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn observer_turn(skb: *mut __sk_buff, place: u64, now: u64, egress: u32) -> u64 {
@@ -71,49 +64,76 @@ pub extern "C" fn observer_turn(skb: *mut __sk_buff, place: u64, now: u64, egres
     let Some(socket) = emit::socket(sk, 0) else {
         return 0;
     };
-    let length = (place >> 32) as u32;
-    let from_client = (egress != 0) == (socket.role == u32::from(role::CLIENT));
-    let before = socket.turn;
-    let tls = before & turn::TLS;
-    if from_client {
-        let after = match start(&context, place as u32, length) {
-            Some(start) if start.is_application_data() => {
-                if socket.turns == 0 && start.is_finished(length) {
-                    turn::TLS
-                } else {
-                    turn::TLS | turn::ASKED
-                }
-            }
-            Some(_) => turn::TLS,
-            // The rest of a record.
-            None if tls != 0 => turn::TLS,
-            None => turn::ASKED,
-        };
-        // SAFETY: the lock is in the map value; no helper is called until it is released.
-        unsafe { bpf_spin_lock(&raw mut socket.lock) };
-        if socket.turn & turn::ASKED == 0 {
-            socket.turn = after;
-            socket.turn_ns = now;
-        }
-        // SAFETY: see above.
-        unsafe { bpf_spin_unlock(&raw mut socket.lock) };
+    let (offset, length) = (place as u32, (place >> 32) as u32);
+    if length == 0 {
         return 0;
     }
-    if tls != 0 {
-        if before & turn::ASKED != 0 {
-            let answers = match start(&context, place as u32, length) {
-                Some(start) => start.is_application_data(),
-                None => false,
-            };
-            if !answers {
-                return 0;
+    let role = socket.role;
+    if role == u32::from(role::UNKNOWN) {
+        // Nobody knows who asks and who answers. The first request will tell.
+        socket.turn = turn::IGNORED << INGRESS | turn::IGNORED << EGRESS;
+        return 0;
+    }
+    let client = if role == u32::from(role::CLIENT) {
+        (turn::IGNORED << EGRESS, turn::IGNORED << INGRESS)
+    } else {
+        (turn::IGNORED << INGRESS, turn::IGNORED << EGRESS)
+    };
+    if (egress != 0) == (role == u32::from(role::CLIENT)) {
+        asks(&context, socket, (offset, length), now, client);
+    } else {
+        answers(&context, socket, (offset, length), now);
+    }
+    0
+}
+
+/// The client speaks. What it adds while it waits changes nothing, nor what the server says before it
+/// is asked: `ignored` are the words for either.
+#[inline(always)]
+fn asks(
+    context: &SkBuffContext,
+    socket: &mut Socket,
+    (offset, length): (u32, u32),
+    now: u64,
+    ignored: (u32, u32),
+) {
+    let asked = turn::ASKED | ignored.0;
+    let after = match start(context, offset, length) {
+        Some(start) if start.is_application_data() => {
+            if socket.turns == 0 && start.is_finished(length) {
+                turn::TLS | ignored.1
+            } else {
+                turn::TLS | asked
             }
-        } else if length <= LONGEST_ALERT {
-            if let Some(start) = start(&context, place as u32, length) {
-                if start.is_alert(length) {
-                    return 0;
-                }
-            }
+        }
+        Some(_) => turn::TLS | ignored.1,
+        // The rest of a record.
+        None if socket.turn & turn::TLS != 0 => turn::TLS | ignored.1,
+        None => asked,
+    };
+    // SAFETY: the lock is in the map value; no helper is called until it is released.
+    unsafe { bpf_spin_lock(&raw mut socket.lock) };
+    if socket.turn & turn::ASKED == 0 {
+        socket.turn = after;
+        socket.turn_ns = now;
+    }
+    // SAFETY: see above.
+    unsafe { bpf_spin_unlock(&raw mut socket.lock) };
+}
+
+/// The server speaks.
+#[inline(always)]
+fn answers(context: &SkBuffContext, socket: &mut Socket, (offset, length): (u32, u32), now: u64) {
+    let before = socket.turn;
+    let waited = before & turn::ASKED != 0;
+    if before & turn::TLS != 0 && (waited || length <= LONGEST_ALERT) {
+        let answers = match start(context, offset, length) {
+            Some(start) if waited => start.is_application_data(),
+            Some(start) => !start.is_alert(length),
+            None => !waited,
+        };
+        if !answers {
+            return;
         }
     }
     // SAFETY: the lock is in the map value; no helper is called until it is released.
@@ -133,7 +153,6 @@ pub extern "C" fn observer_turn(skb: *mut __sk_buff, place: u64, now: u64, egres
         slot.turns = socket.turns as u32;
         slot.turns_ns = socket.turns_ns;
     }
-    0
 }
 
 /// The start of a record of TLS, if a payload starts with one.

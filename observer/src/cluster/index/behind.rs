@@ -11,7 +11,11 @@ use std::{
 
 use hashbrown::HashMap;
 
-use crate::model::kubernetes::Pod;
+use super::Index;
+use crate::{
+    cluster::object::{Kind, Source},
+    model::kubernetes::Pod,
+};
 
 /// Whose a name is, among workloads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +44,40 @@ struct Known {
 
 /// Most answers that are kept; with more they are worked out anew.
 const MAX_ANSWERS: usize = 4096;
+
+// === impl Index ===
+
+impl Index {
+    /// Whose a service account is: of which workload all pods are that have it.
+    pub fn account(&self, namespace: &str, name: &str) -> Behind {
+        if !self.lists.is_complete(Source::Cluster, Kind::Pod) || self.pods.overflow != 0 {
+            return Behind::Several;
+        }
+        self.behind
+            .get((true, namespace, name), self.pods.changes, || {
+                Behind::of(self.pods.with_account(namespace, name).map(Some))
+            })
+    }
+
+    /// Who stands behind a Service: of which workload all pods are that are its endpoints, also
+    /// those that are not ready.
+    pub fn behind(&self, namespace: &str, service: &str) -> Behind {
+        let kinds = [Kind::Pod, Kind::Endpoints];
+        let known = kinds.map(|kind| self.lists.is_complete(Source::Cluster, kind));
+        if known.contains(&false) || self.pods.overflow != 0 || !self.endpoints.are_all() {
+            return Behind::Several;
+        }
+        let stamp = self.pods.changes + self.endpoints.changes;
+        self.behind.get((false, namespace, service), stamp, || {
+            let uids = self.endpoints.of(namespace, service);
+            // Endpoints of pods that ended are about to go.
+            Behind::of(uids.filter_map(|uid| match uid {
+                None => Some(None),
+                Some(uid) => self.pods.living(uid),
+            }))
+        })
+    }
+}
 
 // === impl Behind ===
 

@@ -1,6 +1,6 @@
 //! Pods: by uid, by container and by address, from when they are told until they are forgotten.
 
-use std::{collections::VecDeque, hash::BuildHasher, net::IpAddr, sync::Arc};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc};
 
 use crate::{
     cluster::object::{PodObject, Source},
@@ -20,6 +20,7 @@ use super::{
     uid::{ContainerId, Uid},
 };
 
+mod accounts;
 mod changes;
 
 /// The pods.
@@ -100,12 +101,6 @@ static USUAL: Rare = Rare {
 };
 /// Pods of this node may be so many more than the limit, lest others push them out.
 const RESERVED: usize = 1024;
-
-/// Hash of a pod's namespace and service account; `None` where that is not known.
-fn account(state: &foldhash::fast::RandomState, pod: &Pod) -> Option<u64> {
-    let account = &*pod.traits.service_account;
-    (!account.is_empty()).then(|| state.hash_one((&*pod.namespace, account)))
-}
 
 // === impl Pods ===
 
@@ -357,30 +352,6 @@ impl Pods {
         Some(&self.records.get(slot)?.pod)
     }
 
-    /// Pods with a service account that have not ended.
-    pub(super) fn with_account(
-        &self,
-        namespace: &str,
-        account: &str,
-    ) -> impl Iterator<Item = &Arc<Pod>> {
-        let hash = self.state.hash_one((namespace, account));
-        let slots = self.by_account.get(&hash).copied().collect::<Vec<u32>>();
-        slots
-            .into_iter()
-            .filter_map(|slot| Some(&self.records.get(slot)?.pod))
-            .filter(move |pod| {
-                *pod.namespace == *namespace && *pod.traits.service_account == *account
-            })
-    }
-
-    /// The pod of a uid: `None` if it ended, `Some(None)` if it is not known.
-    pub(super) fn living(&self, uid: &Uid) -> Option<Option<&Arc<Pod>>> {
-        let Some(record) = self.slot(uid).and_then(|slot| self.records.get(slot)) else {
-            return Some(None);
-        };
-        (!record.life().is_over()).then_some(Some(&record.pod))
-    }
-
     /// Of several pods that cgroups call the same the one that lives, else the one that ended last.
     fn aliased(&self, alias: &Uid) -> Option<u32> {
         let mut best: Option<(u32, (Monotonic, bool))> = None;
@@ -424,7 +395,7 @@ impl Pods {
             nodes.detach(&node.name, slot);
         }
         self.changes += 1;
-        if let Some(account) = account(&self.state, &record.pod) {
+        if let Some(account) = accounts::account(&self.state, &record.pod) {
             self.by_account.remove(&account, |other| *other == slot);
         }
         self.ended.push_back((now, slot));

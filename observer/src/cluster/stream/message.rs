@@ -6,6 +6,7 @@
 
 mod conversion;
 mod declared;
+mod uid;
 
 use prost::bytes::Bytes;
 

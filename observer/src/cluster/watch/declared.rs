@@ -104,3 +104,91 @@ impl Declared {
             .map(|kind| Change::Declared(PolicyChange::Absent(kind)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{cluster::object::Source, model::policy::PolicyObject};
+
+    fn found(kind: PolicyKind, uid: &str) -> Told {
+        Told::Found(Found::Policy(Arc::new(PolicyObject {
+            kind,
+            uid: uid.into(),
+            namespace: "n".into(),
+            name: uid.into(),
+            version: "1".into(),
+            created: 0,
+            labels: Box::default(),
+            annotations: Box::default(),
+            content: "{}".into(),
+        })))
+    }
+
+    fn count(declared: &Declared) -> (usize, u64) {
+        let status = Status::new(Source::Cluster);
+        declared.tell(&status);
+        let tables = status.tables();
+        let lost = status.losses().into_iter();
+        let lost = lost.filter(|loss| loss.reason == "policies_full");
+        assert_eq!(tables.len(), 1);
+        assert_eq!(tables[0].entries, declared.objects as u64);
+        (declared.objects, lost.map(|loss| loss.count).sum())
+    }
+
+    #[test]
+    fn objects_are_counted_however_they_go() {
+        let (kind, other) = (PolicyKind::Gateway, PolicyKind::Sidecar);
+        let mut declared = Declared::default();
+        for told in [
+            Told::Begin,
+            found(kind, "a"),
+            found(kind, "b"),
+            Told::Complete,
+        ] {
+            assert!(declared.take(kind, told).is_some());
+        }
+        declared.take(other, found(other, "c"));
+        assert_eq!(count(&declared), (3, 0));
+        // Told again, it is the same; what nobody told of does not go.
+        assert!(declared.take(kind, found(kind, "a")).is_some());
+        assert_eq!(declared.take(kind, Told::Removed("x".into())), None);
+        let unwanted = Told::Found(Found::Unwanted("b".into()));
+        assert_eq!(
+            declared.take(kind, unwanted),
+            Some(Change::Declared(PolicyChange::Remove(kind, "b".into())))
+        );
+        assert_eq!(count(&declared), (2, 0));
+        for told in [Told::Begin, found(kind, "d"), Told::Complete] {
+            declared.take(kind, told);
+        }
+        assert_eq!(count(&declared), (2, 0));
+        declared.take(kind, Told::Absent);
+        assert_eq!(count(&declared), (1, 0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_not_told() {
+        let kind = PolicyKind::NetworkPolicy;
+        let mut declared = Declared::default();
+        for number in 0..MAX_OBJECTS {
+            assert!(
+                declared
+                    .take(kind, found(kind, &number.to_string()))
+                    .is_some()
+            );
+        }
+        assert_eq!(declared.take(kind, found(kind, "more")), None);
+        assert!(declared.take(kind, found(kind, "0")).is_some());
+        assert_eq!(count(&declared), (MAX_OBJECTS, 1));
+    }
+
+    #[test]
+    fn what_is_not_watched_is_told_to_be_absent() {
+        let all = PolicyKind::ALL;
+        assert_eq!(Declared::unwatched(&all).count(), 0);
+        assert_eq!(Declared::unwatched(&all[..3]).count(), all.len() - 3);
+        assert_eq!(Declared::unwatched(&[]).count(), all.len());
+    }
+}

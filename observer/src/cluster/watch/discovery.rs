@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use serde::Deserialize;
 use tokio::{
     sync::{Notify, mpsc::Sender},
     task::JoinHandle,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
@@ -88,6 +88,8 @@ struct Named {
 
 /// Name of what configures a mesh, but for its revisions.
 pub(super) const MESH_CONFIG: &str = "istio";
+/// For so many first pauses what is no longer there is doubted.
+const DOUBT: u32 = 10;
 /// Longest answer that is read, bytes.
 const MAX_ANSWER: usize = 4 << 20;
 /// What is asked for: without it a server may answer in a form that says more.
@@ -208,20 +210,32 @@ impl Discovery {
         let kinds = &self.options.declarations.kinds;
         let mut backoff = Backoff::new(timing.first_pause, timing.longest_pause);
         let mut states: HashMap<PolicyKind, State> = HashMap::new();
+        // What is watched and was not there at the last look: a server that starts may not know its
+        // definitions yet, and what is declared does not go for that.
+        let mut doubted: HashSet<PolicyKind> = HashSet::new();
         let missed = Arc::new(Notify::new());
         loop {
             let pause = match served(&self.client, kinds, &self.options).await {
                 Ok(served) => {
                     backoff.reset();
                     for kind in kinds {
-                        let state = states.remove(kind);
                         let version = served.get(kind).copied();
+                        let is_watched = matches!(states.get(kind), Some(State::Watched(..)));
+                        if version.is_none() && is_watched && doubted.insert(*kind) {
+                            continue;
+                        }
+                        doubted.remove(kind);
+                        let state = states.remove(kind);
                         let Some(state) = self.change(*kind, state, version, &missed).await else {
                             return;
                         };
                         states.insert(*kind, state);
                     }
-                    spread(timing.definitions)
+                    if doubted.is_empty() {
+                        spread(timing.definitions)
+                    } else {
+                        timing.definitions.min(timing.first_pause * DOUBT)
+                    }
                 }
                 Err(failure) => {
                     self.failed(&states, &failure).await;
@@ -230,8 +244,9 @@ impl Discovery {
             };
             // What a watch misses is looked for soon, but not all the time.
             let soon = Instant::now() + timing.first_pause.min(pause);
-            let woken = timeout(pause, missed.notified()).await;
-            if woken.is_ok() {
+            if !doubted.is_empty() {
+                sleep(pause).await;
+            } else if timeout(pause, missed.notified()).await.is_ok() {
                 sleep_until(soon).await;
             }
             if self.out.is_closed() {
@@ -295,7 +310,10 @@ impl Discovery {
         let mut new = false;
         let kinds = self.options.declarations.kinds.iter();
         for kind in kinds.filter(|kind| !states.contains_key(*kind)) {
-            new |= self.status.failed(Resource::Policy(*kind), reason, detail);
+            let resource = Resource::Policy(*kind);
+            // Until it is known not to be there, it is missed.
+            self.status.watch(resource);
+            new |= self.status.failed(resource, reason, detail);
         }
         let reason = reason.as_str();
         if new {

@@ -1,9 +1,16 @@
 //! Who may call whom, as it is declared: AuthorizationPolicy, and which of them a pod has.
 
+mod facts;
+mod pattern;
+
 use std::sync::Arc;
 
 use serde::Deserialize;
 
+pub use self::{
+    facts::AuthorizationFacts,
+    pattern::{path_matches, pattern_matches},
+};
 use super::{
     Istio,
     names::service_of,
@@ -16,8 +23,8 @@ use crate::{
     mesh::policy::{Context, Misunderstood},
     model::{
         kubernetes::Pod,
-        mesh::{Identity, Plane},
-        policy::{ObjectRef, PolicyObject, ServiceFacts, find},
+        mesh::Identity,
+        policy::{PolicyObject, ServiceFacts, find},
     },
 };
 
@@ -60,39 +67,6 @@ pub enum Attachment {
     Gateway,
     /// A waypoint before the pod, or a Service behind one.
     Waypoint,
-}
-
-/// An AuthorizationPolicy that has to do with a pod, and what it names.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AuthorizationFacts {
-    /// What names it.
-    pub object: ObjectRef,
-    /// What it does.
-    pub action: Action,
-    /// What it is for.
-    pub attachment: Attachment,
-    /// It is only logged.
-    pub dry_run: bool,
-    /// Why it does not do what it says for this pod; `None` when it does.
-    pub unenforced: Option<&'static str>,
-    /// It asks for what only mutual TLS proves: principals, namespaces, service accounts.
-    pub names_identities: bool,
-    /// It asks for what only HTTP has: methods, paths, hosts, tokens, fields.
-    pub names_requests: bool,
-    /// It asks for what is never observed: tokens, addresses behind proxies, further conditions.
-    pub names_unseen: bool,
-    /// `principals` of all rules, as written.
-    pub principals: Vec<Box<str>>,
-    /// `namespaces` of all rules, as written.
-    pub namespaces: Vec<Box<str>>,
-    /// `serviceAccounts` of all rules, as `namespace/name`.
-    pub service_accounts: Vec<Box<str>>,
-    /// `methods` of all rules, as written.
-    pub methods: Vec<Box<str>>,
-    /// `paths` of all rules, as written.
-    pub paths: Vec<Box<str>>,
-    /// `hosts` of all rules, as written.
-    pub hosts: Vec<Box<str>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -176,78 +150,6 @@ pub(super) struct Condition {
     pub(super) not_values: Vec<Box<str>>,
 }
 
-/// Whether a value is a pattern: `*` for any that is there, `*suffix`, `prefix*`, or itself.
-pub fn pattern_matches(pattern: &str, value: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(""), _) => !value.is_empty(),
-        (Some(suffix), _) => value.ends_with(suffix),
-        (None, Some(prefix)) => value.starts_with(prefix),
-        (None, None) => pattern == value,
-    }
-}
-
-/// Whether a path is a pattern of `paths`, which may have `{*}` for one segment and `{**}` for any
-/// number of them.
-pub fn path_matches(pattern: &str, path: &str) -> bool {
-    if !pattern.contains("{*}") && !pattern.contains("{**}") {
-        return pattern_matches(pattern, path);
-    }
-    template_matches(pattern, path)
-}
-
-/// Steps through both, and goes back to the last two places where a template may take more: one for
-/// each kind, as `{**}` takes all that `{*}` can.
-fn template_matches(pattern: &str, path: &str) -> bool {
-    let (pattern, path) = (pattern.as_bytes(), path.as_bytes());
-    let (mut at, mut next) = (0, 0);
-    // Pattern after the template, and up to where of the path it has taken.
-    let mut segment: Option<(usize, usize)> = None;
-    let mut any: Option<(usize, usize)> = None;
-    loop {
-        let rest = pattern.get(at..).unwrap_or_default();
-        if let Some(after) = rest.strip_prefix(b"{**}") {
-            at = pattern.len() - after.len();
-            any = Some((at, next));
-            segment = None;
-            continue;
-        }
-        if let Some(after) = rest.strip_prefix(b"{*}") {
-            // At least one byte.
-            if path.get(next).is_some_and(|byte| *byte != b'/') {
-                at = pattern.len() - after.len();
-                next += 1;
-                segment = Some((at, next));
-                continue;
-            }
-        } else if let (Some(wanted), Some(byte)) = (rest.first(), path.get(next)) {
-            if wanted == byte {
-                at += 1;
-                next += 1;
-                continue;
-            }
-        } else if rest.is_empty() && next == path.len() {
-            return true;
-        }
-        // A segment takes one more, or else any number does.
-        if let Some((after, taken)) = segment
-            && path.get(taken).is_some_and(|byte| *byte != b'/')
-        {
-            at = after;
-            next = taken + 1;
-            segment = Some((after, next));
-        } else if let Some((after, taken)) = any
-            && taken < path.len()
-        {
-            at = after;
-            next = taken + 1;
-            segment = None;
-            any = Some((after, next));
-        } else {
-            return false;
-        }
-    }
-}
-
 // === impl Action ===
 
 impl From<Box<str>> for Action {
@@ -277,7 +179,7 @@ impl Action {
 
 impl AuthorizationPolicy {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let mut spec: Spec = read::spec(&object.content)?;
+        let mut spec: Spec = read::spec(object)?;
         spec.target_refs.extend(spec.target_ref);
         Ok(Self {
             meta: Meta::of(object),
@@ -328,59 +230,9 @@ impl AuthorizationPolicy {
         })
     }
 
-    fn facts(
-        &self,
-        attachment: Attachment,
-        unenforced: Option<&'static str>,
-    ) -> AuthorizationFacts {
-        let sources = || {
-            let rules = self.rules.iter();
-            rules.flat_map(|rule| rule.from.iter().map(|from| &from.source))
-        };
-        let operations = || {
-            let rules = self.rules.iter();
-            rules.flat_map(|rule| rule.to.iter().map(|to| &to.operation))
-        };
-        let accounts = sources().flat_map(|source| &source.service_accounts);
-        let namespace = self.meta.namespace();
-        AuthorizationFacts {
-            object: self.meta.reference.clone(),
-            action: self.action,
-            attachment,
-            dry_run: self.dry_run,
-            unenforced,
-            names_identities: sources().any(Source::names_identities)
-                || self.conditions().any(Condition::names_identities),
-            names_requests: self.rules.iter().any(RuleSpec::names_requests),
-            names_unseen: sources().any(Source::names_unseen)
-                || self.conditions().any(Condition::names_unseen),
-            principals: all(sources(), |source| &source.principals),
-            namespaces: all(sources(), |source| &source.namespaces),
-            service_accounts: accounts
-                .map(|account| match account.contains('/') {
-                    true => account.clone(),
-                    false => format!("{namespace}/{account}").into(),
-                })
-                .collect(),
-            methods: all(operations(), |operation| &operation.methods),
-            paths: all(operations(), |operation| &operation.paths),
-            hosts: all(operations(), |operation| &operation.hosts),
-        }
-    }
-
     fn conditions(&self) -> impl Iterator<Item = &Condition> {
         self.rules.iter().flat_map(|rule| &rule.when)
     }
-}
-
-fn all<'a, T: 'a>(
-    items: impl Iterator<Item = &'a T>,
-    list: impl Fn(&'a T) -> &'a Vec<Box<str>>,
-) -> Vec<Box<str>> {
-    let mut found: Vec<Box<str>> = items.flat_map(list).cloned().collect();
-    found.sort();
-    found.dedup();
-    found
 }
 
 impl Declared for AuthorizationPolicy {
@@ -528,51 +380,6 @@ impl Istio {
             .into_iter()
             .flat_map(|namespace| self.authorization_policies.of(namespace))
             .filter(move |policy| policy.is_for(waypoint, service, root))
-    }
-
-    /// All AuthorizationPolicies that have to do with a pod, and what they name: also those of Services
-    /// that choose it, and those that do nothing for it.
-    pub fn policies_for(&self, context: &Context, server: &Pod) -> Vec<AuthorizationFacts> {
-        let ambient = self.plane(server) == Plane::IstioAmbient;
-        let mut found: Vec<AuthorizationFacts> = self
-            .policies_of(server)
-            .map(|(policy, attachment)| {
-                let unenforced = match (self.plane(server), policy.action) {
-                    (Plane::None | Plane::Linkerd, _) => Some("the pod has no proxy of Istio"),
-                    (Plane::IstioAmbient, Action::Custom | Action::Audit) => {
-                        Some("the node's proxy has only ALLOW and DENY")
-                    }
-                    _ if ambient && policy.rules.iter().any(RuleSpec::names_requests) => {
-                        Some("the node's proxy knows nothing of HTTP: a waypoint would")
-                    }
-                    _ => None,
-                };
-                policy.facts(attachment, unenforced)
-            })
-            .collect();
-        let services: Vec<&ServiceFacts> = services_of(context, server).collect();
-        let with_targets = self
-            .near(server)
-            .filter(|policy| !policy.targets.is_empty());
-        for policy in with_targets {
-            let mut of = services.iter().map(|it| (&*it.namespace, &*it.name));
-            let waypoint_of = |service| self.service_waypoint(context, service);
-            let root = &*self.mesh_config().root_namespace;
-            let enforced = of.clone().any(|service| {
-                waypoint_of(service)
-                    .is_some_and(|waypoint| policy.is_for(&waypoint, Some(service), root))
-            });
-            if !enforced && !of.any(|service| policy.is_for_service(Some(service))) {
-                continue;
-            }
-            let unenforced = match (enforced, ambient) {
-                (true, true) => None,
-                (true, false) => Some("clients with sidecars do not pass the waypoint"),
-                (false, _) => Some("the Service has no waypoint"),
-            };
-            found.push(policy.facts(Attachment::Waypoint, unenforced));
-        }
-        found
     }
 
     /// Whether an identity is a principal as policies write it, `trust.domain/ns/shop/sa/web`. Trust

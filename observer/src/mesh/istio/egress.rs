@@ -1,7 +1,5 @@
 //! What clients may know and reach: Sidecar, and the way out of the mesh.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 
 use super::{
@@ -66,7 +64,7 @@ struct EgressSpec {
 
 impl Sidecar {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         let hosts = spec.egress.iter().flat_map(|listener| &listener.hosts);
         let egress = hosts.map(|written| match written.split_once('/') {
             Some((namespace, host)) => EgressHost {
@@ -131,18 +129,14 @@ impl Istio {
     /// The Sidecar that says what the proxy of a pod knows: one that chooses it, else that of its
     /// namespace, else that of the mesh; the oldest of each.
     pub fn sidecar_of(&self, client: &Pod) -> Option<&Sidecar> {
-        let general = |list: &'_ [Arc<Sidecar>]| {
-            let at = list.iter().position(|sidecar| sidecar.selector.is_empty());
-            at
-        };
         let own = self.sidecars.of(&client.namespace);
         let chosen = own.iter().find(|sidecar| {
             !sidecar.selector.is_empty() && sidecar.selector.select(&client.traits)
         });
         let root = self.sidecars.of(&self.mesh_config().root_namespace);
         chosen
-            .or_else(|| own.get(general(own)?))
-            .or_else(|| root.get(general(root)?))
+            .or_else(|| own.iter().find(|sidecar| sidecar.selector.is_empty()))
+            .or_else(|| root.iter().find(|sidecar| sidecar.selector.is_empty()))
             .map(|sidecar| &**sidecar)
     }
 
@@ -243,7 +237,7 @@ impl Istio {
             let mut networks = entry.addresses.iter();
             self.may_know(namespace, entry)
                 && entry.has_port(to.port)
-                && networks.any(|network| contains(network, address) == Some(true))
+                && networks.any(|network| contains(network, address))
                 && (entry.hosts.iter()).any(|host| imported(entry.meta().namespace(), host))
         })?;
         let text = format!("it declares {address}");

@@ -54,7 +54,7 @@ struct Mtls {
 
 impl PeerAuthentication {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         Ok(Self {
             meta: Meta::of(object),
             selector: spec.selector.match_labels,

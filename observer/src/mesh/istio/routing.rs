@@ -1,21 +1,24 @@
 //! How a request is routed: which VirtualService a client follows, and the first of its rules that
 //! matches.
 
+mod matching;
+mod rules;
+
 use std::{borrow::Cow, sync::Arc};
 
+pub(super) use self::matching::host_matches;
+use self::matching::{Follower, Question, any_matches};
+pub use self::rules::UnreachableRule;
 use super::{
     Istio,
     names::{resolve, service_host, service_of},
-    plane::contains,
-    read::Text,
     store::Declared,
-    virtual_service::{DeclaredRoute, Match, Rewrite, VirtualService},
+    virtual_service::{DeclaredRoute, Match, VirtualService},
+    waypoint::Waypoint,
 };
 use crate::{
     mesh::{
-        decision::{
-            Certainty, Decision, DeclaredRule, Destination, Reason, Request, Routing, Rule,
-        },
+        decision::{Certainty, Decision, Destination, Reason, Request, Routing, Rule},
         gateway::Gateways,
         policy::Context,
     },
@@ -25,36 +28,10 @@ use crate::{
 /// Most rules that are named when it cannot be told which matches.
 const MAX_CANDIDATES: usize = 16;
 
-/// Who follows routes: whose namespace decides what is visible.
-#[derive(Clone, Copy)]
-struct Follower<'a> {
-    namespace: &'a str,
-    /// The client, where its own proxy routes.
-    pod: Option<&'a Pod>,
-}
-
-/// What is asked of a rule.
-struct Question<'a> {
-    follower: Follower<'a>,
-    to: &'a Destination<'a>,
-    request: &'a Request<'a>,
-}
-
 /// A rule that may match, with what it takes over from the one that delegates to it.
 struct Candidate<'a> {
     root: &'a DeclaredRoute,
     delegated: Option<&'a DeclaredRoute>,
-}
-
-/// A rule that no request reaches.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnreachableRule {
-    /// The VirtualService.
-    pub object: ObjectRef,
-    /// Name of the rule, or its number from 0.
-    pub name: Box<str>,
-    /// The rule before it that takes everything.
-    pub by: Box<str>,
 }
 
 // === impl Istio ===
@@ -82,7 +59,15 @@ impl Istio {
         let target = self.route_target(context, namespace, to, request);
         let service = target.as_deref().and_then(service_of);
         let waypoint = service.and_then(|service| self.service_waypoint(context, service));
-        if let Some(waypoint) = waypoint {
+        let ready = |gateway: &Waypoint| {
+            let gateway = gateways.gateway(&gateway.namespace, &gateway.name);
+            gateway.is_none_or(|gateway| gateway.programmed != Some(false))
+        };
+        let why = match &waypoint {
+            None => "not followed: the Service has no waypoint",
+            Some(_) => "not followed: the waypoint of the Service is not ready",
+        };
+        if let Some(waypoint) = waypoint.filter(ready) {
             let follower = Follower {
                 namespace: &waypoint.namespace,
                 pod: None,
@@ -94,14 +79,16 @@ impl Istio {
             return decision;
         }
         let declared = target.and_then(|host| self.virtual_service(namespace, &host));
+        let own = declared.map(|(service, _)| service.meta().reference.clone());
+        let others = gateways.route(context, client, to, request);
+        let others = others.into_iter().flat_map(|decision| decision.because);
+        let others = others.filter_map(|reason| reason.object);
         Decision {
             value: Routing::Undeclared,
-            because: declared
-                .map(|(service, _)| {
-                    let text = "not followed: the Service has no waypoint";
-                    Reason::of(service.meta().reference.clone(), text)
-                })
+            because: own
                 .into_iter()
+                .chain(others)
+                .map(|object| Reason::of(object, why))
                 .collect(),
         }
     }
@@ -120,6 +107,10 @@ impl Istio {
         };
         let connection = is_connection(request);
         if let Some(named) = resolve(context, client, authority) {
+            if to.service.is_none() && !has_port(context, &named, to.port) {
+                // The address of a pod, at a port that no proxy listens for: it is passed on.
+                return None;
+            }
             let known = self.knows(context, client, &named)
                 || self.virtual_service(client, &named).is_some();
             // A request for a name that nobody declares is passed on to where it was dialled; a
@@ -175,13 +166,13 @@ impl Istio {
         request: &Request<'_>,
     ) -> Decision<Routing> {
         let gateway_route = gateways.route(context, client, to, request);
-        let name_space = client.map_or(follower.namespace, |client| &client.namespace);
-        let target = self.route_target(context, name_space, to, request);
+        let asking = client.map_or(follower.namespace, |client| &client.namespace);
+        let target = self.route_target(context, asking, to, request);
         if let Some(host) = &target
             && let Some(client) = follower.pod
             && let Some(unknown) = self.out_of_sight(context, client, host)
         {
-            return gateway_route.unwrap_or_else(|| Decision::by(Routing::Undeclared, unknown));
+            return Decision::by(Routing::Undeclared, unknown);
         }
         let found = target
             .as_deref()
@@ -310,55 +301,6 @@ impl Istio {
         rule
     }
 
-    /// All rules of all VirtualServices, in no order; those of gateways too.
-    pub fn rules(&self) -> impl Iterator<Item = DeclaredRule> {
-        self.virtual_service_list
-            .all()
-            .filter(|service| !service.hosts.is_empty())
-            .flat_map(move |service| {
-                let lists = service.lists().into_iter();
-                lists.flat_map(move |list| {
-                    self.candidates(service, list).map(move |candidate| {
-                        let rule = self.resolved(&candidate, service.meta().namespace());
-                        DeclaredRule {
-                            object: rule.object.clone(),
-                            name: rule.name.clone(),
-                            hosts: service.hosts.clone(),
-                            rule,
-                        }
-                    })
-                })
-            })
-    }
-
-    /// Rules that no request of a sidecar reaches, as one before them takes everything; in no order.
-    pub fn unreachable_rules(&self) -> impl Iterator<Item = UnreachableRule> {
-        self.virtual_service_list.all().flat_map(|service| {
-            service.lists().into_iter().flat_map(|list| {
-                let first = list.iter().position(|route| route.takes_all());
-                let by = first.and_then(|at| list.get(at));
-                let rest = first.and_then(|at| list.get(at + 1..)).unwrap_or_default();
-                rest.iter().filter_map(move |route| {
-                    Some(UnreachableRule {
-                        object: route.rule.object.clone(),
-                        name: route.rule.name.clone(),
-                        by: by?.rule.name.clone(),
-                    })
-                })
-            })
-        })
-    }
-
-    /// What a rule changes of a request before the server gets it: name what a routing named.
-    pub fn rewrite(&self, object: &ObjectRef, rule: &str) -> Option<&Rewrite> {
-        let service = self
-            .virtual_service_list
-            .named(&object.namespace, &object.name)?;
-        let mut routes = service.lists().into_iter().flatten();
-        let route = routes.find(|route| *route.rule.name == *rule)?;
-        route.rewrite.as_ref()
-    }
-
     /// Whether each rule that a client may follow for a request matches it, in order, though an earlier
     /// one may take it: what shadowed rules are found with. Empty when nothing is declared.
     pub fn matching_rules(
@@ -397,6 +339,12 @@ impl Istio {
             })
             .collect()
     }
+}
+
+/// Whether a Service has a port, as far as both are known.
+fn has_port(context: &Context, host: &str, port: u16) -> bool {
+    let service = service_of(host).and_then(|(namespace, name)| context.service(namespace, name));
+    port == 0 || service.is_none_or(|service| service.ports.iter().any(|it| it.port == port))
 }
 
 fn names_of(rules: &[Rule]) -> String {
@@ -473,170 +421,6 @@ impl Candidate<'_> {
             [] => "everything else".to_owned(),
             parts => parts.join(" and "),
         }
-    }
-}
-
-fn any_matches(
-    matches: &[Match],
-    question: &Question<'_>,
-) -> (Certainty, Option<Cow<'static, str>>) {
-    if matches.is_empty() {
-        return (Certainty::Yes, None);
-    }
-    let mut any = Certainty::No;
-    let mut why = None;
-    for one in matches {
-        let (certainty, reason) = one.matches(question);
-        any = any.or(certainty);
-        why = why.or(reason);
-    }
-    (any, why)
-}
-
-// === impl Match ===
-
-impl Match {
-    fn matches(&self, question: &Question<'_>) -> (Certainty, Option<Cow<'static, str>>) {
-        let request = question.request;
-        let mut all = Certainty::from(self.in_mesh);
-        let mut why: Option<Cow<'static, str>> = None;
-        let mut add = |certainty: Certainty, name: &dyn Fn() -> Cow<'static, str>| {
-            if certainty == Certainty::Unknown && why.is_none() {
-                why = Some(name());
-            }
-            all = all.and(certainty);
-        };
-        let text = |wanted: &Option<Text>, value: &str, ignore_case| match wanted {
-            None => Certainty::Yes,
-            Some(_) if value.is_empty() => Certainty::Unknown,
-            Some(wanted) => known(wanted.matches(value, ignore_case)),
-        };
-        add(text(&self.path, request.path, self.ignore_case), &|| {
-            "the path is not known, or its pattern".into()
-        });
-        add(text(&self.method, request.method, false), &|| {
-            "the method is not known".into()
-        });
-        add(text(&self.authority, request.authority, false), &|| {
-            "the authority is not known".into()
-        });
-        if let Some(unseen) = self.unseen {
-            add(Certainty::Unknown, &|| {
-                format!("{unseen} is not kept").into()
-            });
-        }
-        for (name, wanted) in &self.headers {
-            add(header(request, name, wanted), &|| unseen_header(name));
-        }
-        for (name, wanted) in &self.without_headers {
-            add(header(request, name, wanted).not(), &|| unseen_header(name));
-        }
-        if self.port != 0 {
-            let port = match question.to.port {
-                0 => Certainty::Unknown,
-                port => Certainty::from(port == self.port),
-            };
-            add(port, &|| "the port is not known".into());
-        }
-        let pod = question.follower.pod;
-        if !self.source_labels.is_empty() {
-            let labels = pod.map(|pod| self.source_labels.select(&pod.traits));
-            add(known(labels), &|| {
-                "the client's labels are not known".into()
-            });
-        }
-        if !self.source_namespace.is_empty() {
-            let namespace = pod.map(|pod| *self.source_namespace == *pod.namespace);
-            add(known(namespace), &|| {
-                "the client's namespace is not known".into()
-            });
-        }
-        if !self.server_names.is_empty() {
-            let name = question.to.authority;
-            let listed = (!name.is_empty()).then(|| {
-                let mut names = self.server_names.iter();
-                names.any(|wanted| host_matches(wanted, name))
-            });
-            add(known(listed), &|| "the server name is not known".into());
-        }
-        if !self.networks.is_empty() {
-            let inside = question.to.address.map(|address| {
-                let mut networks = self.networks.iter();
-                networks.any(|network| contains(network, address) == Some(true))
-            });
-            add(known(inside), &|| "the address is not known".into());
-        }
-        (all, why)
-    }
-
-    /// What it asks for, in words.
-    fn describe(&self) -> String {
-        let mut parts = Vec::new();
-        let mut part = |name: &str, text: &Option<Text>| {
-            if let Some(text) = text {
-                parts.push(format!("{name} {}", text.describe()));
-            }
-        };
-        part("path", &self.path);
-        part("method", &self.method);
-        part("authority", &self.authority);
-        for (name, text) in &self.headers {
-            parts.push(format!("field {name} {}", text.describe()));
-        }
-        for (name, text) in &self.without_headers {
-            parts.push(format!("not field {name} {}", text.describe()));
-        }
-        if self.port != 0 {
-            parts.push(format!("port {}", self.port));
-        }
-        if !self.source_labels.is_empty() || !self.source_namespace.is_empty() {
-            parts.push("some clients".to_owned());
-        }
-        parts.extend(
-            self.server_names
-                .iter()
-                .map(|name| format!("server name {name}")),
-        );
-        parts.join(", ")
-    }
-}
-
-fn known(answer: Option<bool>) -> Certainty {
-    answer.map_or(Certainty::Unknown, Certainty::from)
-}
-
-/// Fields that are not known may be there or not.
-fn header(request: &Request<'_>, name: &str, wanted: &Text) -> Certainty {
-    let value = match name {
-        ":method" => Some(request.method).filter(|value| !value.is_empty()),
-        ":path" => Some(request.path).filter(|value| !value.is_empty()),
-        ":authority" | "host" => Some(request.authority).filter(|value| !value.is_empty()),
-        name => {
-            let mut known = request.headers.iter();
-            known
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| *value)
-        }
-    };
-    match value {
-        Some(value) => known(wanted.matches(value, false)),
-        None => Certainty::Unknown,
-    }
-}
-
-fn unseen_header(name: &str) -> Cow<'static, str> {
-    format!("field {name} is not kept").into()
-}
-
-/// Whether a host is another, which may begin with `*`.
-pub(super) fn host_matches(wanted: &str, host: &str) -> bool {
-    match wanted.strip_prefix('*') {
-        Some(suffix) => {
-            let start = host.len().checked_sub(suffix.len());
-            let end = start.and_then(|start| host.get(start..));
-            end.is_some_and(|end| end.eq_ignore_ascii_case(suffix))
-        }
-        None => wanted.eq_ignore_ascii_case(host),
     }
 }
 

@@ -1,12 +1,13 @@
 //! How requests are routed, as it is declared: VirtualService.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+mod spec;
 
-use serde::{Deserialize, de::IgnoredAny};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
+use self::spec::{
+    DestinationSpec, FaultSpec, MatchSpec, MirrorSpec, Percent, RouteSpec, Spec, WeightSpec,
+};
 use super::{
-    destination_rule::PortNumber,
-    mesh_config::RetrySpec,
     names::full_name,
     read::{self, Text, TextSpec},
     store::{Declared, Export, Labels, Meta},
@@ -80,131 +81,6 @@ pub(super) struct Match {
     pub(super) networks: Vec<Box<str>>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Spec {
-    hosts: Vec<Box<str>>,
-    gateways: Vec<Box<str>>,
-    export_to: Export,
-    http: Vec<RouteSpec>,
-    tls: Vec<RouteSpec>,
-    tcp: Vec<RouteSpec>,
-}
-
-/// A rule of HTTP, TLS or TCP: the latter have fewer fields of the same meaning.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RouteSpec {
-    name: Box<str>,
-    r#match: Vec<MatchSpec>,
-    route: Vec<WeightSpec>,
-    redirect: Option<IgnoredAny>,
-    direct_response: Option<IgnoredAny>,
-    delegate: Option<DelegateSpec>,
-    rewrite: Option<RewriteSpec>,
-    #[serde(deserialize_with = "read::optional_time")]
-    timeout: Option<Duration>,
-    retries: Option<RetrySpec>,
-    fault: Option<FaultSpec>,
-    mirror: Option<DestinationSpec>,
-    mirror_percentage: Option<Percent>,
-    #[serde(alias = "mirror_percent")]
-    mirror_percent: Option<f64>,
-    mirrors: Vec<MirrorSpec>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct MatchSpec {
-    uri: Option<TextSpec>,
-    ignore_uri_case: bool,
-    scheme: Option<IgnoredAny>,
-    method: Option<TextSpec>,
-    authority: Option<TextSpec>,
-    headers: BTreeMap<Box<str>, TextSpec>,
-    without_headers: BTreeMap<Box<str>, TextSpec>,
-    query_params: BTreeMap<Box<str>, IgnoredAny>,
-    port: u16,
-    source_labels: Labels,
-    source_namespace: Box<str>,
-    gateways: Vec<Box<str>>,
-    sni_hosts: Vec<Box<str>>,
-    destination_subnets: Vec<Box<str>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct WeightSpec {
-    destination: DestinationSpec,
-    weight: i64,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct DestinationSpec {
-    host: Box<str>,
-    subset: Box<str>,
-    port: PortNumber,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct DelegateSpec {
-    name: Box<str>,
-    namespace: Box<str>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct RewriteSpec {
-    uri: Box<str>,
-    authority: Box<str>,
-    uri_regex_rewrite: UriRewriteSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct UriRewriteSpec {
-    rewrite: Box<str>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct FaultSpec {
-    abort: Option<AbortSpec>,
-    delay: Option<DelaySpec>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct AbortSpec {
-    http_status: u16,
-    percentage: Option<Percent>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct DelaySpec {
-    #[serde(deserialize_with = "read::optional_time")]
-    fixed_delay: Option<Duration>,
-    percentage: Option<Percent>,
-    /// Before there were fractions.
-    percent: Option<f64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct MirrorSpec {
-    destination: DestinationSpec,
-    percentage: Option<Percent>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Percent {
-    value: f64,
-}
-
 /// What rules are read with.
 struct Reader<'a> {
     meta: &'a Meta,
@@ -221,7 +97,7 @@ impl VirtualService {
     pub(super) fn read(
         object: &PolicyObject,
     ) -> Result<(Self, Option<Misunderstood>), Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         let meta = Meta::of(object);
         let in_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|it| **it == *MESH);
         let mut reader = Reader {
@@ -443,20 +319,6 @@ fn fault(spec: FaultSpec) -> Option<Fault> {
 
 fn share_of(percent: f64) -> f64 {
     (percent / 100.0).clamp(0.0, 1.0)
-}
-
-// === impl DestinationSpec ===
-
-impl DestinationSpec {
-    fn backend(&self, namespace: &str, share: f64) -> Backend {
-        Backend {
-            host: full_name(&self.host, namespace).into(),
-            subset: self.subset.clone(),
-            port: self.port.number,
-            share,
-            labels: Vec::new(),
-        }
-    }
 }
 
 // === impl DeclaredRoute ===

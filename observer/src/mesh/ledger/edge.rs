@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use super::{latency::Latency, past::Past, verdict::Judged};
 use crate::{
     mesh::{
-        decision::{Accepts, Decision, Sends},
+        decision::{Accepts, Decision, Reason, Sends},
         findings::{SAMPLES, Sample},
+        istio::Waypoint,
     },
     model::{
         mesh::{DeclaredMtls, Verdict},
+        policy::ObjectRef,
         security::Security,
         time::Monotonic,
     },
@@ -51,8 +53,8 @@ pub(super) enum Sign {
     AppTook,
     /// A proxy of a node or pod tunnelled it to the proxy of the server.
     Tunnelled,
-    /// An application dialled the Service, by its proxy.
-    Dialled,
+    /// Of these, one that was seen at the client's end: it went straight to the server.
+    TunnelledFrom,
     /// An application dialled a pod, by its proxy.
     DialledPod,
     /// The version, or the cipher, of TLS is weak.
@@ -90,6 +92,22 @@ pub(super) struct Declared {
     pub(super) sends: Decision<Sends>,
 }
 
+/// What else is declared that an edge is judged by. Changes of it do not unsettle what is declared of
+/// mutual TLS.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Surroundings {
+    /// Refuses callers of the server by their identity.
+    pub(super) by_identity: Option<ObjectRef>,
+    /// About requests, and enforced by nobody; why.
+    pub(super) unenforced: Vec<Reason>,
+    /// The waypoint of the Service that is dialled.
+    pub(super) waypoint: Option<Waypoint>,
+    /// What that waypoint enforces.
+    pub(super) enforced: Option<ObjectRef>,
+    /// NetworkPolicies that let the port of the server's tunnel pass, and not the port itself.
+    pub(super) voided: Vec<Reason>,
+}
+
 /// Which end counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
@@ -114,8 +132,12 @@ pub(super) struct Edge {
     pub(super) live: u32,
     /// Port as dialled; 0 when it is not known.
     pub(super) dialled_port: u16,
-    /// An address of the client, and of the server, the last that were seen.
+    /// Pods were dialled rather than a Service.
+    pub(super) dialled_pod: bool,
+    /// An address of the client, the last that was seen.
     pub(super) address: Option<IpAddr>,
+    /// An address of the server, the last that was seen.
+    pub(super) server_address: Option<IpAddr>,
     pub(super) connections: Tally,
     pub(super) requests: Tally,
     /// Connections that were never made.
@@ -136,6 +158,7 @@ pub(super) struct Edge {
     /// Connections that started before are not judged.
     pub(super) judged_from: Monotonic,
     pub(super) declared: Option<Box<Declared>>,
+    pub(super) around: Box<Surroundings>,
     /// What [`Self::declared`] was asked of: the revision of policies, and changes of both parties.
     pub(super) asked: Option<(u64, u32, u32)>,
     pub(super) judged: Judged,
@@ -269,7 +292,9 @@ impl Edge {
             last: now,
             live: 0,
             dialled_port: 0,
+            dialled_pod: false,
             address: None,
+            server_address: None,
             connections: Tally::default(),
             requests: Tally::default(),
             failures: 0,
@@ -283,6 +308,7 @@ impl Edge {
             pending: Pending::default(),
             judged_from,
             declared: None,
+            around: Box::default(),
             asked: None,
             judged: Judged::default(),
             dirty: true,
@@ -327,7 +353,9 @@ impl Edge {
         if self.dialled_port == 0 {
             self.dialled_port = other.dialled_port;
         }
+        self.dialled_pod |= other.dialled_pod;
         self.address = self.address.or(other.address);
+        self.server_address = self.server_address.or(other.server_address);
         self.connections.merge(&other.connections);
         self.requests.merge(&other.requests);
         self.failures += other.failures;

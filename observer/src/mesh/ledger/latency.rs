@@ -62,7 +62,7 @@ pub(super) struct Turns {
 impl Turns {
     /// Those that came since the last time, and nanoseconds they took.
     pub(super) fn advance(&mut self, transfer: &Transfer) -> (u64, u64) {
-        let told = turns(transfer);
+        let told = (transfer.turns, transfer.turn_nanoseconds);
         let more = (
             told.0.saturating_sub(self.count),
             told.1.saturating_sub(self.nanoseconds),
@@ -70,12 +70,6 @@ impl Turns {
         (self.count, self.nanoseconds) = told;
         more
     }
-}
-
-/// Times that the direction of a connection turned from the client's bytes to the server's, and back
-/// to wait, and nanoseconds these took.
-fn turns(_transfer: &Transfer) -> (u64, u64) {
-    (0, 0)
 }
 
 // === impl Latency ===

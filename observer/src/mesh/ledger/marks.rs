@@ -4,7 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::{
-    mesh::policy::Context,
+    mesh::{block::Block, decision::Reason, policy::Policies},
     model::{kubernetes::Pod, mesh::Plane, policy::Traits},
 };
 
@@ -61,118 +61,80 @@ pub(super) fn is_gateway(pod: &Pod) -> bool {
         || matches!(&*traits.containers, [only] if PROXIES.contains(&&**only))
 }
 
-/// Why a pod's own annotations keep a port from its proxy on the way in, if they do.
-pub(super) fn excluded_inbound(traits: &Traits, plane: Plane, port: u16) -> Option<&'static str> {
+/// Whether a pod's own annotations keep a port from its proxy on the way in.
+pub(super) fn is_excluded_inbound(policies: &Policies, pod: &Pod, plane: Plane, port: u16) -> bool {
+    // Which port it is may not be known: then it may be one that they name.
+    let names = |annotation| port == 0 && pod.traits.annotation(annotation).is_some();
     match plane {
-        Plane::IstioSidecar => {
-            const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
-            const INCLUDED: &str = "traffic.sidecar.istio.io/includeInboundPorts";
-            if lists(traits, EXCLUDED, port) {
-                return Some(EXCLUDED);
-            }
-            let included = traits.annotation(INCLUDED)?;
-            (included != "*" && !lists(traits, INCLUDED, port)).then_some(INCLUDED)
+        Plane::IstioSidecar
+            if names("traffic.sidecar.istio.io/excludeInboundPorts")
+                || names("traffic.sidecar.istio.io/includeInboundPorts") =>
+        {
+            true
+        }
+        Plane::IstioSidecar | Plane::IstioAmbient => {
+            !policies.istio().captures_inbound(pod, port).value
         }
         Plane::Linkerd => {
-            const SKIPPED: &str = "config.linkerd.io/skip-inbound-ports";
-            lists(traits, SKIPPED, port).then_some(SKIPPED)
+            const SKIP: &str = "config.linkerd.io/skip-inbound-ports";
+            names(SKIP) || lists(&pod.traits, SKIP, port)
         }
-        Plane::IstioAmbient => {
-            const BYPASS: &str = "ambient.istio.io/bypass-inbound-capture";
-            (traits.annotation(BYPASS) == Some("true")).then_some(BYPASS)
-        }
-        Plane::None => None,
+        Plane::None => false,
     }
 }
 
-/// Why a pod's own annotations keep a destination from its proxy on the way out, if they do. `ports`
-/// are that of the pod, and that which was dialled.
-pub(super) fn excluded_outbound(
-    traits: &Traits,
+/// Whether a pod's own annotations keep a destination from its proxy on the way out. `ports` are that
+/// of the pod, and that which was dialled; `address` is that of the pod.
+pub(super) fn is_excluded_outbound(
+    policies: &Policies,
+    pod: &Pod,
     plane: Plane,
     ports: [u16; 2],
     address: Option<IpAddr>,
-) -> Option<&'static str> {
-    let listed = |name| {
-        ports
-            .into_iter()
-            .any(|port| port != 0 && lists(traits, name, port))
-    };
-    let within = |name| {
-        traits
-            .annotation(name)
-            .zip(address)
-            .is_some_and(|(ranges, address)| {
-                ranges.split(',').any(|range| contains(range.trim(), address))
-            })
-    };
+) -> bool {
+    let traits = &pod.traits;
+    let mut ports = ports.into_iter().filter(|port| *port != 0);
     match plane {
         Plane::IstioSidecar => {
-            const PORTS: &str = "traffic.sidecar.istio.io/excludeOutboundPorts";
-            const RANGES: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
+            // What was dialled may be within a range, where the address is that of the pod behind.
             const ONLY: &str = "traffic.sidecar.istio.io/includeOutboundIPRanges";
-            if listed(PORTS) {
-                return Some(PORTS);
-            }
-            if within(RANGES) {
-                return Some(RANGES);
-            }
-            let only = traits.annotation(ONLY)?;
-            // What was dialled may be within, where the address is that of the pod behind it.
-            (only != "*").then_some(ONLY)
+            let only = traits.annotation(ONLY).is_some_and(|ranges| ranges != "*");
+            let istio = policies.istio();
+            only || ports.any(|port| !istio.captures_outbound(pod, address, port).value)
         }
         Plane::Linkerd => {
-            const PORTS: &str = "config.linkerd.io/skip-outbound-ports";
-            const RANGES: &str = "config.linkerd.io/skip-subnets";
-            if listed(PORTS) {
-                return Some(PORTS);
-            }
-            within(RANGES).then_some(RANGES)
+            let within = |ranges: &str| {
+                let mut blocks = ranges
+                    .split(',')
+                    .filter_map(|range| Block::parse(range.trim()));
+                address.is_some_and(|address| blocks.any(|block| block.contains(address)))
+            };
+            ports.any(|port| lists(traits, "config.linkerd.io/skip-outbound-ports", port))
+                || traits
+                    .annotation("config.linkerd.io/skip-subnets")
+                    .is_some_and(within)
         }
-        Plane::IstioAmbient | Plane::None => None,
+        Plane::IstioAmbient | Plane::None => false,
     }
 }
 
-/// What declares a pod to be in a mesh, where it has not opted out: in words.
-pub(super) fn declared_in_mesh(context: &Context, pod: &Pod) -> Option<String> {
-    let traits = &pod.traits;
-    if traits.host_network || is_gateway(pod) {
+/// What declares a pod to be in a mesh, where it has not opted out.
+pub(super) fn declared_in_mesh(policies: &Policies, pod: &Pod) -> Option<Vec<Reason>> {
+    if pod.traits.host_network || is_gateway(pod) || policies.istio().is_pending(pod) {
         return None;
     }
-    let label = |name| traits.label(name);
-    let of_namespace = |name| context.namespace_label(&pod.namespace, name);
-
-    // Ambient: the pod's label decides before that of its namespace.
-    const MODE: &str = "istio.io/dataplane-mode";
-    match label(MODE).or_else(|| of_namespace(MODE)) {
-        Some("ambient") => {
-            let pending = traits.annotation("ambient.istio.io/redirection") == Some("pending");
-            return (!pending).then(|| format!("label {MODE}=ambient"));
-        }
-        Some("none") => return None,
-        _ => {}
+    let istio = policies.istio().declared_plane(policies.context(), pod);
+    if istio.value != Plane::None {
+        return Some(istio.because);
     }
-
-    const INJECT: &str = "sidecar.istio.io/inject";
-    let inject = label(INJECT).or_else(|| traits.annotation(INJECT));
-    match (inject, of_namespace("istio-injection")) {
-        (Some("true"), _) => return Some(format!("label {INJECT}=true")),
-        (Some("false"), _) | (_, Some("disabled")) => {}
-        (_, Some("enabled")) => {
-            return Some(format!("label istio-injection=enabled of namespace {}", pod.namespace));
+    const INJECT: &str = "linkerd.io/inject";
+    let of_namespace = policies
+        .context()
+        .namespace_annotation(&pod.namespace, INJECT);
+    match pod.traits.annotation(INJECT).or(of_namespace) {
+        Some(value @ ("enabled" | "ingress")) => {
+            Some(vec![Reason::plain(format!("annotation {INJECT}={value}"))])
         }
-        _ => {
-            const REVISION: &str = "istio.io/rev";
-            if let Some(revision) = label(REVISION).or_else(|| of_namespace(REVISION)) {
-                return Some(format!("label {REVISION}={revision}"));
-            }
-        }
-    }
-
-    const LINKERD: &str = "linkerd.io/inject";
-    let of_namespace = context.namespace_annotation(&pod.namespace, LINKERD);
-    match traits.annotation(LINKERD).or(of_namespace) {
-        Some(value @ ("enabled" | "ingress")) => Some(format!("annotation {LINKERD}={value}")),
         _ => None,
     }
 }
@@ -191,7 +153,9 @@ pub(super) fn conflict(pod: &Pod) -> Option<&'static str> {
     match (sidecar, ambient, linkerd) {
         (true, true, _) => Some("a sidecar of Istio, and the redirection of its ambient mode"),
         (true, _, true) => Some("a sidecar of Istio, and one of Linkerd"),
-        (_, true, true) => Some("the redirection of Istio's ambient mode, and a sidecar of Linkerd"),
+        (_, true, true) => {
+            Some("the redirection of Istio's ambient mode, and a sidecar of Linkerd")
+        }
         _ => None,
     }
 }
@@ -210,31 +174,6 @@ fn lists(traits: &Traits, annotation: &str, port: u16) -> bool {
                     bounds.is_some_and(|(low, high)| (low..=high).contains(&port))
                 })
         })
-}
-
-/// Whether a network, `10.0.0.0/8`, or an address, contains this one.
-fn contains(network: &str, address: IpAddr) -> bool {
-    if network == "*" {
-        return true;
-    }
-    let (base, length) = match network.split_once('/') {
-        Some((base, length)) => (base, length.parse::<u32>().ok()),
-        None => (network, Some(128)),
-    };
-    let (Ok(base), Some(length)) = (base.parse::<IpAddr>(), length) else {
-        return false;
-    };
-    let same = |one: u128, other: u128, bits: u32| {
-        let length = length.min(bits);
-        length == 0 || (one ^ other) >> (bits - length) == 0
-    };
-    match (base, address) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => {
-            same(base.to_bits().into(), address.to_bits().into(), 32)
-        }
-        (IpAddr::V6(base), IpAddr::V6(address)) => same(base.to_bits(), address.to_bits(), 128),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
@@ -261,28 +200,9 @@ mod tests {
             ("x,-,1-", 1, false),
             ("*", 0, false),
         ] {
-            let traits = annotated("traffic.sidecar.istio.io/excludeInboundPorts", list);
-            let excluded = excluded_inbound(&traits, Plane::IstioSidecar, port).is_some();
-            assert_eq!(excluded, expected, "{list} {port}");
-            assert_eq!(excluded_inbound(&traits, Plane::Linkerd, port), None);
-        }
-    }
-
-    #[test]
-    fn networks_are_excluded() {
-        let address: IpAddr = "10.1.2.3".parse().expect("an address");
-        for (ranges, expected) in [
-            ("10.0.0.0/8", true),
-            ("192.168.0.0/16, 10.1.2.0/24", true),
-            ("10.1.2.3", true),
-            ("10.1.2.4", false),
-            ("0.0.0.0/0", true),
-            ("fd00::/8", false),
-            ("10.0.0.0/x", false),
-        ] {
-            let traits = annotated("config.linkerd.io/skip-subnets", ranges);
-            let excluded = excluded_outbound(&traits, Plane::Linkerd, [80, 0], Some(address));
-            assert_eq!(excluded.is_some(), expected, "{ranges}");
+            let traits = annotated("config.linkerd.io/skip-inbound-ports", list);
+            let listed = lists(&traits, "config.linkerd.io/skip-inbound-ports", port);
+            assert_eq!(listed, expected, "{list} {port}");
         }
     }
 }

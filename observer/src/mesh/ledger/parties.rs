@@ -1,9 +1,6 @@
 //! Who is at the ends of edges, each named once, with what is known of its pods.
 
-use std::{
-    hash::{BuildHasher, Hash, Hasher},
-    sync::Arc,
-};
+use std::{hash::BuildHasher, sync::Arc};
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 
@@ -104,8 +101,7 @@ impl Ports {
 impl Known {
     /// Whether a connection began when its proxy, if it has one that works, was there.
     pub(super) fn had_proxy(&self, started: Monotonic, settle: std::time::Duration) -> bool {
-        self.proxied.is_some_and(|since| since <= started)
-            || self.first.plus(settle) <= started
+        self.proxied.is_some_and(|since| since <= started) || self.first.plus(settle) <= started
     }
 
     fn see(&mut self, pod: &Arc<Pod>) {
@@ -166,9 +162,9 @@ impl Parties {
         })?;
         let (known, hasher) = (&self.known, &self.hasher);
         self.index.insert_unique(hash, number, |number| {
-            known.get(*number).map_or(0, |known| {
-                hash_of(hasher, known.party.end(), known.plane)
-            })
+            known
+                .get(*number)
+                .map_or(0, |known| hash_of(hasher, known.party.end(), known.plane))
         });
         Some(number)
     }
@@ -199,7 +195,12 @@ impl Parties {
             return;
         };
         known.edges = known.edges.saturating_sub(1);
-        if known.edges > 0 {
+        self.forget_unused(number);
+    }
+
+    /// Forgets it, if it is part of no edge.
+    pub(super) fn forget_unused(&mut self, number: u32) {
+        if self.get(number).is_none_or(|known| known.edges > 0) {
             return;
         }
         let Some(known) = self.known.remove(number) else {
@@ -221,9 +222,7 @@ impl Parties {
 }
 
 fn hash_of(hasher: &DefaultHashBuilder, end: End<'_>, plane: Plane) -> u64 {
-    let mut state = hasher.build_hasher();
-    (end, plane).hash(&mut state);
-    state.finish()
+    hasher.hash_one((end, plane))
 }
 
 #[cfg(test)]
@@ -242,7 +241,7 @@ mod tests {
     #[test]
     fn each_is_named_once_and_forgotten_after_its_last_edge() {
         let mut parties = Parties::default();
-        let mut number = |parties: &mut Parties, name, plane| {
+        let number = |parties: &mut Parties, name, plane| {
             parties.number(end(name), plane, None, 3, Monotonic(0))
         };
         let web = number(&mut parties, "web", Plane::None);

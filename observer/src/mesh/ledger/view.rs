@@ -1,6 +1,9 @@
 //! What a socket tells of an edge: which end of which part of the way it is, and who is at both ends.
 
-use std::{net::IpAddr, net::SocketAddr, sync::Arc};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use hashbrown::HashMap;
 
@@ -58,6 +61,8 @@ pub(super) struct View<'a> {
     pub(super) exempt: Option<&'static str>,
     /// Address of the client.
     pub(super) address: IpAddr,
+    /// Address of the server.
+    pub(super) server_address: IpAddr,
     /// The other end is on this host, and tells the same.
     pub(super) told_twice: bool,
 }
@@ -69,7 +74,7 @@ pub(super) struct Places {
 }
 
 /// Most network namespaces that are remembered.
-const MOST_PLACES: usize = 4_096;
+pub(super) const MOST_PLACES: usize = 4_096;
 
 // === impl Places ===
 
@@ -86,14 +91,18 @@ impl Places {
         if pod.traits.host_network {
             return;
         }
-        match self.pods.get_mut(&place) {
-            Some(known) if Arc::ptr_eq(known, pod) => {}
-            Some(known) => *known = pod.clone(),
-            None if self.pods.len() < MOST_PLACES => {
-                self.pods.insert(place, pod.clone());
+        if let Some(known) = self.pods.get_mut(&place) {
+            if !Arc::ptr_eq(known, pod) {
+                *known = pod.clone();
             }
+            return;
+        }
+        if self.pods.len() >= MOST_PLACES {
             // Pods that are gone make room for those to come.
-            None => self.pods.retain(|_, pod| Arc::strong_count(pod) > 1),
+            self.pods.retain(|_, pod| Arc::strong_count(pod) > 1);
+        }
+        if self.pods.len() < MOST_PLACES {
+            self.pods.insert(place, pod.clone());
         }
     }
 
@@ -128,18 +137,10 @@ impl<'a> View<'a> {
                 (Vantage::AppServer, far.map_or(&link.peer, |far| &far.peer))
             }
             (Hop::ToProxy | Hop::FromProxy, _) => return None,
-            (Hop::Direct, Role::Client) => {
-                (Vantage::WireClient { proxied: false }, link.peer())
-            }
-            (Hop::Direct, Role::Server) => {
-                (Vantage::WireServer { proxied: false }, link.peer())
-            }
-            (Hop::Proxy(_), Role::Client) => {
-                (Vantage::WireClient { proxied: true }, &link.peer)
-            }
-            (Hop::Proxy(_), Role::Server) => {
-                (Vantage::WireServer { proxied: true }, &link.peer)
-            }
+            (Hop::Direct, Role::Client) => (Vantage::WireClient { proxied: false }, link.peer()),
+            (Hop::Direct, Role::Server) => (Vantage::WireServer { proxied: false }, link.peer()),
+            (Hop::Proxy(_), Role::Client) => (Vantage::WireClient { proxied: true }, &link.peer),
+            (Hop::Proxy(_), Role::Server) => (Vantage::WireServer { proxied: true }, &link.peer),
         };
         let own_pod = match link.hop {
             // It has a socket in each pod that it stands for.
@@ -193,6 +194,10 @@ impl<'a> View<'a> {
                 Role::Server => wire.1.ip(),
                 Role::Client | Role::Unknown => wire.0.ip(),
             },
+            server_address: match connection.role {
+                Role::Server => wire.0.ip(),
+                Role::Client | Role::Unknown => wire.1.ip(),
+            },
             told_twice: matches!(peer, Peer::Local(_)),
         };
         view.find_port(link, wire, context);
@@ -208,7 +213,10 @@ impl<'a> View<'a> {
         let clusters_own = |dialled: Dialled| {
             matches!(
                 dialled,
-                Dialled::ClusterIp | Dialled::NodePort | Dialled::LoadBalancer | Dialled::ExternalIp
+                Dialled::ClusterIp
+                    | Dialled::NodePort
+                    | Dialled::LoadBalancer
+                    | Dialled::ExternalIp
             )
         };
         let virtual_address = link

@@ -14,7 +14,7 @@ use crate::{
     mesh::{
         policy::Misunderstood,
         selector::{Selected, Selector},
-        shelf::{Pair, Shelf, Triple},
+        shelf::{Pair, Shelf, Three, Triple, Two},
     },
     model::policy::{ObjectRef, PolicyObject},
 };
@@ -23,13 +23,13 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Authorizations {
     /// By namespace, kind with group, and name of what they are about.
-    policies: Shelf<(Box<str>, Box<str>, Box<str>), Policy>,
+    policies: Shelf<Three, Policy>,
     /// By namespace and name of the `Server` that they name.
-    by_server: Shelf<(Box<str>, Box<str>), ServerAuthorization>,
+    by_server: Shelf<Two, ServerAuthorization>,
     /// By labels of `Server`s.
     by_labels: Selected<ServerAuthorization>,
-    identities: Shelf<(Box<str>, Box<str>), MeshTls>,
-    networks: Shelf<(Box<str>, Box<str>), Network>,
+    identities: Shelf<Two, MeshTls>,
+    networks: Shelf<Two, Network>,
 }
 
 /// An `AuthorizationPolicy`.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    RateLimit,
+    LimitOverride, RateLimit,
     content::{RateLimitSpec, Ref},
 };
 use crate::{
     mesh::{
         policy::Misunderstood,
-        shelf::{Pair, Shelf},
+        shelf::{Pair, Shelf, Two},
     },
     model::{
         mesh::Identity,
@@ -28,7 +28,7 @@ pub(super) struct Limited {
 /// All of them, by namespace and name of their `Server`.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    shelf: Shelf<(Box<str>, Box<str>), Limited>,
+    shelf: Shelf<Two, Limited>,
 }
 
 // === impl Limited ===
@@ -58,9 +58,9 @@ impl Limited {
                 total: spec.total.map(|it| it.requests_per_second),
                 identity: spec.identity.map(|it| it.requests_per_second),
                 overrides: overrides
-                    .map(|it| {
-                        let accounts = it.client_refs.iter().map(account).collect();
-                        (accounts, it.requests_per_second)
+                    .map(|it| LimitOverride {
+                        accounts: it.client_refs.iter().map(account).collect(),
+                        limit: it.requests_per_second,
                     })
                     .collect(),
             },
@@ -104,7 +104,7 @@ impl RateLimit {
             })
         };
         let mut overrides = self.overrides.iter();
-        let found = overrides.find(|(accounts, _)| own(accounts));
-        found.map(|(_, limit)| *limit).or(self.identity)
+        let found = overrides.find(|it| own(&it.accounts));
+        found.map(|it| it.limit).or(self.identity)
     }
 }

@@ -11,7 +11,7 @@ use crate::{
         duration::duration,
         pattern::pattern,
         policy::Misunderstood,
-        shelf::{Shelf, Triple},
+        shelf::{Shelf, Three, Triple, Two},
     },
     model::policy::{ObjectRef, PolicyObject},
 };
@@ -29,7 +29,7 @@ pub(super) struct Profile {
     object: ObjectRef,
     created: u64,
     /// Namespace and name of its Service.
-    service: (Box<str>, Box<str>),
+    service: Two,
     routes: Vec<ProfileRoute>,
     overrides: Vec<Backend>,
     opaque_ports: Vec<u16>,
@@ -39,7 +39,7 @@ pub(super) struct Profile {
 #[derive(Debug, Default)]
 pub(super) struct Profiles {
     /// By their own namespace, and namespace and name of the Service.
-    shelf: Shelf<(Box<str>, Box<str>, Box<str>), Profile>,
+    shelf: Shelf<Three, Profile>,
 }
 
 #[derive(Debug)]

@@ -99,7 +99,6 @@ impl Traffic {
         let forwarded = call.exchange.forwarded.as_ref();
         let attempt = forwarded.and_then(|forwarded| forwarded.attempt);
         if let Some((place, served)) = found.rule {
-            self.uses.seen(Usage::Subset);
             if let Some(rule) = self.routes.rules.get_mut(place) {
                 if found.copy {
                     rule.split.copied(judge);

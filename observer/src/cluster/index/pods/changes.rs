@@ -18,7 +18,8 @@ use super::{
         sources::{Telling, number},
         uid::Uid,
     },
-    Place, Pods, account,
+    Place, Pods,
+    accounts::account,
 };
 
 /// More addresses of one pod are not kept.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::{
     Pair, Service, Uid,
-    conversion::{Unusable, decode_pairs, encode_pairs, encode_uid, number, own_uid, subject_of},
+    conversion::{Unusable, decode_pairs, encode_pairs, number, subject_of},
+    uid::{encode_uid, own_uid},
 };
 use crate::{
     cluster::object::Subject,
