@@ -15,9 +15,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::{
-    distribution::Distribution,
     graph::SETTLE,
-    histogram::{BODY_BYTES, Histogram, REQUEST_MILLISECONDS},
     links::{self, FORGET},
     series::{Handle, Labels, Store},
     snapshot::Samples,
@@ -29,14 +27,16 @@ use crate::{
         connection::{ConnectionId, Role, Transfer},
         exchange::Outcome,
         mesh::Far,
-        rpc::RpcEnd,
         time::Monotonic,
     },
 };
 
 mod istio;
 mod linkerd;
+mod requests;
 mod show;
+
+use requests::{Answer, Http};
 
 /// All dialects.
 #[derive(Debug)]
@@ -75,32 +75,6 @@ struct Ends(Labels);
 struct HttpKey {
     ends: Ends,
     result: Answer,
-}
-
-/// What came of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Answer {
-    /// 0 without a response.
-    status: u16,
-    /// Status of gRPC.
-    grpc: Option<u32>,
-    /// It is a remote procedure call.
-    rpc: bool,
-    /// Who broke it off, if anybody did: the client or the server.
-    aborted_by: Option<Role>,
-    /// It failed, by the rules of errors here.
-    failed: bool,
-}
-
-/// Measures of requests.
-#[derive(Debug, Default)]
-struct Http {
-    requests: u64,
-    milliseconds: Distribution,
-    request_bytes: Histogram,
-    response_bytes: Histogram,
-    request_messages: u64,
-    response_messages: u64,
 }
 
 /// Measures of connections. Bytes are those from and to the client.
@@ -472,51 +446,6 @@ impl Hash for HttpKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.result.hash(state);
         self.ends.hash(state);
-    }
-}
-
-// === impl Answer ===
-
-impl Answer {
-    fn of(call: &Call) -> Self {
-        let exchange = &call.exchange;
-        let rpc = exchange.rpc.as_deref();
-        Self {
-            status: exchange.status.unwrap_or(0),
-            grpc: rpc.and_then(|rpc| match rpc.end {
-                // There are 17, and whatever else a server makes up is UNKNOWN.
-                RpcEnd::Status(code) => Some(if code < 17 { code } else { 2 }),
-                RpcEnd::Cancelled => Some(1),
-                RpcEnd::DeadlineExceeded => Some(4),
-                RpcEnd::Unknown => None,
-            }),
-            rpc: rpc.is_some(),
-            aborted_by: match exchange.outcome {
-                Outcome::ClientAborted => Some(Role::Client),
-                Outcome::ServerAborted => Some(Role::Server),
-                _ => None,
-            },
-            failed: call.error.is_some(),
-        }
-    }
-}
-
-// === impl Http ===
-
-impl Http {
-    fn observe(&mut self, call: &Call, now: Monotonic) {
-        let exchange = &call.exchange;
-        self.requests += 1;
-        self.milliseconds
-            .observe_duration(&REQUEST_MILLISECONDS, exchange.duration(), None, now);
-        let size = |side: crate::model::exchange::Side| side.head_bytes + side.body_bytes;
-        self.request_bytes.observe(&BODY_BYTES, size(exchange.sent));
-        let response = exchange.received.map_or(0, size);
-        self.response_bytes.observe(&BODY_BYTES, response);
-        if let Some(rpc) = &exchange.rpc {
-            self.request_messages += rpc.requests.count;
-            self.response_messages += rpc.responses.count;
-        }
     }
 }
 

@@ -236,6 +236,7 @@ impl Stages {
             ledger.tick(now);
         }
         host.expire(now);
+        self.announce(now);
         let offset = capture::wall_offset();
         // Small corrections are left alone, so that one flow is told with one time.
         if offset.nanoseconds.abs_diff(self.offset.nanoseconds) > WORTH_CORRECTING {
@@ -314,6 +315,18 @@ impl Stages {
         }
     }
 
+    /// Tells the cluster what was found of the mesh, where that is wanted.
+    fn announce(&mut self, now: Monotonic) {
+        let announcer = self.cluster.as_mut();
+        let Some(announcer) = announcer.and_then(|cluster| cluster.announcer.as_mut()) else {
+            return;
+        };
+        if announcer.is_due(now) {
+            let report = self.rest.ledger.report(None, now, self.offset);
+            announcer.look(&report, now);
+        }
+    }
+
     /// Makes series of what was found of the mesh.
     fn judge(&mut self, now: Monotonic) {
         let Rest {
@@ -387,6 +400,8 @@ impl Stages {
         let mut states = Vec::new();
         if let (Some(cluster), Some(index)) = (&self.cluster, self.rest.enricher.index()) {
             losses.extend(cluster.informants.losses());
+            let announcer = cluster.announcer.iter();
+            losses.extend(announcer.flat_map(|announcer| announcer.sender().losses()));
             tables.extend(cluster.informants.tables());
             states = cluster.informants.states(index);
         }

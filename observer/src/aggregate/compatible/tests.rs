@@ -16,6 +16,7 @@ use crate::{
         kubernetes::{Container, Pod},
         mesh::{FarSource, Forwarded, Hop, ProxyKind},
         policy::Traits,
+        rpc::RpcEnd,
         security::Security,
         workload::{Peer, Workload},
     },
