@@ -43,6 +43,10 @@ pub mod turn {
     pub const ANSWERED: u32 = 1 << 1;
     /// The client speaks TLS: only its application data is a turn.
     pub const TLS: u32 = 1 << 2;
+    /// Payload of a direction changes nothing as it is, by direction from here on.
+    pub const IGNORED: u32 = 1 << IGNORED_SHIFT;
+    /// Where these bits start.
+    pub const IGNORED_SHIFT: u32 = 8;
 }
 
 /// Who may touch a socket's [`Hold`].
@@ -105,8 +109,6 @@ pub struct Socket {
     pub with_data: u32,
     /// Bits of [`turn`].
     pub turn: u32,
-    /// What the segment that is looked at does to the turn, by direction.
-    pub sign: [u32; 2],
     /// Turns that were answered, and nanoseconds that they took in all.
     pub turns: u64,
     pub turns_ns: u64,

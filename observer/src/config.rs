@@ -11,6 +11,7 @@ mod file;
 mod glob;
 mod hub;
 mod kubernetes;
+mod mesh;
 mod otlp;
 mod quantity;
 mod settings;
@@ -27,6 +28,7 @@ pub use access::{AccessLog, AccessOnly, AccessTo};
 pub use glob::Glob;
 pub use hub::{Account, Hub, HubTls};
 pub use kubernetes::{Kubernetes, LabelPattern, NamedNetwork, Pods, Switch};
+pub use mesh::{IstioSeries, Mesh, MeshHops, MeshParts, MeshSeries};
 pub use otlp::{
     Destination, Endpoint, Headers, Otlp, OtlpCompression, OtlpHistograms, OtlpProtocol,
     OtlpSignal, OtlpTls, Signal, Temporality,
@@ -72,6 +74,8 @@ pub struct Config {
     pub kubernetes: Kubernetes,
     /// Networks outside of the cluster that get a name; the longest prefix wins.
     pub networks: Vec<NamedNetwork>,
+    /// Cooperation with a service mesh.
+    pub mesh: Mesh,
     /// What `observer hub` listens on, and whom it answers.
     pub hub: Hub,
     /// Spans.

@@ -5,11 +5,13 @@
 //! mesh offer its protocols and ask for its names. Where TLS 1.2 shows the certificates, they
 //! decide. A port alone proves nothing.
 
+pub mod canonical;
 pub mod decision;
 pub mod findings;
 #[cfg(test)]
 mod fixture;
 pub mod gateway;
+pub mod hops;
 pub mod istio;
 pub mod ledger;
 pub mod linkerd;

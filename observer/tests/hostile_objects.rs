@@ -193,6 +193,8 @@ impl Told {
             Resource::Services => self.services.push(value),
             Resource::EndpointSlices => self.slices.push(value),
             Resource::ReplicaSets | Resource::Jobs => self.controllers.push(value),
+            // None of them is among the steps.
+            Resource::Policy(_) => {}
         }
         let source = step.source;
         match event {

@@ -66,6 +66,16 @@ pub(crate) const MATRIX: &[(&str, &[&str])] = &[
              0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
         ],
     ),
+    (
+        "another mesh",
+        &[
+            "mesh.linkerd=false",
+            "mesh.istioRevisions=true",
+            "mesh.istioNamespace=mesh",
+            "mesh.events=true",
+        ],
+    ),
+    ("no mesh", &["mesh.enabled=false"]),
     ("a tag", &["image.registry=host.example", "image.tag=9.9"]),
     (
         "other names",

@@ -9,7 +9,7 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, Namespace, Pod, ResourceQuota, Secret, Service, ServiceAccount},
     networking::v1::NetworkPolicy,
     policy::v1::PodDisruptionBudget,
-    rbac::v1::{ClusterRole, ClusterRoleBinding},
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use observer_tests::{
     chart::{self, Rendering},
@@ -81,6 +81,8 @@ fn valid(object: &Object) -> Result<()> {
         ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding") => {
             strict::<ClusterRoleBinding>(value)
         }
+        ("rbac.authorization.k8s.io/v1", "Role") => strict::<Role>(value),
+        ("rbac.authorization.k8s.io/v1", "RoleBinding") => strict::<RoleBinding>(value),
         ("monitoring.coreos.com/v1", kind @ ("PodMonitor" | "ServiceMonitor")) => {
             let list = match kind {
                 "PodMonitor" => "podMetricsEndpoints",
@@ -147,7 +149,7 @@ fn every_object_is_one_that_kubernetes_knows() -> Result<()> {
                     .with_context(|| format!("{what}: {} {}", object.kind(), object.name()))?;
                 let name = object.name();
                 // Names of pods and Services are labels of DNS; those of roles need not be.
-                let most = if object.kind().starts_with("ClusterRole") {
+                let most = if object.kind().contains("Role") {
                     253
                 } else {
                     63

@@ -58,6 +58,9 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
         ("hub.tls.mode=off", "mode"),
         ("hub.resources.limit.memory=1Gi", "limit"),
         ("fullnameOverride=Observer", "fullnameOverride"),
+        ("mesh.enabled=auto", "mesh"),
+        ("mesh.isto=true", "isto"),
+        ("mesh.istioNamespace=Istio", "istioNamespace"),
         ("dashboards.enable=true", "enable"),
         ("prometheusRule.enabled=often", "prometheusRule"),
         ("prometheusRule.runbooks=a b", "runbooks"),
@@ -234,6 +237,20 @@ fn settings_of_the_values_are_stronger_than_those_of_the_chart() -> Result<()> {
     ensure!(*at(&hub, "/kubernetes/cluster") == "production");
     ensure!(*at(&hub, "/log/level") == "debug");
     ensure!(*at(&hub, "/hub/agent_account") == "observer/observer-agent");
+    // Of the mesh they say what is not so anyway, and both the same.
+    ensure!(at(&agent, "/mesh").is_null() && at(&hub, "/mesh").is_null());
+    let other = with(&[
+        "mesh.istio=false",
+        "mesh.events=true",
+        "agent.config.mesh.minimum=5",
+    ])?;
+    for role in ["-agent", "-hub"] {
+        let map = the(&other, "ConfigMap", role)?;
+        let text = at(&map.0, "/data/observer.yaml").as_str().context("text")?;
+        let config: Value = serde_saphyr::from_str(text)?;
+        ensure!(*at(&config, "/mesh/istio") == false && *at(&config, "/mesh/events") == true);
+        ensure!(at(&config, "/mesh/minimum").is_null() == (role == "-hub"));
+    }
     // Other settings restart the pods: they read them when they start.
     let checksum = |objects: &[_]| -> Result<Value> {
         let pod = the(objects, "DaemonSet", "-agent")?.pod().context("pod")?;

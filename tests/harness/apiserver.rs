@@ -3,6 +3,7 @@
 
 pub mod accounts;
 pub mod client;
+pub mod definitions;
 pub mod double;
 pub mod faults;
 pub mod mint;

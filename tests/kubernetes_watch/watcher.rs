@@ -134,6 +134,8 @@ impl Watcher {
                     Change::Remove(kind, uid) => {
                         self.known.remove(&(kind, uid.into_string()));
                     }
+                    // Nothing of it is read here.
+                    Change::Declared(_) => {}
                     Change::Complete(kind) => {
                         let listed = self.listed.remove(&kind).context("complete before begin")?;
                         self.known

@@ -34,6 +34,7 @@ use self::{
     frames::{observer_pieces_in, observer_pieces_out},
     header::{Packet, full_socket, parse},
     phases::{first_payload, is_shipped, obey, resync},
+    turns::observer_turn,
 };
 use crate::{
     emit,
@@ -110,6 +111,8 @@ struct Decision {
     position: u64,
     /// Bytes of the payload that are not new, or are omitted.
     trim: u32,
+    /// Bytes of the payload that are new, or early.
+    fresh: u32,
     /// Nothing to ship.
     skip: bool,
     /// The omitted body ends with this segment.
@@ -157,8 +160,7 @@ fn segment<const DIRECTION: usize>(
         let egress = u32::from(DIRECTION == EGRESS);
         observer_first_packet(context.skb.skb, rest, now, egress);
     }
-    turns::look::<DIRECTION>(context, socket, &packet);
-    let new = decide::<DIRECTION>(sk, socket, &packet, now);
+    let new = decide::<DIRECTION>(sk, socket, &packet);
     let mut slot = emit::slot(socket.slot);
     if packet.length > 0 {
         emit::count(counters::SEGMENTS);
@@ -166,10 +168,13 @@ fn segment<const DIRECTION: usize>(
             slot.last_ns = now;
             slot.received_bytes = socket.bytes[INGRESS];
             slot.sent_bytes = socket.bytes[EGRESS];
-            turns::show(socket, slot);
             if now - socket.sampled_ns > SAMPLE_NS {
                 sample(sk, socket, slot, now);
             }
+        }
+        if turns::matters::<DIRECTION>(socket) {
+            let place = u64::from(packet.offset) | u64::from(new.fresh) << 32;
+            observer_turn(context.skb.skb, place, now, u32::from(DIRECTION == EGRESS));
         }
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
@@ -265,7 +270,6 @@ fn decide<const DIRECTION: usize>(
     sk: *mut bpf_sock,
     socket: &mut Socket,
     packet: &Packet,
-    now: u64,
 ) -> Decision {
     let sequence = packet.first_sequence();
     // On the way in a segment may be early: what TCP itself has in order is the reference then.
@@ -283,6 +287,7 @@ fn decide<const DIRECTION: usize>(
     let mut decision = Decision {
         position: 0,
         trim: 0,
+        fresh: 0,
         skip: true,
         body_end: false,
         in_order: true,
@@ -328,9 +333,7 @@ fn decide<const DIRECTION: usize>(
     }
     socket.position[DIRECTION] = position;
     socket.next[DIRECTION] = next;
-    if length > 0 {
-        turns::advance::<DIRECTION>(socket, now);
-    }
+    decision.fresh = length;
     let end = decision.position + length as u64;
     let skip_until = socket.skip_until[DIRECTION];
     if length > 0 {

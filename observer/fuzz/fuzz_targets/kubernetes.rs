@@ -17,6 +17,7 @@ fuzz_target!(|data: &[u8]| {
         labels: vec![Pattern::new("app*")],
         annotations: vec![Pattern::new("*")],
         service_from_labels: true,
+        traits: first % 2 == 0,
     };
     let mut losses = Losses::default();
     let found = object(resource, data, &options, &mut losses);

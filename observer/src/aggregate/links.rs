@@ -261,3 +261,32 @@ fn wrapped(counted: u32, total: u32) -> u32 {
     let ahead = total.wrapping_sub(counted);
     if ahead > u32::MAX / 2 { 0 } else { ahead }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_counted_once() {
+        let total = |turns, turn_nanoseconds| Transfer {
+            turns,
+            turn_nanoseconds,
+            ..Transfer::default()
+        };
+        let mut counted = Transfer::default();
+        let mut sum = (0, 0);
+        // The second is from a slot that was read a little behind.
+        for now in [
+            total(2, 40),
+            total(1, 30),
+            total(5, 100),
+            total(5, 110),
+            total(1 << 33, 1 << 60),
+        ] {
+            let more = change(&counted, &now);
+            sum = (sum.0 + more.turns, sum.1 + more.turn_nanoseconds);
+            counted = latest(&counted, &now);
+        }
+        assert_eq!(sum, (1 << 33, 1 << 60));
+    }
+}

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
+use super::announce::Announcer;
 use crate::{
     cluster::{
         Changes,
         client::{Access, Client},
+        events,
         index::Index,
         object::{Kind, Source},
         read::{self, Pattern},
         status::{Row, Status},
         stream,
-        watch::{self, Scope},
+        watch::{self, Declarations, Scope},
     },
-    config::{self, Config, Switch},
+    config::{self, Config, MeshParts, Switch},
+    model::policy::{PolicyKind, PolicyPart},
     telemetry::health::{ClusterState, Loss, Table},
 };
 
@@ -28,6 +31,8 @@ pub(super) struct Cluster {
     pub(super) source: Source,
     /// How well they know it.
     pub(super) informants: Informants,
+    /// Who tells the cluster what was found, where that is wanted.
+    pub(super) announcer: Option<Announcer>,
 }
 
 /// How well those who tell know the cluster.
@@ -76,6 +81,7 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
         }
         (true, node) => Some(Scope::Node(node.to_owned())),
     };
+    let announcer = announcer(config, client.as_ref());
     let (sender, changes) = mpsc::channel(BATCHES);
     let mut informants = Informants::default();
     let mut source = Source::Cluster;
@@ -88,6 +94,7 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
         tracing::info!(server = client.server(), ?scope, "watching the cluster");
         let options = watch::Options {
             read: read(config),
+            declarations: declarations(config),
             ..watch::Options::default()
         };
         tokio::spawn(watch::run(client, scope, options, sender.clone(), status));
@@ -108,7 +115,23 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
         changes,
         source,
         informants,
+        announcer,
     }))
+}
+
+/// Starts who tells the cluster what was found, where that is wanted and there is a way.
+fn announcer(config: &Config, client: Option<&Arc<Client>>) -> Option<Announcer> {
+    let settings = &config.mesh;
+    if !settings.events || !settings.is_on(true) {
+        return None;
+    }
+    let Some(client) = client else {
+        tracing::warn!("mesh.events: the API server is not asked, and is told nothing");
+        return None;
+    };
+    let (sender, task) = events::start(client.clone(), config.kubernetes.node.clone());
+    tokio::spawn(task);
+    Some(Announcer::new(sender))
 }
 
 // === impl Informants ===
@@ -159,7 +182,10 @@ pub(super) fn watched(status: &Status, objects: impl Fn(Kind) -> usize) -> Vec<C
         kind: row.resource.as_str(),
         synced: row.synced,
         age_seconds: row.age.map(|age| age.as_secs_f64()),
-        objects: row.resource.kind().map_or(0, |kind| objects(kind) as u64),
+        objects: match row.resource.kind() {
+            Some(kind) => objects(kind) as u64,
+            None => row.objects,
+        },
         requests: row.requests.iter().map(|(_, count)| count).sum(),
         errors: row
             .errors
@@ -181,6 +207,33 @@ pub(super) fn access(settings: &config::Kubernetes) -> Access {
     }
 }
 
+/// What is read of what is declared, by whoever watches the whole cluster.
+pub(super) fn declarations(config: &Config) -> Declarations {
+    let mesh = &config.mesh;
+    if !mesh.is_on(true) {
+        return Declarations::default();
+    }
+    let MeshParts {
+        istio,
+        linkerd,
+        gateway_api,
+        network_policy,
+    } = mesh.parts;
+    let mut kinds = PolicyKind::ALL.to_vec();
+    kinds.retain(|kind| match kind.part() {
+        PolicyPart::Core => true,
+        PolicyPart::Istio => istio,
+        PolicyPart::Linkerd => linkerd,
+        PolicyPart::GatewayApi => gateway_api,
+        PolicyPart::NetworkPolicy => network_policy,
+    });
+    Declarations {
+        kinds,
+        istio_namespace: mesh.istio_namespace.clone(),
+        istio_revisions: mesh.istio_revisions,
+    }
+}
+
 /// What is kept of pods: what is told, and what chooses those that are observed.
 pub(super) fn read(config: &Config) -> read::Options {
     let settings = &config.kubernetes;
@@ -196,6 +249,8 @@ pub(super) fn read(config: &Config) -> read::Options {
     read::Options {
         labels,
         annotations: patterns(&settings.annotations),
+        // Whoever reads this asks the cluster.
+        traits: config.mesh.is_on(true),
         ..read::Options::default()
     }
 }

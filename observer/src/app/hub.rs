@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::{
     cluster::{
-        object::{Change, Source},
+        object::{Change, Source, Subject},
         status::Status,
         stream::{
             PATH,
@@ -261,7 +261,7 @@ async fn readyz(State(site): State<Site>) -> Response {
     let text: String = unsynced
         .into_iter()
         .map(|kind| {
-            let heard = match site.hub.age(kind) {
+            let heard = match site.hub.age(Subject::Kind(kind)) {
                 None => "the API server was not heard yet".to_owned(),
                 Some(age) => format!("the API server was heard {} seconds ago", age.as_secs()),
             };

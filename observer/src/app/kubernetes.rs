@@ -12,19 +12,22 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::cluster::access;
+use super::cluster::{access, declarations};
 use crate::{
     cli::doctor::{Asked, Kubernetes},
     cluster::{
         client::Client,
         stream,
-        watch::{Right, Scope},
+        watch::{self, Declarations, Right, Scope},
     },
     config::{self, Config, Flags},
 };
 
 /// For all answers of the API server, and for the hub to tell something.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Questions to the API server at a time.
+const AT_ONCE: usize = 8;
 
 /// Between two looks at how far the hub's stream is.
 const LOOK: Duration = Duration::from_millis(20);
@@ -47,7 +50,7 @@ pub fn check(file: Option<&Path>) -> anyhow::Result<Kubernetes> {
         .build()
         .context("cannot start the runtime")?;
     Ok(runtime.block_on(async {
-        let (api, hub) = tokio::join!(api(settings), hub(settings));
+        let (api, hub) = tokio::join!(api(&config), hub(settings));
         Kubernetes {
             on: true,
             api: Some(api),
@@ -57,7 +60,8 @@ pub fn check(file: Option<&Path>) -> anyhow::Result<Kubernetes> {
 }
 
 /// Whether the API server allows all that is asked of it.
-async fn api(settings: &config::Kubernetes) -> Asked {
+async fn api(config: &Config) -> Asked {
+    let settings = &config.kubernetes;
     let (scope, purpose) = match (settings.hub.as_str(), settings.node.as_str()) {
         ("", _) => (Scope::Cluster, "the cluster".to_owned()),
         (_, node) => (
@@ -78,7 +82,12 @@ async fn api(settings: &config::Kubernetes) -> Asked {
             };
         }
     };
-    let asked = timeout(PATIENCE, missing(&client, &scope.rights())).await;
+    let declarations = declarations(config);
+    let mut rights = scope.rights(&declarations);
+    if config.mesh.is_on(true) && config.mesh.events {
+        rights.push(watch::EVENTS);
+    }
+    let asked = timeout(PATIENCE, missing(&client, &rights, &declarations)).await;
     Asked {
         who: client.server(),
         missing: asked.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))),
@@ -86,36 +95,83 @@ async fn api(settings: &config::Kubernetes) -> Asked {
     }
 }
 
-/// Those of `rights` that this account does not have.
-async fn missing(client: &Client, rights: &[Right]) -> Result<Vec<String>, String> {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.other());
-    let mut missing = Vec::new();
-    for right in rights {
-        let Right {
-            group,
-            resource,
-            verb,
-        } = *right;
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(ResourceAttributes {
-                    group: Some(group.to_owned()),
-                    resource: Some(resource.to_owned()),
-                    verb: Some(verb.to_owned()),
-                    ..ResourceAttributes::default()
-                }),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let answer = reviews.create(&PostParams::default(), &review).await;
-        let answer = answer.map_err(|error| chain(&error))?;
-        if !answer.status.is_some_and(|status| status.allowed) {
-            let point = if group.is_empty() { "" } else { "." };
-            missing.push(format!("{verb} {resource}{point}{group}"));
+/// Those of `rights` that this account does not have. What the API does not have needs none.
+async fn missing(
+    client: &Client,
+    rights: &[Right],
+    declarations: &Declarations,
+) -> Result<Vec<String>, String> {
+    let mut missing: Vec<&Right> = Vec::new();
+    for some in rights.chunks(AT_ONCE) {
+        let asked: Vec<_> = some
+            .iter()
+            .map(|right| tokio::spawn(is_allowed(client.other(), right.clone())))
+            .collect();
+        for (right, answer) in some.iter().zip(asked) {
+            let answer = answer.await.map_err(|error| error.to_string())?;
+            if !answer? {
+                missing.push(right);
+            }
         }
     }
-    Ok(missing)
+    if !missing.is_empty() {
+        let served = watch::served(client, &declarations.kinds).await?;
+        let declared = |right: &Right| {
+            let mut kinds = declarations.kinds.iter();
+            kinds
+                .find(|kind| (kind.group(), kind.plural()) == (right.group, right.resource))
+                .copied()
+        };
+        missing.retain(|right| declared(right).is_none_or(|kind| served.contains(&kind)));
+    }
+    Ok(missing.into_iter().map(said).collect())
+}
+
+/// Whether this account has a right.
+async fn is_allowed(client: kube::Client, right: Right) -> Result<bool, String> {
+    let Right {
+        group,
+        resource,
+        verb,
+        namespace,
+        name,
+    } = right;
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                verb: Some(verb.to_owned()),
+                namespace: (!namespace.is_empty()).then_some(namespace),
+                name: (!name.is_empty()).then(|| name.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client);
+    let answer = reviews.create(&PostParams::default(), &review).await;
+    let answer = answer.map_err(|error| chain(&error))?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
+}
+
+/// A right as it is shown.
+fn said(right: &Right) -> String {
+    let Right {
+        group,
+        resource,
+        verb,
+        namespace,
+        name,
+    } = right;
+    let point = if group.is_empty() { "" } else { "." };
+    let of = if name.is_empty() { "" } else { " " };
+    let place = match namespace.as_str() {
+        "" => String::new(),
+        namespace => format!(" in {namespace}"),
+    };
+    format!("{verb} {resource}{point}{group}{of}{name}{place}")
 }
 
 /// Follows the hub until it has told something; `None` if there is none.

@@ -236,7 +236,11 @@ impl Collector {
 
     /// A hash of `x-request-id`, where that is a UUID: the same at every hop.
     pub fn request_id(&self) -> Option<u64> {
-        let told = self.0.as_deref()?.told.get(Propagation::RequestId as usize)?;
+        let told = self
+            .0
+            .as_deref()?
+            .told
+            .get(Propagation::RequestId as usize)?;
         let Told::Ids(ids) = told else { return None };
         // Most of its bits are random: any mixture of both halves will do.
         let id = u128::from_be_bytes(ids.trace.0);

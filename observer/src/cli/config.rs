@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use crate::config::{AccessTo, Config, ConfigError, Flags, Otlp, Pods, Signal};
+use crate::config::{AccessTo, Config, ConfigError, Flags, MeshParts, Otlp, Pods, Signal};
 
 /// Reads and checks `file` and writes a summary to `out`. Flags and environment play no part.
 pub fn check(file: &Path, out: &mut dyn io::Write) -> anyhow::Result<()> {
@@ -27,6 +27,30 @@ fn count(number: impl TryInto<u64>, noun: &str) -> String {
 fn pods(pods: &Pods) -> String {
     let patterns = pods.namespaces.len() + pods.workloads.len() + pods.labels.len();
     count(patterns, "pod pattern")
+}
+
+/// Whose declarations are read.
+fn parts(parts: MeshParts) -> String {
+    let MeshParts {
+        istio,
+        linkerd,
+        gateway_api,
+        network_policy,
+    } = parts;
+    let names = [
+        (istio, "istio"),
+        (linkerd, "linkerd"),
+        (gateway_api, "gateway_api"),
+        (network_policy, "network_policy"),
+    ];
+    let read: Vec<&str> = names
+        .iter()
+        .filter_map(|(on, name)| on.then_some(*name))
+        .collect();
+    match read.is_empty() {
+        true => "nothing is read".to_owned(),
+        false => format!("{} are read", read.join(", ")),
+    }
 }
 
 /// Where telemetry goes; the environment may say something else.
@@ -61,6 +85,7 @@ fn summary(config: &Config) -> String {
         udp,
         kubernetes,
         networks,
+        mesh,
         hub,
         traces,
         otlp,
@@ -145,6 +170,16 @@ fn summary(config: &Config) -> String {
         ),
         ("networks", count(networks.len(), "name")),
         (
+            "mesh",
+            format!(
+                "{}, {}, {}, hops {}",
+                mesh.enabled.as_str(),
+                parts(mesh.parts),
+                count(mesh.edges, "edge"),
+                mesh.hops.as_str()
+            ),
+        ),
+        (
             "hub",
             format!(
                 "{}, {}, {}, at most {}",
@@ -214,6 +249,10 @@ mod tests {
         assert!(text.lines().next().unwrap().ends_with(": ok"), "{text}");
         assert!(text.contains("127.0.0.1:1"), "{text}");
         assert!(text.contains("2 ports, 0 cgroups"), "{text}");
+        assert!(
+            text.contains("auto, istio, linkerd, gateway_api, network_policy are read"),
+            "{text}"
+        );
     }
 
     #[test]

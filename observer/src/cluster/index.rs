@@ -21,6 +21,7 @@ use crate::{
 };
 
 use self::{
+    behind::Answers,
     claims::Holder,
     endpoints::Endpoints,
     intern::Interner,
@@ -37,6 +38,7 @@ use super::{
     object::{Change, Kind, Object, Source},
 };
 
+mod behind;
 mod claims;
 mod containers;
 mod endpoints;
@@ -49,6 +51,8 @@ mod slab;
 mod sources;
 mod spans;
 mod uid;
+
+pub use behind::Behind;
 
 /// What an index keeps.
 #[derive(Clone, Debug)]
@@ -83,6 +87,8 @@ pub struct Index {
     names: Interner<str>,
     lists: Lists,
     revision: u64,
+    /// Whose names are that pods share.
+    behind: Answers,
     /// Questions that had no answer as two that live claimed the address.
     conflicts: Cell<u64>,
 }
@@ -119,6 +125,7 @@ impl Index {
             names: Interner::default(),
             lists: Lists::default(),
             revision: 0,
+            behind: Answers::default(),
             conflicts: Cell::new(0),
         };
         index.reconfigure(config);
@@ -152,8 +159,11 @@ impl Index {
         let kind = match &change {
             Change::Begin(kind) | Change::Remove(kind, _) | Change::Complete(kind) => *kind,
             Change::Set(object) => object.kind(),
+            // Whoever judges by what is declared is told of it.
+            Change::Declared(_) => return,
         };
         let changed = match change {
+            Change::Declared(_) => false,
             Change::Begin(_) => {
                 self.lists.begin(source, kind);
                 if kind == Kind::Endpoints {

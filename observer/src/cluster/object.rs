@@ -1,8 +1,11 @@
 //! What is kept of the API's objects, and how changes of them are told.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use crate::model::kubernetes::{Owner, ServiceName};
+use crate::model::{
+    kubernetes::{Owner, ServiceName},
+    policy::{PolicyChange, PolicyKind, ServiceFacts, Traits},
+};
 
 /// A pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub struct PodObject {
     pub terminating: bool,
     /// Phase `Succeeded` or `Failed`: it has no addresses any more, whatever its status says.
     pub finished: bool,
+    /// What policies choose it by; nothing in it where that was not asked for.
+    pub traits: Arc<Traits>,
 }
 
 /// A container of a pod.
@@ -79,6 +84,8 @@ pub struct ServiceObject {
     pub headless: bool,
     /// Ports.
     pub ports: Vec<ServicePort>,
+    /// What policies choose it by; nothing in it where that was not asked for.
+    pub facts: Arc<ServiceFacts>,
 }
 
 /// A port of a Service.
@@ -159,6 +166,15 @@ pub enum Kind {
     Node,
 }
 
+/// Kinds of objects with those that a mesh is told by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// What the cluster is.
+    Kind(Kind),
+    /// What is declared.
+    Policy(PolicyKind),
+}
+
 /// Who tells a change. Two may tell of the same pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Source {
@@ -180,6 +196,25 @@ pub enum Change {
     Remove(Kind, Box<str>),
     /// What was not set since [`Change::Begin`] is gone.
     Complete(Kind),
+    /// What a mesh is told. Of Services it is told by their own changes, see [`Change::declares`].
+    Declared(PolicyChange),
+}
+
+// === impl Change ===
+
+impl Change {
+    /// What it changes of all that is declared, for whoever judges by that; `None` if nothing.
+    pub fn declares(&self) -> Option<PolicyChange> {
+        match self {
+            Self::Declared(change) => Some(change.clone()),
+            Self::Begin(Kind::Service) => Some(PolicyChange::BeginServices),
+            Self::Set(Object::Service(service)) => (!service.facts.uid.is_empty())
+                .then(|| PolicyChange::SetService(service.facts.clone())),
+            Self::Remove(Kind::Service, uid) => Some(PolicyChange::RemoveService(uid.clone())),
+            Self::Complete(Kind::Service) => Some(PolicyChange::CompleteServices),
+            Self::Begin(_) | Self::Set(_) | Self::Remove(..) | Self::Complete(_) => None,
+        }
+    }
 }
 
 // === impl Kind ===
@@ -195,6 +230,35 @@ impl Kind {
             Self::Service => "services",
             Self::Endpoints => "endpointslices",
             Self::Node => "nodes",
+        }
+    }
+}
+
+// === impl Subject ===
+
+impl Subject {
+    /// How many there are.
+    pub const COUNT: usize = Kind::ALL.len() + PolicyKind::ALL.len();
+
+    /// All of them.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let kinds = Kind::ALL.into_iter().map(Self::Kind);
+        kinds.chain(PolicyKind::ALL.into_iter().map(Self::Policy))
+    }
+
+    /// Place in [`Self::all`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Kind(kind) => kind as usize,
+            Self::Policy(kind) => Kind::ALL.len() + kind.index(),
+        }
+    }
+
+    /// Name in metrics and logs, the resource's of the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Kind(kind) => kind.as_str(),
+            Self::Policy(kind) => kind.resource(),
         }
     }
 }

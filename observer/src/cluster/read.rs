@@ -8,13 +8,22 @@ mod lists;
 mod names;
 mod objects;
 mod pods;
+mod policy;
 mod time;
 mod wire;
+
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use super::object::{Kind, Object};
-use crate::{model::kubernetes::Owner, telemetry::health::Loss};
+use crate::{
+    model::{
+        kubernetes::Owner,
+        policy::{PolicyKind, PolicyObject},
+    },
+    telemetry::health::Loss,
+};
 
 use json::{Part, Text};
 use objects::{controller, endpoints, node, service};
@@ -31,6 +40,8 @@ pub struct Options {
     pub annotations: Vec<Pattern>,
     /// Labels `app.kubernetes.io/instance`, `/name` and `/version` may name services.
     pub service_from_labels: bool,
+    /// What policies choose by is kept too: traits of pods, facts of Services.
+    pub traits: bool,
 }
 
 /// A name, or names with `*` for any characters.
@@ -52,6 +63,8 @@ pub enum Resource {
     ReplicaSets,
     /// Jobs, by their metadata alone.
     Jobs,
+    /// What a mesh is told.
+    Policy(PolicyKind),
 }
 
 /// What an object of the API is.
@@ -63,6 +76,8 @@ pub enum Found {
     Object(Box<Object>),
     /// A controller of pods.
     Controller(ControllerObject),
+    /// What a mesh is told.
+    Policy(Arc<PolicyObject>),
     /// Nothing that is kept; its uid.
     Unwanted(Box<str>),
 }
@@ -147,11 +162,14 @@ pub fn object(
 ) -> Option<Found> {
     let found = match resource {
         Resource::Pods => parse(json).and_then(|pod| pods::pod(&pod, options, losses)),
-        Resource::Services => parse(json).and_then(|object| service(&object, losses)),
+        Resource::Services => parse(json).and_then(|object| service(&object, options, losses)),
         Resource::EndpointSlices => parse(json).and_then(|object| endpoints(&object, losses)),
         Resource::Nodes => parse(json).and_then(|object| node(&object, losses)),
         Resource::ReplicaSets | Resource::Jobs => {
             parse(json).and_then(|object| controller(&object))
+        }
+        Resource::Policy(kind) => {
+            parse(json).and_then(|object| policy::policy(kind, &object, losses))
         }
     };
     losses.malformed += u64::from(found.is_none());
@@ -169,7 +187,9 @@ pub fn event(
         Resource::Pods => typed(line, losses, |pod: &wire::Pod<'_>, losses| {
             pods::pod(pod, options, losses)
         }),
-        Resource::Services => typed(line, losses, service),
+        Resource::Services => typed(line, losses, |object: &wire::Service<'_>, losses| {
+            service(object, options, losses)
+        }),
         Resource::EndpointSlices => typed(line, losses, endpoints),
         Resource::Nodes => typed(line, losses, node),
         Resource::ReplicaSets | Resource::Jobs => {
@@ -177,6 +197,9 @@ pub fn event(
                 controller(object)
             })
         }
+        Resource::Policy(kind) => typed(line, losses, |object: &wire::Declared<'_>, losses| {
+            policy::policy(kind, object, losses)
+        }),
     }
 }
 
@@ -267,6 +290,7 @@ impl Default for Options {
             labels: Vec::new(),
             annotations: Vec::new(),
             service_from_labels: true,
+            traits: false,
         }
     }
 }
@@ -302,7 +326,7 @@ impl Pattern {
 // === impl Resource ===
 
 impl Resource {
-    /// All of them.
+    /// All of them but what a mesh is told.
     pub const ALL: [Self; 6] = [
         Self::Pods,
         Self::Services,
@@ -312,7 +336,29 @@ impl Resource {
         Self::Jobs,
     ];
 
-    /// Name in paths, metrics and logs.
+    /// How many there are, also of what a mesh is told.
+    pub const COUNT: usize = Self::ALL.len() + PolicyKind::ALL.len();
+
+    /// All of them, also what a mesh is told.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let declared = PolicyKind::ALL.into_iter().map(Self::Policy);
+        Self::ALL.into_iter().chain(declared)
+    }
+
+    /// Place in [`Self::all`].
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Pods => 0,
+            Self::Services => 1,
+            Self::EndpointSlices => 2,
+            Self::Nodes => 3,
+            Self::ReplicaSets => 4,
+            Self::Jobs => 5,
+            Self::Policy(kind) => Self::ALL.len() + kind.index(),
+        }
+    }
+
+    /// Name in paths, metrics and logs; what a mesh is told has its group after that.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pods => "pods",
@@ -321,17 +367,24 @@ impl Resource {
             Self::Nodes => "nodes",
             Self::ReplicaSets => "replicasets",
             Self::Jobs => "jobs",
+            Self::Policy(kind) => kind.resource(),
         }
     }
 
-    /// The kind that its objects are told as; `None` for those that only resolve owners.
+    /// Whether it is there to resolve the owners of pods.
+    pub const fn is_controllers(self) -> bool {
+        matches!(self, Self::ReplicaSets | Self::Jobs)
+    }
+
+    /// The kind that its objects are told as; `None` for those that only resolve owners, and for
+    /// what a mesh is told.
     pub const fn kind(self) -> Option<Kind> {
         match self {
             Self::Pods => Some(Kind::Pod),
             Self::Services => Some(Kind::Service),
             Self::EndpointSlices => Some(Kind::Endpoints),
             Self::Nodes => Some(Kind::Node),
-            Self::ReplicaSets | Self::Jobs => None,
+            Self::ReplicaSets | Self::Jobs | Self::Policy(_) => None,
         }
     }
 }
@@ -407,6 +460,12 @@ impl<'a> HasMetadata<'a> for wire::EndpointSlice<'a> {
 }
 
 impl<'a> HasMetadata<'a> for wire::Node<'a> {
+    fn metadata(&self) -> &wire::Metadata<'a> {
+        &self.metadata.0
+    }
+}
+
+impl<'a> HasMetadata<'a> for wire::Declared<'a> {
     fn metadata(&self) -> &wire::Metadata<'a> {
         &self.metadata.0
     }

@@ -21,7 +21,8 @@ use crate::telemetry::health::{Loss, Table};
 pub struct Status {
     source: Source,
     born: Instant,
-    watches: [Watch; 6],
+    /// By [`Resource::index`].
+    watches: [Watch; Resource::COUNT],
     losses: Mutex<Owned>,
 }
 
@@ -31,6 +32,7 @@ struct Owned {
     read: Losses,
     owners: Vec<Loss>,
     tables: Vec<Table>,
+    declared: Option<(Loss, Table)>,
 }
 
 /// State of the watch of one resource.
@@ -46,6 +48,7 @@ struct Watch {
     streaming_lists: AtomicU64,
     watches: AtomicU64,
     gets: AtomicU64,
+    objects: AtomicU64,
     events: AtomicU64,
     errors: [AtomicU64; Reason::ALL.len()],
     last_error: Mutex<Option<(Reason, Box<str>)>>,
@@ -92,6 +95,8 @@ pub struct Row {
     pub age: Option<Duration>,
     /// Requests by what they asked for: `list`, `streaming_list`, `watch`, `get`.
     pub requests: [(&'static str, u64); 4],
+    /// Objects, of what a mesh is told; of all else whoever is told of them counts them.
+    pub objects: u64,
     /// Events of watches, also those of streaming lists.
     pub events: u64,
     /// Failures by reason.
@@ -120,7 +125,11 @@ impl Status {
         Self {
             source,
             born: Instant::now(),
-            watches: Resource::ALL.map(Watch::new),
+            watches: {
+                let mut all = Resource::all();
+                // There are as many.
+                std::array::from_fn(|_| Watch::new(all.next().unwrap_or(Resource::Pods)))
+            },
             losses: Mutex::default(),
         }
     }
@@ -154,17 +163,33 @@ impl Status {
             .losses()
             .into_iter()
             .chain(owned.owners.iter().cloned())
+            .chain(owned.declared.iter().map(|(loss, _)| loss.clone()))
             .collect()
     }
 
     /// How full the tables of the resolver of owners are.
     pub fn tables(&self) -> Vec<Table> {
         let owned = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
-        owned.tables.clone()
+        let declared = owned.declared.iter().map(|(_, table)| table.clone());
+        owned.tables.iter().cloned().chain(declared).collect()
     }
 
     pub(crate) fn watch(&self, resource: Resource) {
         self.of(resource).wanted.store(true, Relaxed);
+    }
+
+    /// There is nothing to be watched any more.
+    pub(super) fn unwatch(&self, resource: Resource) {
+        let watch = self.of(resource);
+        watch.wanted.store(false, Relaxed);
+        watch.synced.store(false, Relaxed);
+        watch.heard.store(0, Relaxed);
+        self.well(resource);
+    }
+
+    pub(super) fn has(&self, resource: Resource, objects: usize) {
+        let objects = u64::try_from(objects).unwrap_or(u64::MAX);
+        self.of(resource).objects.store(objects, Relaxed);
     }
 
     pub(super) fn request(&self, resource: Resource, request: Request) {
@@ -247,16 +272,13 @@ impl Status {
         owned.tables = tables.to_vec();
     }
 
+    pub(super) fn declared(&self, loss: Loss, table: Table) {
+        let mut owned = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+        owned.declared = Some((loss, table));
+    }
+
     fn of(&self, resource: Resource) -> &Watch {
-        let [pods, services, slices, nodes, sets, jobs] = &self.watches;
-        match resource {
-            Resource::Pods => pods,
-            Resource::Services => services,
-            Resource::EndpointSlices => slices,
-            Resource::Nodes => nodes,
-            Resource::ReplicaSets => sets,
-            Resource::Jobs => jobs,
-        }
+        &self.watches[resource.index()]
     }
 
     fn now(&self) -> u64 {
@@ -277,6 +299,7 @@ impl Watch {
             streaming_lists: AtomicU64::new(0),
             watches: AtomicU64::new(0),
             gets: AtomicU64::new(0),
+            objects: AtomicU64::new(0),
             events: AtomicU64::new(0),
             errors: std::array::from_fn(|_| AtomicU64::new(0)),
             last_error: Mutex::new(None),
@@ -304,6 +327,7 @@ impl Watch {
                 ("watch", self.watches.load(Relaxed)),
                 ("get", self.gets.load(Relaxed)),
             ],
+            objects: self.objects.load(Relaxed),
             events: self.events.load(Relaxed),
             errors: errors
                 .map(|(reason, count)| (reason, count.load(Relaxed)))

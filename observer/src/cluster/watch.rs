@@ -5,9 +5,12 @@
 //! channel. Whoever does not take them slows the watches down, and loses nothing.
 
 mod backoff;
+mod declared;
+mod discovery;
 mod lines;
 mod reflect;
 mod request;
+mod scope;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -24,30 +27,14 @@ use super::{
     read::{self, ControllerObject, Found, Losses, Resource},
     status::{Reason, Request, Status},
 };
-use crate::model::time::Monotonic;
+use crate::model::{policy::PolicyKind, time::Monotonic};
 
+use declared::Declared;
+use discovery::Discovery;
 use reflect::{Batch, Place, Reflector, Streaming, Told};
-use request::{accepted, ask, group, path_of, selector};
+use request::{accepted, ask, path, path_of, selector};
 
-/// What is watched.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The pods of this node, and nothing else; their controllers are asked for by name.
-    Node(String),
-    /// The whole cluster.
-    Cluster,
-}
-
-/// Something that whoever watches asks of the API server, and must be allowed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Right {
-    /// API group; empty for the core's.
-    pub group: &'static str,
-    /// Resource, as paths call it.
-    pub resource: &'static str,
-    /// Verb.
-    pub verb: &'static str,
-}
+pub use scope::{Declarations, EVENTS, Right, Scope};
 
 /// How it is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,6 +47,8 @@ pub struct Options {
     pub timing: Timing,
     /// Objects in a page of a list, at most 500 unless a server knows better; 0 is 500.
     pub page: u32,
+    /// What is read of what is declared, where the whole cluster is watched.
+    pub declarations: Declarations,
 }
 
 /// Times that a watch keeps.
@@ -81,12 +70,15 @@ pub struct Timing {
     pub streaming_again: Duration,
     /// Longest that pods are not listed because their controllers are.
     pub controllers_first: Duration,
+    /// Between two looks at which definitions the API has; half of it at least.
+    pub definitions: Duration,
 }
 
 /// Tells the changes.
 struct Teller {
     source: Source,
     owners: Owners,
+    declared: Declared,
     start: Instant,
     /// All pods are told but those that wait for their controllers, who may until then.
     completing: Option<Monotonic>,
@@ -125,12 +117,14 @@ pub async fn run(
     let reflector = |resource| Reflector {
         client: client.clone(),
         resource,
+        path: path(resource).to_owned(),
         selector: selector(resource, &scope),
         options: options.clone(),
         status: status.clone(),
         streaming: streaming.clone(),
         out: out.clone(),
         place: Place::default(),
+        missed: None,
     };
     let source = match scope {
         Scope::Node(_) => Source::Node,
@@ -141,7 +135,7 @@ pub async fn run(
     let mut tasks = JoinSet::new();
     for resource in scope.watched() {
         status.watch(*resource);
-        if resource.kind().is_none() {
+        if resource.is_controllers() {
             first.insert(*resource);
         }
         if *resource != Resource::Pods {
@@ -155,11 +149,26 @@ pub async fn run(
     let mut teller = Teller {
         source,
         owners: Owners::new(options.owners),
+        declared: Declared::default(),
         start: Instant::now(),
         completing: None,
         patience: options.owners.patience,
         out: Vec::new(),
     };
+    if scope == Scope::Cluster {
+        let kinds = &options.declarations.kinds;
+        teller.out.extend(Declared::unwatched(kinds));
+        if !kinds.is_empty() {
+            let discovery = Discovery {
+                client: client.clone(),
+                options: options.clone(),
+                status: status.clone(),
+                streaming: streaming.clone(),
+                out: out.clone(),
+            };
+            tasks.spawn(discovery.run());
+        }
+    }
     let mut next_tell = Instant::now();
     loop {
         first.retain(|resource| !status.is_failing(*resource));
@@ -182,6 +191,9 @@ pub async fn run(
         if Instant::now() >= next_tell {
             next_tell = Instant::now() + TELL;
             status.resolver(&teller.owners.losses(), &teller.owners.tables());
+            if scope == Scope::Cluster {
+                teller.declared.tell(&status);
+            }
         }
         let wake = teller
             .deadline()
@@ -217,6 +229,18 @@ pub async fn run(
             return;
         }
     }
+}
+
+/// Which of these kinds the API server has: a right to any other is not missed.
+///
+/// # Errors
+///
+/// When it does not tell: why.
+pub async fn served(client: &Client, kinds: &[PolicyKind]) -> Result<Vec<PolicyKind>, String> {
+    let served = discovery::served(client, kinds, &Options::default()).await;
+    served
+        .map(|served| served.into_keys().collect())
+        .map_err(|failure| failure.detail)
 }
 
 /// Asks for one controller's metadata; `None` if there is none, or it cannot be told.
@@ -272,39 +296,6 @@ async fn controller(
     (wanted, controller)
 }
 
-// === impl Scope ===
-
-impl Scope {
-    /// All that is asked of the API server, and nothing else: the rules of a role.
-    pub fn rights(&self) -> Vec<Right> {
-        let right = |resource: &Resource, verb| Right {
-            group: group(*resource),
-            resource: resource.as_str(),
-            verb,
-        };
-        let watched = self.watched().iter();
-        let watched = watched.flat_map(|one| [right(one, "list"), right(one, "watch")]);
-        let asked = self.asked().iter().map(|one| right(one, "get"));
-        watched.chain(asked).collect()
-    }
-
-    /// What is listed and watched.
-    const fn watched(&self) -> &'static [Resource] {
-        match self {
-            Self::Node(_) => &[Resource::Pods],
-            Self::Cluster => &Resource::ALL,
-        }
-    }
-
-    /// What is asked for by name: only who does not watch controllers asks for them.
-    const fn asked(&self) -> &'static [Resource] {
-        match self {
-            Self::Node(_) => &[Resource::ReplicaSets, Resource::Jobs],
-            Self::Cluster => &[],
-        }
-    }
-}
-
 // === impl Teller ===
 
 impl Teller {
@@ -319,6 +310,10 @@ impl Teller {
     }
 
     fn take(&mut self, resource: Resource, told: Told) {
+        if let Resource::Policy(kind) = resource {
+            self.out.extend(self.declared.take(kind, told));
+            return;
+        }
         let now = self.now();
         match (told, resource.kind()) {
             (Told::Begin, Some(kind)) => {
@@ -353,6 +348,8 @@ impl Teller {
             }
             (Told::Complete, Some(kind)) => self.out.push(Change::Complete(kind)),
             (Told::Complete, None) => self.owners.complete(resource, now),
+            // These are always there, and nothing else is told of them.
+            (Told::Absent | Told::Found(Found::Policy(_)), _) => {}
         }
     }
 
@@ -413,6 +410,7 @@ impl Default for Timing {
             longest_pause: Duration::from_secs(60),
             streaming_again: Duration::from_secs(3600),
             controllers_first: Duration::from_secs(5),
+            definitions: Duration::from_secs(60),
         }
     }
 }

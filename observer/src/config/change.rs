@@ -1,8 +1,8 @@
 //! Which settings a running agent takes over, and which need a restart.
 
 use super::{
-    AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Metrics, NamedNetwork,
-    Otlp, Pods, Routes, ServiceRule, Traces, Udp,
+    AccessLog, Capture, Config, Dns, Flows, Ignore, Kubernetes, Listen, Log, Mesh, Metrics,
+    NamedNetwork, Otlp, Pods, Routes, ServiceRule, Traces, Udp,
 };
 
 /// Keys that differ and need a restart.
@@ -22,6 +22,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         udp,
         kubernetes,
         networks,
+        mesh,
         hub,
         traces,
         otlp,
@@ -70,6 +71,7 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("flows.history", *history != new.flows.history),
         ("udp.max_flows", *max_flows != new.udp.max_flows),
         ("kubernetes", is_other_cluster(kubernetes, &new.kubernetes)),
+        ("mesh", is_other_mesh(mesh, &new.mesh)),
         ("hub", *hub != new.hub),
         (
             "otlp.traces.span_metrics_skip",
@@ -96,6 +98,18 @@ pub(super) fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
 fn is_other_cluster(old: &Kubernetes, new: &Kubernetes) -> bool {
     let same = Kubernetes {
         hold: new.hold,
+        ..old.clone()
+    };
+    same != *new
+}
+
+/// Whether anything differs but what the ledger takes over at once.
+fn is_other_mesh(old: &Mesh, new: &Mesh) -> bool {
+    let same = Mesh {
+        minimum: new.minimum,
+        settle: new.settle,
+        readiness_window: new.readiness_window,
+        edges: new.edges,
         ..old.clone()
     };
     same != *new
@@ -131,6 +145,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         udp,
         kubernetes,
         networks,
+        mesh,
         hub: _,
         traces,
         otlp,
@@ -164,6 +179,13 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             ..old.kubernetes.clone()
         },
         networks,
+        mesh: Mesh {
+            minimum: mesh.minimum,
+            settle: mesh.settle,
+            readiness_window: mesh.readiness_window,
+            edges: mesh.edges,
+            ..old.mesh.clone()
+        },
         hub: old.hub.clone(),
         traces: Traces {
             causes: old.traces.causes,

@@ -1,5 +1,6 @@
 //! The configuration file: YAML with the place of every value, so that errors can name it.
 
+mod mesh;
 mod otlp;
 mod traces;
 
@@ -31,6 +32,7 @@ struct File {
     udp: UdpSection,
     kubernetes: KubernetesSection,
     networks: Vec<NetworkEntry>,
+    mesh: mesh::Section,
     hub: HubSection,
     traces: traces::Section,
     otlp: otlp::Section,
@@ -203,12 +205,14 @@ pub(super) fn apply(config: &mut Config, name: &str, text: &str) -> Result<(), C
         udp,
         kubernetes,
         networks,
+        mesh,
         hub,
         traces,
         otlp,
         access_log,
         log,
     } = file;
+    mesh::apply(config, name, mesh)?;
     otlp::apply(config, name, otlp)?;
     traces::apply(config, name, traces)?;
     let single = [

@@ -19,6 +19,7 @@ const NANOSECONDS: &[(&str, u64)] = &[
     ("s", 1_000_000_000),
     ("m", 60_000_000_000),
     ("h", 3_600_000_000_000),
+    ("d", 86_400_000_000_000),
 ];
 
 /// A number of bytes: `65536`, `64KiB`, `16 MiB`, `1GiB`.
@@ -28,11 +29,11 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     })
 }
 
-/// A duration with its unit: `250us`, `100ms`, `5s`, `15m`, `1h`.
+/// A duration with its unit: `250us`, `100ms`, `5s`, `15m`, `1h`, `7d`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     whole(text, NANOSECONDS).map(Duration::from_nanos).ok_or_else(|| {
         format!(
-            "{text:?} is not a duration: write a whole number of ns, us, ms, s, m or h (`250ms`)"
+            "{text:?} is not a duration: write a whole number of ns, us, ms, s, m, h or d (`250ms`)"
         )
     })
 }
@@ -75,8 +76,9 @@ mod tests {
     fn durations() {
         assert_eq!(parse_duration("250us"), Ok(Duration::from_micros(250)));
         assert_eq!(parse_duration("15m"), Ok(Duration::from_secs(900)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
         assert_eq!(parse_duration("0s"), Ok(Duration::ZERO));
-        for wrong in ["", "5", "s", "-1s", "1d", "1.5s", "99999999999h"] {
+        for wrong in ["", "5", "s", "-1s", "1w", "1.5s", "99999999999h", "999999d"] {
             assert!(parse_duration(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -97,6 +97,9 @@ fn a_whole_file() {
          context: c\n  hub: http://hub:9921\n  hub_ca: /ca\n  hub_token: /token\n  \
          labels: [app.kubernetes.io/*]\n  annotations: [team]\n  hold: 1s\n\
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
+         mesh:\n  enabled: off\n  istio: false\n  linkerd: false\n  gateway_api: false\n  \
+         network_policy: false\n  istio_namespace: mesh\n  istio_revisions: true\n  hops: all\n  minimum: 5\n  settle: 0s\n  \
+         readiness_window: 2d\n  edges: 64\n  series: {istio: gaps, linkerd: true}\n  events: true\n\
          hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
          agent_account: observer/agent\n  max_agents: 7\n\
          traces:\n  sampler: ratio\n  ratio: 0.5\n  keep_failed: false\n  slower_than: never\n  \
@@ -199,6 +202,27 @@ fn a_whole_file() {
                     ("2001:db8::".parse().unwrap(), 32)
                 ],
             }],
+            mesh: Mesh {
+                enabled: Switch::Off,
+                parts: MeshParts {
+                    istio: false,
+                    linkerd: false,
+                    gateway_api: false,
+                    network_policy: false,
+                },
+                istio_namespace: "mesh".to_owned(),
+                istio_revisions: true,
+                hops: MeshHops::All,
+                minimum: 5,
+                settle: Duration::ZERO,
+                readiness_window: Duration::from_secs(2 * 24 * 3600),
+                edges: 64,
+                series: MeshSeries {
+                    istio: IstioSeries::Gaps,
+                    linkerd: true,
+                },
+                events: true,
+            },
             hub: Hub {
                 listen: "[::]:1".parse().unwrap(),
                 tls: HubTls {
@@ -393,6 +417,24 @@ fn errors_name_key_and_place() {
             "access_log: {per_second: 0}\n",
             "observer.yaml:1:26: access_log.per_second: ",
         ),
+        ("mesh: {enabled: 1}\n", "observer.yaml:1:17: mesh.enabled: "),
+        ("mesh: {istio: x}\n", "observer.yaml:1:15: mesh.istio: "),
+        (
+            "mesh: {istio_namespace: A}\n",
+            "observer.yaml:1:25: mesh.istio_namespace: ",
+        ),
+        ("mesh: {hops: one}\n", "observer.yaml:1:14: mesh.hops: "),
+        ("mesh: {minimum: 0}\n", "observer.yaml:1:17: mesh.minimum: "),
+        ("mesh: {settle: 2h}\n", "observer.yaml:1:16: mesh.settle: "),
+        (
+            "mesh: {readiness_window: 59m}\n",
+            "observer.yaml:1:26: mesh.readiness_window: ",
+        ),
+        ("mesh: {edges: 63}\n", "observer.yaml:1:15: mesh.edges: "),
+        (
+            "mesh: {series: {istio: some}}\n",
+            "observer.yaml:1:24: mesh.series.istio: ",
+        ),
         (
             "hub: {max_agents: 0}\n",
             "observer.yaml:1:19: hub.max_agents: ",
@@ -535,6 +577,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
          routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
          dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n\
          traces: {ratio: 1, rules: [{service: a, sampler: always}], peers: none}\n\
+         mesh: {minimum: 1, settle: 0s, readiness_window: 1h, edges: 64}\n\
          otlp: {endpoint: 'http://c'}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);
@@ -543,7 +586,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
     let fixed = parsed(
         "listen: 127.0.0.1:1\ncgroup: /a\ncapture: {ring_bytes: 64KiB, max_connections: 1}\n\
          flows: {history: 1, sampling: 0.5}\nudp: {max_flows: 128}\ntraces: {causes: false}\n\
-         log: {level: debug}\n",
+         mesh: {hops: all}\nlog: {level: debug}\n",
     );
     assert_eq!(
         old.reloadable_difference(&fixed),
@@ -554,6 +597,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
             "capture.max_connections",
             "flows.history",
             "udp.max_flows",
+            "mesh",
             "traces.causes",
             "log.level"
         ]

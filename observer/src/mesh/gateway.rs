@@ -127,7 +127,7 @@ impl Gateways {
         to: &Destination<'_>,
         request: &Request<'_>,
     ) -> Option<Decision<Routing>> {
-        let dialect = &Dialect::ANY;
+        let dialect = &Dialect::COMMON;
         let client = client.map(|pod| &*pod.namespace);
         let routes = self.routes.of_service(context, client, to, dialect);
         if routes.is_empty() {
@@ -150,22 +150,19 @@ impl Gateways {
         to: &Destination<'_>,
         request: &Request<'_>,
     ) -> Option<Decision<Routing>> {
-        let dialect = &Dialect::ANY;
+        let dialect = &Dialect::COMMON;
         let (namespace, name) = gateway;
-        let mut routes: Vec<Attached<'_>> = self
-            .routes
-            .at(ParentKind::Gateway, namespace, name, dialect)
-            .collect();
-        if routes.is_empty() {
-            return None;
-        }
+        let kind = ParentKind::Gateway;
+        let mut all = self.routes.at(kind, namespace, name, dialect);
+        all.next()?;
         let authority = if request.authority.is_empty() {
             to.authority
         } else {
             request.authority
         };
+        let host = host_of(authority);
+        let mut routes = self.routes.of_gateway(namespace, name, &host, dialect);
         if let Some(gateway) = self.gateway(namespace, name) {
-            let host = host_of(authority);
             routes.retain_mut(|it| gateway.listens(it, &host, to.port));
         }
         let routes = of_one_protocol(routes, dialect);

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     decision::{Accepts, Access, Caller, Decision, Destination, Egress, Request, Routing, Sends},
@@ -49,6 +49,8 @@ pub struct Context {
     pub services: HashMap<(Box<str>, Box<str>), Arc<ServiceFacts>>,
     /// Names of Services by uid.
     uids: HashMap<Box<str>, (Box<str>, Box<str>)>,
+    /// Uids that were set since all Services are told anew; `None` while they are not.
+    telling: Option<HashSet<Box<str>>>,
 }
 
 /// What a module of a mesh says of an object that it cannot use.
@@ -72,11 +74,64 @@ impl Context {
         // Allocates; asked seldom, as answers are remembered.
         self.services.get(&(namespace.into(), name.into()))
     }
+
+    fn set(&mut self, service: Arc<ServiceFacts>) {
+        if let Some(told) = &mut self.telling {
+            told.insert(service.uid.clone());
+        }
+        let name = (service.namespace.clone(), service.name.clone());
+        self.uids.insert(service.uid.clone(), name.clone());
+        self.services.insert(name, service);
+    }
+
+    fn remove(&mut self, uid: &str) {
+        // Another of its name may have come before it was told gone.
+        if let Some(name) = self.uids.remove(uid)
+            && self
+                .services
+                .get(&name)
+                .is_some_and(|service| *service.uid == *uid)
+        {
+            self.services.remove(&name);
+        }
+    }
+
+    fn complete(&mut self) {
+        let Some(told) = self.telling.take() else {
+            return;
+        };
+        let gone: Vec<Box<str>> = self
+            .uids
+            .keys()
+            .filter(|uid| !told.contains(*uid))
+            .cloned()
+            .collect();
+        for uid in gone {
+            self.remove(&uid);
+        }
+    }
 }
 
 // === impl Policies ===
 
 impl Policies {
+    /// Whether no object is known.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// How many objects there are of each kind that there is any of.
+    pub fn counts(&self) -> Vec<(PolicyKind, usize)> {
+        let mut counts = [0; PolicyKind::ALL.len()];
+        for object in self.objects.values() {
+            if let Some(count) = counts.get_mut(object.kind.index()) {
+                *count += 1;
+            }
+        }
+        let counts = PolicyKind::ALL.into_iter().zip(counts);
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Takes a change.
     pub fn apply(&mut self, change: PolicyChange) {
         self.revision += 1;
@@ -93,7 +148,7 @@ impl Policies {
             PolicyChange::Remove(_, uid) => self.remove(&uid),
             PolicyChange::Complete(kind) => {
                 let told = self.telling.remove(&kind).unwrap_or_default();
-                let told: hashbrown::HashSet<Box<str>> = told.into_iter().collect();
+                let told: HashSet<Box<str>> = told.into_iter().collect();
                 let gone: Vec<Box<str>> = self
                     .objects
                     .iter()
@@ -109,22 +164,10 @@ impl Policies {
                 self.apply(PolicyChange::Begin(kind));
                 self.apply(PolicyChange::Complete(kind));
             }
-            PolicyChange::SetService(service) => {
-                let name = (service.namespace.clone(), service.name.clone());
-                self.context.uids.insert(service.uid.clone(), name.clone());
-                self.context.services.insert(name, service);
-            }
-            PolicyChange::RemoveService(uid) => {
-                if let Some(name) = self.context.uids.remove(&uid)
-                    && self
-                        .context
-                        .services
-                        .get(&name)
-                        .is_some_and(|service| service.uid == uid)
-                {
-                    self.context.services.remove(&name);
-                }
-            }
+            PolicyChange::BeginServices => self.context.telling = Some(HashSet::new()),
+            PolicyChange::SetService(service) => self.context.set(service),
+            PolicyChange::RemoveService(uid) => self.context.remove(&uid),
+            PolicyChange::CompleteServices => self.context.complete(),
         }
     }
 

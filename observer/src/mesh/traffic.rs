@@ -195,7 +195,12 @@ impl Traffic {
         self.grants.judge(&mut findings, judge);
         outside::judge(&self.outside, &mut findings, judge, self.declared.egress);
         ports::judge(&self.ports, &mut findings, judge);
-        self.uses.judge(&mut findings, judge);
+        let hosts = &self.routes.hosts;
+        let requests = |host: &str| {
+            let place = hosts.find(&host.into()).and_then(|place| hosts.get(place));
+            place.map_or(0, |host| host.requests)
+        };
+        self.uses.judge(&mut findings, judge, requests);
         findings.report(&mut report.findings, offset);
     }
 
@@ -203,19 +208,19 @@ impl Traffic {
     pub fn losses(&self) -> Vec<Loss> {
         let (_, callers) = self.grants.counts();
         [
-            ("mesh_parties", self.ends.parties.lost()),
-            ("mesh_connections", self.lost_connections),
-            ("mesh_rules", self.routes.rules.lost()),
-            ("mesh_hosts", self.routes.hosts.lost()),
-            ("mesh_clients", self.routes.clients.lost()),
-            ("mesh_pairs", self.pairs.lost()),
-            ("mesh_callers", callers),
-            ("mesh_outside", self.outside.lost()),
-            ("mesh_ports", self.ports.lost()),
-            ("mesh_uses", self.uses.lost()),
+            ("mesh_parties_full", self.ends.parties.lost()),
+            ("mesh_sockets_full", self.lost_connections),
+            ("mesh_rules_full", self.routes.rules.lost()),
+            ("mesh_hosts_full", self.routes.hosts.lost()),
+            ("mesh_clients_full", self.routes.clients.lost()),
+            ("mesh_pairs_full", self.pairs.lost()),
+            ("mesh_callers_full", callers),
+            ("mesh_outside_full", self.outside.lost()),
+            ("mesh_ports_full", self.ports.lost()),
+            ("mesh_uses_full", self.uses.lost()),
         ]
         .map(|(reason, count)| Loss {
-            stage: "aggregate",
+            stage: "mesh",
             reason,
             count,
         })
@@ -232,7 +237,7 @@ impl Traffic {
         } = self.config;
         [
             ("mesh_parties", self.ends.parties.len(), entries),
-            ("mesh_connections", self.connections.len(), connections),
+            ("mesh_sockets", self.connections.len(), connections),
             ("mesh_routed", self.sent.len(), answers),
             ("mesh_authorized", self.served.len(), answers),
             ("mesh_rules", self.routes.rules.len(), entries),
@@ -285,9 +290,11 @@ impl Traffic {
     fn declare(&mut self, answers: &impl Answers, now: Monotonic) {
         let limit = self.config.entries;
         self.declared = Declared::read(answers);
-        let rules = answers.rules().into_iter();
-        let followed = rules.filter(|it| self.declared.in_mesh(&it.object, &it.name));
-        if self.routes.declare(followed, limit, now) {
+        let (followed, of_gateways): (Vec<_>, Vec<_>) = answers
+            .rules()
+            .into_iter()
+            .partition(|it| self.declared.in_mesh(&it.object, &it.name));
+        if self.routes.declare(followed.into_iter(), limit, now) {
             self.epoch += 1;
         }
         for (_, state) in self.routes.rules.iter_mut() {
@@ -295,6 +302,10 @@ impl Traffic {
         }
         self.grants.declare(&self.declared, limit, now);
         self.uses.declare(&self.declared, limit, now);
+        // Gateways may be on other nodes.
+        for declared in of_gateways {
+            self.uses.leads(&declared.rule);
+        }
     }
 
     fn sweep(&mut self, now: Monotonic) {

@@ -46,6 +46,9 @@ pub enum Hop {
     ToProxy,
     /// The application's own, and its proxy made the connection: the peer is whom that speaks for.
     FromProxy,
+    /// The application's own or a proxy's, and it talks with a proxy about that: health, metrics, probes. No
+    /// call of anybody to anybody.
+    Meta,
     /// A proxy's: it carries what is counted at the application's own socket.
     Proxy(ProxyKind),
 }
@@ -92,8 +95,8 @@ pub struct Far {
     pub security: Security,
     /// The identity that was proved.
     pub identity: Option<Arc<Identity>>,
-    /// The proxy that took or made the connection.
-    pub proxy: Arc<Workload>,
+    /// The proxy that took or made the connection, where it was seen.
+    pub proxy: Option<Arc<Workload>>,
 }
 
 /// What proxies tell in the fields of a request and its response. Nothing else of them is kept.
@@ -156,6 +159,18 @@ pub struct RouteMatch {
     pub backend: Box<str>,
 }
 
+// === impl Identity ===
+
+impl Identity {
+    /// What to call it: the service account, or all of it.
+    pub fn name(&self) -> &str {
+        match &*self.service_account {
+            "" => &self.text,
+            account => account,
+        }
+    }
+}
+
 // === impl Plane ===
 
 impl Plane {
@@ -196,8 +211,13 @@ impl Hop {
     pub const fn is_between(self) -> bool {
         match self {
             Self::Proxy(kind) => kind.is_transparent(),
-            Self::Direct | Self::ToProxy | Self::FromProxy => false,
+            Self::Direct | Self::ToProxy | Self::FromProxy | Self::Meta => false,
         }
+    }
+
+    /// What passes here is a call of somebody to somebody, and counted here.
+    pub const fn is_counted(self) -> bool {
+        !self.is_between() && !matches!(self, Self::Meta)
     }
 
     /// Name in flows and JSON.
@@ -206,6 +226,7 @@ impl Hop {
             Self::Direct => "direct",
             Self::ToProxy => "to_proxy",
             Self::FromProxy => "from_proxy",
+            Self::Meta => "meta",
             Self::Proxy(_) => "proxy",
         }
     }

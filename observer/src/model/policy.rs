@@ -99,7 +99,8 @@ pub struct PolicyObject {
     /// `metadata.annotations` of meshes, sorted by name.
     pub annotations: Box<[(Box<str>, Box<str>)]>,
     /// A JSON object with `spec` and, of routes and gateways, `status`. Of [`PolicyKind::MeshConfig`]
-    /// it is `{"mesh": "..."}`, with the YAML text; of a Namespace `{}`.
+    /// it is `{"mesh": "..."}`, with the YAML text; of a Namespace `{}`. Empty where that would be
+    /// too long: then it is there, and what it says is not known.
     pub content: Box<str>,
 }
 
@@ -152,7 +153,7 @@ pub struct ServiceFacts {
     pub labels: Box<[(Box<str>, Box<str>)]>,
     /// `metadata.annotations` of meshes, sorted by name.
     pub annotations: Box<[(Box<str>, Box<str>)]>,
-    /// Ports.
+    /// Its ports of TCP.
     pub ports: Box<[PortFacts]>,
     /// `clusterIP: None`.
     pub headless: bool,
@@ -169,7 +170,7 @@ pub struct PortFacts {
     pub app_protocol: Box<str>,
     /// Port of the Service.
     pub port: u16,
-    /// `targetPort`: a number; 0 when it is a name.
+    /// `targetPort`: a number, that of the Service where it is left out; 0 when it is a name.
     pub target: u16,
     /// `targetPort`: a name of a container's port; empty when it is a number.
     pub target_name: Box<str>,
@@ -186,12 +187,16 @@ pub enum PolicyChange {
     Remove(PolicyKind, Box<str>),
     /// What was not set since [`Self::Begin`] is gone.
     Complete(PolicyKind),
-    /// The API has no such kind: its definition is not installed.
+    /// The API has no such kind, as its definition is not installed, or it is not to be read.
     Absent(PolicyKind),
+    /// All Services follow, then [`Self::CompleteServices`]; until then what was known stays.
+    BeginServices,
     /// A Service is new, or different.
     SetService(Arc<ServiceFacts>),
     /// A Service is gone: its uid.
     RemoveService(Box<str>),
+    /// What was not set since [`Self::BeginServices`] is gone.
+    CompleteServices,
 }
 
 /// Name of a kind, its group, plural, and the versions that are understood, the preferred first.
@@ -370,6 +375,40 @@ impl PolicyKind {
         self.names().2
     }
 
+    /// Name in metrics and logs: that of the resource, with its group where it is not the core's.
+    pub const fn resource(self) -> &'static str {
+        match self {
+            Self::Namespace => "namespaces",
+            Self::MeshConfig => "configmaps",
+            Self::PeerAuthentication => "peerauthentications.security.istio.io",
+            Self::DestinationRule => "destinationrules.networking.istio.io",
+            Self::VirtualService => "virtualservices.networking.istio.io",
+            Self::IstioAuthorizationPolicy => "authorizationpolicies.security.istio.io",
+            Self::RequestAuthentication => "requestauthentications.security.istio.io",
+            Self::ServiceEntry => "serviceentries.networking.istio.io",
+            Self::Sidecar => "sidecars.networking.istio.io",
+            Self::IstioGateway => "gateways.networking.istio.io",
+            Self::WorkloadEntry => "workloadentries.networking.istio.io",
+            Self::Telemetry => "telemetries.telemetry.istio.io",
+            Self::LinkerdServer => "servers.policy.linkerd.io",
+            Self::ServerAuthorization => "serverauthorizations.policy.linkerd.io",
+            Self::LinkerdAuthorizationPolicy => "authorizationpolicies.policy.linkerd.io",
+            Self::MeshTlsAuthentication => "meshtlsauthentications.policy.linkerd.io",
+            Self::NetworkAuthentication => "networkauthentications.policy.linkerd.io",
+            Self::LinkerdHttpRoute => "httproutes.policy.linkerd.io",
+            Self::HttpLocalRateLimitPolicy => "httplocalratelimitpolicies.policy.linkerd.io",
+            Self::EgressNetwork => "egressnetworks.policy.linkerd.io",
+            Self::ServiceProfile => "serviceprofiles.linkerd.io",
+            Self::Gateway => "gateways.gateway.networking.k8s.io",
+            Self::HttpRoute => "httproutes.gateway.networking.k8s.io",
+            Self::GrpcRoute => "grpcroutes.gateway.networking.k8s.io",
+            Self::TlsRoute => "tlsroutes.gateway.networking.k8s.io",
+            Self::TcpRoute => "tcproutes.gateway.networking.k8s.io",
+            Self::ReferenceGrant => "referencegrants.gateway.networking.k8s.io",
+            Self::NetworkPolicy => "networkpolicies.networking.k8s.io",
+        }
+    }
+
     /// Versions that are understood, the preferred first. Their fields are the same, as far as they
     /// are read.
     pub const fn versions(self) -> &'static [&'static str] {
@@ -462,6 +501,11 @@ mod tests {
         for (index, kind) in PolicyKind::ALL.into_iter().enumerate() {
             assert_eq!(kind.index(), index);
             assert!(!kind.versions().is_empty());
+            let name = match kind.group() {
+                "" => kind.plural().to_owned(),
+                group => format!("{}.{group}", kind.plural()),
+            };
+            assert_eq!(kind.resource(), name);
         }
     }
 }

@@ -80,6 +80,11 @@ pub(crate) fn object(resource: Resource, picks: &[u8; 8]) -> Value {
                 {"type": "Hostname", "address": "10.1.0.5"},
             ]},
         }),
+        Resource::Policy(_) => json!({
+            "metadata": metadata,
+            "spec": {"selector": {"app": "a"}, "rules": [{"port": port}]},
+            "status": {"conditions": []},
+        }),
         Resource::ReplicaSets | Resource::Jobs => {
             metadata["ownerReferences"][0]["kind"] = json!("Deployment");
             json!({"metadata": metadata})

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use super::definitions;
+
 /// A kind of object, and where the API has it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resource {
@@ -61,6 +63,19 @@ pub static ALL: &[Resource] = &[
     resource(CORE, ("namespaces", "Namespace"), false, true),
     resource(CORE, ("events", "Event"), true, false),
     resource(CORE, ("serviceaccounts", "ServiceAccount"), true, false),
+    resource(CORE, ("configmaps", "ConfigMap"), true, false),
+    resource(
+        ("networking.k8s.io", "v1"),
+        ("networkpolicies", "NetworkPolicy"),
+        true,
+        false,
+    ),
+    resource(
+        ("apiextensions.k8s.io", "v1"),
+        ("customresourcedefinitions", "CustomResourceDefinition"),
+        false,
+        false,
+    ),
     resource(
         ("discovery.k8s.io", "v1"),
         ("endpointslices", "EndpointSlice"),
@@ -101,7 +116,7 @@ pub fn named(plural: &str) -> Option<&'static Resource> {
 
 /// The resource of an object.
 pub fn of(object: &Value) -> Option<&'static Resource> {
-    ALL.iter().find(|resource| {
+    ALL.iter().chain(definitions::resources()).find(|resource| {
         object["kind"] == resource.kind && object["apiVersion"] == resource.api_version()
     })
 }
@@ -115,7 +130,12 @@ pub fn parse(path: &str) -> Option<Target> {
         _ => return None,
     };
     let find = |plural: &str| {
-        named(plural).filter(|found| (found.group, found.version) == (group, version))
+        let is = |found: &&Resource| {
+            (found.group, found.version, found.plural) == (group, version, plural)
+        };
+        named(plural)
+            .filter(is)
+            .or_else(|| definitions::resources().iter().find(is))
     };
     let (namespace, plural, rest) = match rest {
         // A namespace is an object too: `namespaces/x` and `namespaces/x/status`.
@@ -160,6 +180,11 @@ impl Resource {
         } else {
             format!("{}/{}", self.group, self.version)
         }
+    }
+
+    /// What its objects are kept by: versions share them.
+    pub(super) fn key(&self) -> (&'static str, &'static str) {
+        (self.plural, self.group)
     }
 
     /// `pods`, or `replicasets.apps`: as errors call it.

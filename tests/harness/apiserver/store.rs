@@ -25,7 +25,7 @@ pub struct Store {
 }
 
 /// Objects by kind, namespace and name, as lists are sorted.
-type Key = (&'static str, String, String);
+type Key = ((&'static str, &'static str), String, String);
 
 #[derive(Debug, Default)]
 struct State {
@@ -139,7 +139,7 @@ impl Store {
 
     /// One object.
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        let key = (resource.plural, namespace.to_owned(), name.to_owned());
+        let key = (resource.key(), namespace.to_owned(), name.to_owned());
         self.state().objects.get(&key).cloned()
     }
 
@@ -150,18 +150,18 @@ impl Store {
         if version < state.forgotten && version < state.version {
             return Err(Refusal::list_too_old());
         }
-        let plural = target.resource.plural;
-        let low = (plural, target.namespace.clone(), String::new());
+        let kind = target.resource.key();
+        let low = (kind, target.namespace.clone(), String::new());
         let mut found: BTreeMap<&Key, &Arc<Value>> = state
             .objects
             .range(low..)
-            .take_while(|(key, _)| key.0 == plural && in_scope(key, target))
+            .take_while(|(key, _)| key.0 == kind && in_scope(key, target))
             .collect();
         for record in state.history.iter().rev() {
             if record.version <= version {
                 break;
             }
-            if record.key.0 != plural || !in_scope(&record.key, target) {
+            if record.key.0 != kind || !in_scope(&record.key, target) {
                 continue;
             }
             match &record.before {
@@ -182,7 +182,7 @@ impl Store {
         let events = state
             .history
             .range(start..)
-            .filter(|one| one.key.0 == target.resource.plural && in_scope(&one.key, target))
+            .filter(|one| one.key.0 == target.resource.key() && in_scope(&one.key, target))
             .filter_map(|one| event(one, target, selector))
             .collect();
         (events, state.version)
@@ -205,7 +205,7 @@ impl Store {
             object["metadata"]["name"] = json!(format!("{prefix}{}", suffix(state.uids)));
         }
         if resource.namespaced {
-            let key = ("namespaces", String::new(), target.namespace.clone());
+            let key = (("namespaces", ""), String::new(), target.namespace.clone());
             if !state.objects.contains_key(&key) {
                 let namespaces = resource::named("namespaces").ok_or_else(Refusal::no_resource)?;
                 return Err(Refusal::not_found(namespaces, &target.namespace));
@@ -232,7 +232,7 @@ impl Store {
         }
         validate::complete(resource, &mut object);
         validate::object(resource, &object, None)?;
-        let key = (resource.plural, target.namespace.clone(), name.clone());
+        let key = (resource.key(), target.namespace.clone(), name.clone());
         if state.objects.contains_key(&key) {
             return Err(Refusal::exists(resource, &name));
         }
@@ -246,7 +246,7 @@ impl Store {
         let (resource, name) = (target.resource, &target.name);
         let mut state = self.state();
         validate::address(target, &mut object)?;
-        let key = (resource.plural, target.namespace.clone(), name.clone());
+        let key = (resource.key(), target.namespace.clone(), name.clone());
         let old = state.objects.get(&key).cloned();
         let old = old.ok_or_else(|| Refusal::not_found(resource, name))?;
         let asked = &object["metadata"]["resourceVersion"];
@@ -314,10 +314,10 @@ impl Store {
     pub fn delete(&self, target: &Target, grace: Option<u64>) -> Result<Arc<Value>, Refusal> {
         let (resource, name) = (target.resource, &target.name);
         let mut state = self.state();
-        let key = (resource.plural, target.namespace.clone(), name.clone());
+        let key = (resource.key(), target.namespace.clone(), name.clone());
         let old = state.objects.get(&key).cloned();
         let old = old.ok_or_else(|| Refusal::not_found(resource, name))?;
-        let grace = grace_of(resource, &old, grace);
+        let grace = validate::grace_of(resource, &old, grace);
         let waits = !is_empty(&old["metadata"]["finalizers"])
             || (resource.kind == "Namespace" && !is_empty(&old["spec"]["finalizers"]));
         let mut new = (*old).clone();
@@ -348,6 +348,9 @@ impl Store {
         }
         state.write(key, None);
         let last = state.history.back().and_then(last_of);
+        if resource.kind == "CustomResourceDefinition" {
+            state.end_of(name);
+        }
         self.reached.send_replace(state.version);
         last.ok_or_else(|| Refusal::not_found(resource, name))
     }
@@ -376,20 +379,6 @@ fn remove(object: &mut Value, key: &str) {
     if let Some(fields) = object.as_object_mut() {
         fields.remove(key);
     }
-}
-
-/// How long an object may go on after it was deleted.
-fn grace_of(resource: &Resource, object: &Value, asked: Option<u64>) -> u64 {
-    let phase = object["status"]["phase"].as_str().unwrap_or_default();
-    let unscheduled = object["spec"]["nodeName"]
-        .as_str()
-        .unwrap_or_default()
-        .is_empty();
-    if resource.kind != "Pod" || unscheduled || ["Succeeded", "Failed"].contains(&phase) {
-        return 0;
-    }
-    let own = object["spec"]["terminationGracePeriodSeconds"].as_u64();
-    asked.or(own).unwrap_or(30)
 }
 
 /// What the watch tells of a change: objects come and go also by what the selector makes of them.
@@ -442,6 +431,15 @@ impl State {
         object
     }
 
+    /// Removes the objects of a kind whose definition, of this name, is gone.
+    fn end_of(&mut self, definition: &str) {
+        let of_kind = |key: &&Key| format!("{}.{}", key.0.0, key.0.1) == definition;
+        let keys: Vec<Key> = self.objects.keys().filter(of_kind).cloned().collect();
+        for key in keys {
+            self.write(key, None);
+        }
+    }
+
     /// Gives a Service what it asks for, or what is free.
     fn allocate(&mut self, service: &mut Value) -> Result<(), Refusal> {
         let kind = service["spec"]["type"]
@@ -452,7 +450,10 @@ impl State {
             return Ok(());
         }
         let taken = |state: &Self, ip: &str| {
-            let services = state.objects.iter().filter(|(key, _)| key.0 == "services");
+            let services = state
+                .objects
+                .iter()
+                .filter(|(key, _)| key.0.0 == "services");
             let mut ips = services.flat_map(|(_, one)| one["spec"]["clusterIPs"].as_array());
             ips.any(|ips| ips.iter().any(|other| other == ip))
         };

@@ -211,6 +211,20 @@ pub(super) fn complete_after(resource: &Resource, new: &mut Value, old: &Value) 
     }
 }
 
+/// How long an object may go on after it was deleted.
+pub(super) fn grace_of(resource: &Resource, object: &Value, asked: Option<u64>) -> u64 {
+    let phase = object["status"]["phase"].as_str().unwrap_or_default();
+    let unscheduled = object["spec"]["nodeName"]
+        .as_str()
+        .unwrap_or_default()
+        .is_empty();
+    if resource.kind != "Pod" || unscheduled || ["Succeeded", "Failed"].contains(&phase) {
+        return 0;
+    }
+    let own = object["spec"]["terminationGracePeriodSeconds"].as_u64();
+    asked.or(own).unwrap_or(30)
+}
+
 /// Checks a Service's address against the network, and that nobody has it.
 pub(super) fn service_address(service: &Value, taken: bool) -> Result<(), Refusal> {
     let ips = &service["spec"]["clusterIPs"];

@@ -132,6 +132,113 @@ httpGet:
 {{- end }}
 {{- end -}}
 
+{{/* Settings of the mesh, as far as they are not those that hold anyway. */}}
+{{- define "observer.mesh.config" -}}
+{{- $mesh := dict -}}
+{{- with .Values.mesh -}}
+{{- if not .enabled }}{{ $_ := set $mesh "enabled" "off" }}{{ end -}}
+{{- if not .istio }}{{ $_ := set $mesh "istio" false }}{{ end -}}
+{{- if not .linkerd }}{{ $_ := set $mesh "linkerd" false }}{{ end -}}
+{{- if not .gatewayApi }}{{ $_ := set $mesh "gateway_api" false }}{{ end -}}
+{{- if not .networkPolicy }}{{ $_ := set $mesh "network_policy" false }}{{ end -}}
+{{- if ne .istioNamespace "istio-system" }}{{ $_ := set $mesh "istio_namespace" .istioNamespace }}{{ end -}}
+{{- if .istioRevisions }}{{ $_ := set $mesh "istio_revisions" true }}{{ end -}}
+{{- if .events }}{{ $_ := set $mesh "events" true }}{{ end -}}
+{{- end -}}
+{{- if $mesh }}{{ toYaml (dict "mesh" $mesh) }}{{ else }}{}{{ end -}}
+{{- end -}}
+
+{{/* Rules for what is declared, for whoever watches the whole cluster: each part for itself. */}}
+{{- define "observer.mesh.rules" -}}
+{{- with .Values.mesh }}
+{{- if .enabled }}
+# What a mesh is told, and the labels of namespaces that it depends on.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [list, watch]
+{{- if .istio }}
+- apiGroups: [security.istio.io]
+  resources: [peerauthentications, authorizationpolicies, requestauthentications]
+  verbs: [list, watch]
+- apiGroups: [networking.istio.io]
+  resources: [destinationrules, virtualservices, serviceentries, sidecars, gateways, workloadentries]
+  verbs: [list, watch]
+- apiGroups: [telemetry.istio.io]
+  resources: [telemetries]
+  verbs: [list, watch]
+{{- if not .istioRevisions }}
+# The configuration of Istio's control plane, and no other.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [istio]
+  verbs: [list, watch]
+{{- end }}
+{{- end }}
+{{- if .linkerd }}
+- apiGroups: [policy.linkerd.io]
+  resources:
+    - servers
+    - serverauthorizations
+    - authorizationpolicies
+    - meshtlsauthentications
+    - networkauthentications
+    - httproutes
+    - httplocalratelimitpolicies
+    - egressnetworks
+  verbs: [list, watch]
+- apiGroups: [linkerd.io]
+  resources: [serviceprofiles]
+  verbs: [list, watch]
+{{- end }}
+{{- if .gatewayApi }}
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [gateways, httproutes, grpcroutes, tlsroutes, tcproutes, referencegrants]
+  verbs: [list, watch]
+{{- end }}
+{{- if .networkPolicy }}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [list, watch]
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The role for configurations of revisions, in their namespace. Arguments: root, role, account. */}}
+{{- define "observer.mesh.role" -}}
+{{- $mesh := .root.Values.mesh -}}
+{{- if and $mesh.enabled $mesh.istio $mesh.istioRevisions }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ include "observer.clusterName" .root }}-{{ .role }}
+  namespace: {{ $mesh.istioNamespace }}
+  labels:
+    {{- include "observer.labels" . | nindent 4 }}
+rules:
+  - apiGroups: [""]
+    resources: [configmaps]
+    verbs: [list, watch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ include "observer.clusterName" .root }}-{{ .role }}
+  namespace: {{ $mesh.istioNamespace }}
+  labels:
+    {{- include "observer.labels" . | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: Role
+  name: {{ include "observer.clusterName" .root }}-{{ .role }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ .account }}
+    namespace: {{ include "observer.namespace" .root }}
+{{- end }}
+{{- end -}}
+
 {{- define "observer.agent.config" -}}
 {{- $kubernetes := dict "enabled" "on" -}}
 {{- with .Values.cluster }}{{ $_ := set $kubernetes "cluster" . }}{{ end -}}
@@ -144,7 +251,8 @@ httpGet:
 {{- $_ := set $kubernetes "hub_token" "/var/run/observer/token/token" -}}
 {{- end -}}
 {{- end -}}
-{{- toYaml (mergeOverwrite (dict "kubernetes" $kubernetes) (deepCopy .Values.agent.config)) -}}
+{{- $mesh := fromYaml (include "observer.mesh.config" .) -}}
+{{- toYaml (mergeOverwrite (dict "kubernetes" $kubernetes) $mesh (deepCopy .Values.agent.config)) -}}
 {{- end -}}
 
 {{- define "observer.hub.config" -}}
@@ -161,7 +269,8 @@ httpGet:
 {{- $_ := set $hub "tls" (dict "certificate" "/var/run/observer/tls/tls.crt" "key" "/var/run/observer/tls/tls.key") -}}
 {{- end -}}
 {{- $config := dict "kubernetes" $kubernetes "hub" $hub -}}
-{{- toYaml (mergeOverwrite $config (deepCopy .Values.hub.config)) -}}
+{{- $mesh := fromYaml (include "observer.mesh.config" .) -}}
+{{- toYaml (mergeOverwrite $config $mesh (deepCopy .Values.hub.config)) -}}
 {{- end -}}
 
 {{/* What a container at the level "restricted" may: nothing. */}}

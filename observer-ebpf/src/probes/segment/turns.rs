@@ -22,116 +22,134 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    EbpfContext, helpers::generated::bpf_skb_load_bytes, programs::SkBuffContext,
+    EbpfContext,
+    bindings::__sk_buff,
+    helpers::generated::{bpf_skb_load_bytes, bpf_spin_lock, bpf_spin_unlock},
+    programs::SkBuffContext,
 };
-use observer_ebpf::{
-    abi::{Slot, role},
-    tls::Start,
+use observer_ebpf::{abi::role, tls::Start};
+
+use super::{EGRESS, INGRESS, header::full_socket};
+use crate::{
+    emit,
+    state::{Socket, phase, turn},
 };
 
-use super::{EGRESS, header::Packet};
-use crate::state::{Socket, phase, turn};
-
-/// What a segment does to a turn, as bits beside those of [`turn`].
-mod sign {
-    /// The client speaks; [`super::turn`] has what the turn is then.
-    pub const SPEAKS: u32 = 1 << 8;
-    /// The server answers.
-    pub const ANSWERS: u32 = 1 << 9;
-}
-
+/// Phases in which bytes are read: exchanges are counted then.
+const READ: u32 = 1 << phase::HTTP | 1 << phase::HTTP2;
 /// Longer segments of a server are no alert, and not looked at.
 const LONGEST_ALERT: u32 = 96;
 
-/// Looks what payload may do to the turn, for [`advance`]. What it finds goes through the socket's
-/// state: in a register it would be another program to the verifier for each of its values.
+/// Whether payload of a direction may change the turn. Without branches: each of them would double
+/// what the verifier follows of the rest of the segment's way.
 #[inline(always)]
-pub(super) fn look<const DIRECTION: usize>(
+pub(super) fn matters<const DIRECTION: usize>(socket: &Socket) -> bool {
+    let read = READ >> (socket.phase & 31);
+    let ignored = socket.turn >> (turn::IGNORED_SHIFT + DIRECTION as u32);
+    (read | ignored) & 1 == 0
+}
+
+/// Takes new payload of a direction that [`matters`]; `place` has its offset and length.
+///
+/// A global function for the same reasons as the others: within the segment's program, the verifier
+/// would not come to an end without CAP_PERFMON. Both directions run at once, so the turn changes
+/// under the lock of the socket.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn observer_turn(skb: *mut __sk_buff, place: u64, now: u64, egress: u32) -> u64 {
+    let context = SkBuffContext::new(skb);
+    let Some(sk) = full_socket(&context) else {
+        return 0;
+    };
+    let Some(socket) = emit::socket(sk, 0) else {
+        return 0;
+    };
+    let (offset, length) = (place as u32, (place >> 32) as u32);
+    if length == 0 {
+        return 0;
+    }
+    let role = socket.role;
+    if role == u32::from(role::UNKNOWN) {
+        // Nobody knows who asks and who answers. The first request will tell.
+        socket.turn = turn::IGNORED << INGRESS | turn::IGNORED << EGRESS;
+        return 0;
+    }
+    let client = if role == u32::from(role::CLIENT) {
+        (turn::IGNORED << EGRESS, turn::IGNORED << INGRESS)
+    } else {
+        (turn::IGNORED << INGRESS, turn::IGNORED << EGRESS)
+    };
+    if (egress != 0) == (role == u32::from(role::CLIENT)) {
+        asks(&context, socket, (offset, length), now, client);
+    } else {
+        answers(&context, socket, (offset, length), now);
+    }
+    0
+}
+
+/// The client speaks. What it adds while it waits changes nothing, nor what the server says before it
+/// is asked: `ignored` are the words for either.
+#[inline(always)]
+fn asks(
     context: &SkBuffContext,
     socket: &mut Socket,
-    packet: &Packet,
+    (offset, length): (u32, u32),
+    now: u64,
+    ignored: (u32, u32),
 ) {
-    let mut sign = 0;
-    if socket.phase != phase::HTTP && socket.phase != phase::HTTP2 {
-        let client = if DIRECTION == EGRESS {
-            role::CLIENT
-        } else {
-            role::SERVER
-        };
-        let state = socket.turn;
-        if socket.role == u32::from(role::UNKNOWN) {
-            // The first request will tell.
-        } else if socket.role == u32::from(client) {
-            // What the client adds while it waits changes nothing.
-            if state & turn::ASKED == 0 {
-                sign = of_client(context, socket, packet);
-            }
-        } else if state & (turn::ASKED | turn::ANSWERED) != 0 {
-            sign = of_server(context, state, packet);
-        }
-    }
-    // SAFETY: a field of the map value; volatile so that nothing of it is kept in a register.
-    unsafe { (&raw mut socket.sign[DIRECTION]).write_volatile(sign) };
-}
-
-#[inline(always)]
-fn of_client(context: &SkBuffContext, socket: &Socket, packet: &Packet) -> u32 {
-    let after = match start(context, packet) {
+    let asked = turn::ASKED | ignored.0;
+    let after = match start(context, offset, length) {
         Some(start) if start.is_application_data() => {
-            if socket.turns == 0 && start.is_finished(packet.length) {
-                turn::TLS
+            if socket.turns == 0 && start.is_finished(length) {
+                turn::TLS | ignored.1
             } else {
-                turn::TLS | turn::ASKED
+                turn::TLS | asked
             }
         }
-        Some(_) => turn::TLS,
+        Some(_) => turn::TLS | ignored.1,
         // The rest of a record.
-        None if socket.turn & turn::TLS != 0 => turn::TLS,
-        None => turn::ASKED,
+        None if socket.turn & turn::TLS != 0 => turn::TLS | ignored.1,
+        None => asked,
     };
-    sign::SPEAKS | after
-}
-
-#[inline(always)]
-fn of_server(context: &SkBuffContext, state: u32, packet: &Packet) -> u32 {
-    let waited = state & turn::ASKED != 0;
-    if state & turn::TLS == 0 || !waited && packet.length > LONGEST_ALERT {
-        return sign::ANSWERS;
-    }
-    let answers = match start(context, packet) {
-        Some(start) if waited => start.is_application_data(),
-        Some(start) => !start.is_alert(packet.length),
-        None => !waited,
-    };
-    if answers { sign::ANSWERS } else { 0 }
-}
-
-/// Changes the turn by what [`look`] found, under the lock of the socket: both directions run at once.
-#[inline(always)]
-pub(super) fn advance<const DIRECTION: usize>(socket: &mut Socket, now: u64) {
-    // SAFETY: as above.
-    let sign = unsafe { (&raw const socket.sign[DIRECTION]).read_volatile() };
-    let state = socket.turn;
-    if sign & sign::SPEAKS != 0 && state & turn::ASKED == 0 {
-        socket.turn = sign & (turn::ASKED | turn::TLS);
+    // SAFETY: the lock is in the map value; no helper is called until it is released.
+    unsafe { bpf_spin_lock(&raw mut socket.lock) };
+    if socket.turn & turn::ASKED == 0 {
+        socket.turn = after;
         socket.turn_ns = now;
     }
-    if sign & sign::ANSWERS != 0 && state & (turn::ASKED | turn::ANSWERED) != 0 {
-        if state & turn::ASKED != 0 {
-            socket.turns += 1;
-            socket.turn = state & turn::TLS | turn::ANSWERED;
-        }
-        if now > socket.turn_ns {
-            socket.turns_ns += now - socket.turn_ns;
-            socket.turn_ns = now;
-        }
-    }
+    // SAFETY: see above.
+    unsafe { bpf_spin_unlock(&raw mut socket.lock) };
 }
 
-/// Shows the totals in the connection's slot.
+/// The server speaks.
 #[inline(always)]
-pub(super) fn show(socket: &Socket, slot: &mut Slot) {
-    if socket.turns != 0 {
+fn answers(context: &SkBuffContext, socket: &mut Socket, (offset, length): (u32, u32), now: u64) {
+    let before = socket.turn;
+    let waited = before & turn::ASKED != 0;
+    if before & turn::TLS != 0 && (waited || length <= LONGEST_ALERT) {
+        let answers = match start(context, offset, length) {
+            Some(start) if waited => start.is_application_data(),
+            Some(start) => !start.is_alert(length),
+            None => !waited,
+        };
+        if !answers {
+            return;
+        }
+    }
+    // SAFETY: the lock is in the map value; no helper is called until it is released.
+    unsafe { bpf_spin_lock(&raw mut socket.lock) };
+    let state = socket.turn;
+    if state & turn::ASKED != 0 {
+        socket.turns += 1;
+        socket.turn = state & turn::TLS | turn::ANSWERED;
+    }
+    if state & (turn::ASKED | turn::ANSWERED) != 0 && now > socket.turn_ns {
+        socket.turns_ns += now - socket.turn_ns;
+        socket.turn_ns = now;
+    }
+    // SAFETY: see above.
+    unsafe { bpf_spin_unlock(&raw mut socket.lock) };
+    if let Some(slot) = emit::slot(socket.slot) {
         slot.turns = socket.turns as u32;
         slot.turns_ns = socket.turns_ns;
     }
@@ -139,8 +157,8 @@ pub(super) fn show(socket: &Socket, slot: &mut Slot) {
 
 /// The start of a record of TLS, if a payload starts with one.
 #[inline(always)]
-fn start(context: &SkBuffContext, packet: &Packet) -> Option<Start> {
-    if packet.length < Start::BYTES {
+fn start(context: &SkBuffContext, offset: u32, length: u32) -> Option<Start> {
+    if length < Start::BYTES {
         return None;
     }
     let mut bytes = MaybeUninit::<[u32; 2]>::uninit();
@@ -149,7 +167,7 @@ fn start(context: &SkBuffContext, packet: &Packet) -> Option<Start> {
     unsafe {
         let to = bytes.as_mut_ptr().cast::<u32>();
         to.add(1).write_volatile(0);
-        if bpf_skb_load_bytes(context.as_ptr(), packet.offset, to.cast(), Start::BYTES) != 0 {
+        if bpf_skb_load_bytes(context.as_ptr(), offset, to.cast(), Start::BYTES) != 0 {
             return None;
         }
         let first = u32::from_be(to.read_volatile());

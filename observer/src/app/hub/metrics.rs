@@ -10,15 +10,16 @@ use crate::{
     },
     app::cluster::watched,
     cluster::{
-        object::Kind,
+        object::{Kind, Subject},
         status::Status,
         stream::{
             counters::{Refused, get},
             server::Hub,
+            store::Store,
         },
     },
     config::Histograms,
-    model::time::Monotonic,
+    model::{policy::PolicyKind, time::Monotonic},
     telemetry::{
         health::{Loss, Table},
         process,
@@ -89,7 +90,7 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
             store.tables(),
             store.losses(),
             store.changes(),
-            Kind::ALL.map(|kind| (kind, store.kind(kind))),
+            known(&store),
             store.object_bytes() as u64,
             store.log_bytes() as u64,
         )
@@ -122,13 +123,15 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
         &CHANGES,
         integers(told.map(|(value, count)| (labels([("told", value)]), count))),
     );
-    let by_kind = |kind: Kind| labels([("kind", kind.as_str())]);
-    let objects = kinds.map(|(kind, (_, objects))| (by_kind(kind), objects as u64));
+    let by_kind = |subject: Subject| labels([("kind", subject.as_str())]);
+    let each = kinds.iter();
+    let objects = each.map(|(subject, (_, objects))| (by_kind(*subject), *objects as u64));
     add(&OBJECTS, integers(objects));
-    let synced = kinds.map(|(kind, (synced, _))| (by_kind(kind), u64::from(synced)));
+    let each = kinds.iter();
+    let synced = each.map(|(subject, (synced, _))| (by_kind(*subject), u64::from(*synced)));
     add(&SYNCED, integers(synced));
-    let age = |kind: Kind| Some((by_kind(kind), hub.age(kind)?));
-    let ages: Vec<(Labels, Duration)> = Kind::ALL.into_iter().filter_map(age).collect();
+    let age = |subject: Subject| Some((by_kind(subject), hub.age(subject)?));
+    let ages: Vec<(Labels, Duration)> = Subject::all().filter_map(age).collect();
     if !ages.is_empty() {
         let age =
             |(labels, age): (Labels, Duration)| series(labels, Value::Float(age.as_secs_f64()));
@@ -183,12 +186,21 @@ pub(super) fn snapshot(hub: &Hub, max_agents: u32, status: Option<&Status>) -> S
     };
     let objects = |kind: Kind| {
         let mut known = kinds.iter();
-        let known = known.find(|(other, _)| *other == kind);
+        let known = known.find(|(other, _)| *other == Subject::Kind(kind));
         known.map_or(0, |(_, (_, objects))| *objects)
     };
     let states = status.map(|status| watched(status, objects));
     snapshot.add_cluster(states.unwrap_or_default());
     snapshot
+}
+
+/// What a store knows: of which kinds, whether all of them were told once, and how many there are.
+fn known(store: &Store) -> Vec<(Subject, (bool, usize))> {
+    let kinds = Kind::ALL.map(|kind| (Subject::Kind(kind), store.kind(kind)));
+    let declared = PolicyKind::ALL
+        .into_iter()
+        .filter_map(|kind| Some((Subject::Policy(kind), (true, store.policies(kind)?))));
+    kinds.into_iter().chain(declared).collect()
 }
 
 fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels {
@@ -267,7 +279,9 @@ mod tests {
 
     #[test]
     fn every_family_is_told_by_its_rules() {
-        let age = Box::new(|kind| (kind == Kind::Pod).then_some(Duration::from_millis(1500)));
+        let age = Box::new(|kind| {
+            (kind == Subject::Kind(Kind::Pod)).then_some(Duration::from_millis(1500))
+        });
         let hub = Hub::new(Options::default(), None, age);
         let status = Status::new(Source::Cluster);
         let snapshot = snapshot(&hub, 9, Some(&status));

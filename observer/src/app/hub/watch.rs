@@ -7,7 +7,7 @@ use crate::{
     app::cluster,
     cluster::{
         client::Client,
-        object::{Kind, Source},
+        object::{Kind, Source, Subject},
         read::Resource,
         status::Status,
         watch::{self, Options, Scope},
@@ -27,12 +27,13 @@ pub(super) async fn feed(config: &Config) -> anyhow::Result<Feed> {
     let status = Arc::new(Status::new(Source::Cluster));
     let options = Options {
         read: cluster::read(config),
+        declarations: cluster::declarations(config),
         ..Options::default()
     };
     let (ages, told) = (status.clone(), status.clone());
     Ok(Feed {
-        age: Box::new(move |kind| {
-            let resource = resource(kind);
+        age: Box::new(move |subject| {
+            let resource = resource(subject);
             let mut rows = ages.rows().into_iter();
             rows.find(|row| row.resource == resource)?.age
         }),
@@ -44,11 +45,12 @@ pub(super) async fn feed(config: &Config) -> anyhow::Result<Feed> {
     })
 }
 
-const fn resource(kind: Kind) -> Resource {
-    match kind {
-        Kind::Pod => Resource::Pods,
-        Kind::Service => Resource::Services,
-        Kind::Endpoints => Resource::EndpointSlices,
-        Kind::Node => Resource::Nodes,
+const fn resource(subject: Subject) -> Resource {
+    match subject {
+        Subject::Kind(Kind::Pod) => Resource::Pods,
+        Subject::Kind(Kind::Service) => Resource::Services,
+        Subject::Kind(Kind::Endpoints) => Resource::EndpointSlices,
+        Subject::Kind(Kind::Node) => Resource::Nodes,
+        Subject::Policy(kind) => Resource::Policy(kind),
     }
 }

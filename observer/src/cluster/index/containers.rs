@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     cluster::object::ContainerObject,
-    model::kubernetes::{Owner, Pod, ServiceName},
+    model::{
+        kubernetes::{Owner, Pod, ServiceName},
+        policy::Traits,
+    },
 };
 
 use super::{intern::Interner, uid::ContainerId};
@@ -41,6 +44,7 @@ pub(super) struct Shared {
     containers: Interner<Alike>,
     namespaces: Interner<str>,
     owners: Interner<[Owner]>,
+    traits: Interner<Traits>,
 }
 
 /// More containers of one pod are not kept.
@@ -155,5 +159,9 @@ impl Shared {
 
     pub(super) fn owners(&mut self, owners: &[Owner]) -> Arc<[Owner]> {
         self.owners.get(owners)
+    }
+
+    pub(super) fn traits(&mut self, traits: &Arc<Traits>) -> Arc<Traits> {
+        self.traits.same(traits)
     }
 }

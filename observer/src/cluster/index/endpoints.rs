@@ -1,6 +1,6 @@
 //! Endpoints: who stands behind the Services that give no address of their own.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{hash::BuildHasher, net::IpAddr, sync::Arc};
 
 use hashbrown::HashMap;
 
@@ -18,7 +18,7 @@ use crate::{
 use super::{
     claims::{LAG, before},
     intern::Interner,
-    multimap::Hints,
+    multimap::{Hints, Multimap},
     services::Socket,
     slab::{Recorded, Slab},
     sources::{Telling, Told},
@@ -32,6 +32,11 @@ pub(super) struct Endpoints {
     records: Slab<Record>,
     by_uid: Hints<Uid, u32>,
     sockets: Hints<Socket, Place>,
+    /// Slots by hash of namespace and name of their Service.
+    by_service: Multimap<u64, u32>,
+    state: foldhash::fast::RandomState,
+    /// Rises when an endpoint comes or goes.
+    pub(super) changes: u64,
     ports: Interner<[(u8, u16)]>,
     gone: Tombstones,
     pub(super) limit: usize,
@@ -67,6 +72,11 @@ struct Place {
     told: Monotonic,
     slot: u32,
     index: u32,
+}
+
+/// Hash of the namespace and the name of the Service of a slice.
+fn service(state: &foldhash::fast::RandomState, record: &Record) -> u64 {
+    state.hash_one((&*record.service.namespace, &*record.service.name))
 }
 
 // === impl Endpoints ===
@@ -123,6 +133,7 @@ impl Endpoints {
                 slot
             }
         };
+        self.changes += 1;
         let old = self.take(slot);
         for (socket, index) in record.sockets() {
             let pod = record.endpoints.get(index).map(|(_, pod)| pod);
@@ -132,6 +143,7 @@ impl Endpoints {
             let index = u32::try_from(index).unwrap_or(u32::MAX);
             self.sockets.insert(&socket, Place { told, slot, index });
         }
+        self.by_service.insert(service(&self.state, &record), slot);
         if let Some(place) = self.records.get_mut(slot) {
             *place = record;
         }
@@ -159,6 +171,19 @@ impl Endpoints {
 
     pub(super) fn expire(&mut self, until: Monotonic) {
         self.gone.expire(until, self.limit);
+    }
+
+    /// The pods behind a Service, as often as slices name them; `None` for an address outside.
+    pub(super) fn of(&self, namespace: &str, name: &str) -> impl Iterator<Item = Option<&Uid>> {
+        let hash = self.state.hash_one((namespace, name));
+        let slots = self.by_service.get(&hash).copied().collect::<Vec<u32>>();
+        slots
+            .into_iter()
+            .filter_map(|slot| self.records.get(slot))
+            .filter(move |record| {
+                *record.service.namespace == *namespace && *record.service.name == *name
+            })
+            .flat_map(|record| record.endpoints.iter().map(|(_, pod)| pod.as_ref()))
     }
 
     /// Whether all that were told are here.
@@ -190,6 +215,7 @@ impl Endpoints {
     }
 
     fn end(&mut self, slot: u32, now: Monotonic) -> bool {
+        self.changes += 1;
         self.take(slot);
         let Some(record) = self.records.remove(slot) else {
             return false;
@@ -205,6 +231,8 @@ impl Endpoints {
         let Some(record) = self.records.get(slot) else {
             return taken;
         };
+        let hash = service(&self.state, record);
+        self.by_service.remove(&hash, |other| *other == slot);
         for (socket, index) in record.sockets() {
             let is = |place: &Place| place.slot == slot && place.index as usize == index;
             if let Some(place) = self.sockets.remove(&socket, is)

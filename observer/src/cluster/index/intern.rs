@@ -50,6 +50,14 @@ impl<T: Hash + Eq + ?Sized> Interner<T> {
         }
     }
 
+    /// The one value that is like this, which is this one if it is the first.
+    pub(super) fn same(&mut self, value: &Arc<T>) -> Arc<T> {
+        match self.known(value) {
+            Some(known) => known,
+            None => self.insert(value.clone()),
+        }
+    }
+
     fn known(&self, value: &T) -> Option<Arc<T>> {
         self.values.get(value).cloned()
     }

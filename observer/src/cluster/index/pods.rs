@@ -20,6 +20,7 @@ use super::{
     uid::{ContainerId, Uid},
 };
 
+mod accounts;
 mod changes;
 
 /// The pods.
@@ -31,6 +32,11 @@ pub(super) struct Pods {
     by_alias: Hints<Uid, u32>,
     by_container: Hints<ContainerId, Place>,
     claims: Multimap<IpAddr, Claim>,
+    /// Those that have not ended, by hash of namespace and service account.
+    by_account: Multimap<u64, u32>,
+    state: foldhash::fast::RandomState,
+    /// Rises when a pod comes, goes, or becomes another's.
+    pub(super) changes: u64,
     /// Those that ended, by when they are to be forgotten.
     ended: VecDeque<(Monotonic, u32)>,
     /// Addresses that pods lost while they lived, and when.
@@ -117,6 +123,7 @@ impl Pods {
             + self.by_alias.len()
             + self.by_container.len()
             + self.claims.len()
+            + self.by_account.len()
     }
 
     pub(super) fn most(&self) -> usize {
@@ -235,6 +242,7 @@ impl Pods {
                 });
             }
         }
+        self.changes += 1;
     }
 
     /// Forgets what ended before `until`, and the oldest beyond the limit.
@@ -385,6 +393,10 @@ impl Pods {
         record.rare_mut().life.tell_end(now, since);
         if let Some(node) = &record.pod.node {
             nodes.detach(&node.name, slot);
+        }
+        self.changes += 1;
+        if let Some(account) = accounts::account(&self.state, &record.pod) {
+            self.by_account.remove(&account, |other| *other == slot);
         }
         self.ended.push_back((now, slot));
         true

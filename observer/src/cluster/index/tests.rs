@@ -6,6 +6,7 @@ use crate::cluster::object::{
 };
 use crate::model::kubernetes::Owner;
 
+mod behind;
 mod history;
 
 const CLUSTER: Source = Source::Cluster;

@@ -9,6 +9,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{IgnoredAny, MapAccess, SeqAccess, Visitor, value::MapAccessDeserializer},
 };
+use serde_json::value::RawValue;
 
 /// A string; empty when it is none.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,19 @@ pub(super) struct Flag(pub(super) bool);
 /// A number of 16 bits; 0 when it is none.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Number(pub(super) u16);
+
+/// A number of 16 bits or a name; 0 and empty when it is neither.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Target<'a> {
+    pub(super) number: u16,
+    pub(super) name: Text<'a>,
+}
+
+/// A value as it is written, of which nothing but that it is JSON was looked at; empty when it is
+/// missing or null.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Raw<'a>(#[serde(borrow)] Option<&'a RawValue>);
 
 /// An object; its default when it is none.
 #[derive(Clone, Copy, Debug, Default)]
@@ -146,6 +160,53 @@ impl<'de: 'a, 'a> Loose<'de> for Text<'a> {
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Anything(PhantomData))
+    }
+}
+
+// === impl Target ===
+
+impl<'de: 'a, 'a> Loose<'de> for Target<'a> {
+    fn borrowed(text: &'de str) -> Self {
+        Self {
+            number: 0,
+            name: Text::borrowed(text),
+        }
+    }
+
+    fn text(text: &str) -> Self {
+        Self {
+            number: 0,
+            name: Text::text(text),
+        }
+    }
+
+    fn number(value: u64) -> Self {
+        Self {
+            number: u16::try_from(value).unwrap_or_default(),
+            name: Text::default(),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Target<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Anything(PhantomData))
+    }
+}
+
+// === impl Raw ===
+
+impl<'a> Raw<'a> {
+    /// The text of an object; `None` for anything else.
+    pub(super) fn object(&self) -> Option<&'a str> {
+        let text = self.0?.get();
+        text.starts_with('{').then_some(text)
+    }
+
+    /// The text of a list; `None` for anything else.
+    pub(super) fn list(&self) -> Option<&'a str> {
+        let text = self.0?.get();
+        text.starts_with('[').then_some(text)
     }
 }
 

@@ -1,15 +1,18 @@
 //! Services, EndpointSlices, nodes, and the controllers of pods.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use super::{
-    ControllerObject, Found, Losses, MAX_NAME, MAX_UID, bounded,
+    ControllerObject, Found, Losses, MAX_NAME, MAX_UID, Options, bounded,
     json::{Many, Part, Text},
-    optional, wire,
+    optional, policy, wire,
 };
 use crate::{
     cluster::object::{Endpoint, EndpointsObject, NodeObject, Object, ServiceObject, ServicePort},
-    model::kubernetes::Owner,
+    model::{kubernetes::Owner, policy::ServiceFacts},
 };
 
 /// Most addresses of one object of any kind but EndpointSlices.
@@ -110,7 +113,11 @@ fn kept(object: Object) -> Found {
     Found::Object(Box::new(object))
 }
 
-pub(super) fn service(object: &wire::Service<'_>, losses: &mut Losses) -> Option<Found> {
+pub(super) fn service(
+    object: &wire::Service<'_>,
+    options: &Options,
+    losses: &mut Losses,
+) -> Option<Found> {
     let (metadata, spec) = (&object.metadata.0, &object.spec.0);
     let uid = bounded(&metadata.uid, MAX_UID)?;
     let namespace = bounded(&metadata.namespace, MAX_NAME)?;
@@ -134,6 +141,18 @@ pub(super) fn service(object: &wire::Service<'_>, losses: &mut Losses) -> Option
         "ExternalName" => host(&spec.external_name, losses),
         _ => Box::default(),
     };
+    let facts = if options.traits {
+        Arc::new(ServiceFacts {
+            uid: uid.clone(),
+            namespace: namespace.clone(),
+            name: name.clone(),
+            headless,
+            external_name: external_name.clone(),
+            ..policy::facts(object, losses)
+        })
+    } else {
+        Arc::default()
+    };
     Some(kept(Object::Service(ServiceObject {
         uid,
         namespace,
@@ -152,6 +171,7 @@ pub(super) fn service(object: &wire::Service<'_>, losses: &mut Losses) -> Option
             port: port.port.0,
             node_port: port.node_port.0,
         }),
+        facts,
     })))
 }
 

@@ -5,10 +5,12 @@ use super::{
     json::{Pairs, Text},
     names,
     objects::addresses,
-    optional,
+    optional, policy,
     time::unix_nanoseconds,
     wire,
 };
+use std::sync::Arc;
+
 use crate::{
     cluster::object::{ContainerObject, PodObject},
     model::{
@@ -96,6 +98,10 @@ pub(super) fn pod(object: &wire::Pod<'_>, options: &Options, losses: &mut Losses
         },
         terminating,
         finished,
+        traits: match options.traits {
+            true => Arc::new(policy::traits(object, losses)),
+            false => Arc::default(),
+        },
         service: ServiceName {
             namespace: if service.namespace.is_empty() {
                 namespace.clone()

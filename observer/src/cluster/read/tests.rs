@@ -20,6 +20,7 @@ fn options() -> Options {
         labels: vec![Pattern::new("team"), Pattern::new("app.kubernetes.io/*")],
         annotations: vec![Pattern::new("example.com/owner")],
         service_from_labels: true,
+        traits: false,
     }
 }
 

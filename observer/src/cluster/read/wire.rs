@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::json::{Flag, Many, Number, Pairs, Part, Text};
+use super::json::{Flag, Many, Number, Pairs, Part, Raw, Target, Text};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -15,6 +15,8 @@ pub(super) struct Metadata<'a> {
     pub(super) name: Text<'a>,
     #[serde(borrow)]
     pub(super) resource_version: Text<'a>,
+    #[serde(borrow)]
+    pub(super) creation_timestamp: Text<'a>,
     #[serde(borrow)]
     pub(super) deletion_timestamp: Text<'a>,
     #[serde(borrow)]
@@ -37,6 +39,37 @@ pub(super) struct OwnerReference<'a> {
     #[serde(borrow)]
     pub(super) uid: Text<'a>,
     pub(super) controller: Flag,
+}
+
+/// Any object that says what a mesh is to do. What it says is not looked at.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Declared<'a> {
+    #[serde(borrow)]
+    pub(super) metadata: Part<Metadata<'a>>,
+    #[serde(borrow)]
+    pub(super) spec: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) status: Part<DeclaredStatus<'a>>,
+    #[serde(borrow)]
+    pub(super) data: Part<MeshData<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct DeclaredStatus<'a> {
+    #[serde(borrow)]
+    pub(super) parents: Raw<'a>,
+    #[serde(borrow)]
+    pub(super) conditions: Raw<'a>,
+}
+
+/// Of a ConfigMap what configures a mesh, and nothing else.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MeshData<'a> {
+    #[serde(borrow)]
+    pub(super) mesh: Text<'a>,
 }
 
 /// Any object, by its metadata alone.
@@ -65,6 +98,8 @@ pub(super) struct PodSpec<'a> {
     pub(super) node_name: Text<'a>,
     pub(super) host_network: Flag,
     #[serde(borrow)]
+    pub(super) service_account_name: Text<'a>,
+    #[serde(borrow)]
     pub(super) containers: Many<Part<Container<'a>>>,
     #[serde(borrow)]
     pub(super) init_containers: Many<Part<Container<'a>>>,
@@ -73,7 +108,7 @@ pub(super) struct PodSpec<'a> {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub(super) struct Container<'a> {
     #[serde(borrow)]
     pub(super) name: Text<'a>,
@@ -81,6 +116,18 @@ pub(super) struct Container<'a> {
     pub(super) image: Text<'a>,
     #[serde(borrow)]
     pub(super) env: Many<Part<Variable<'a>>>,
+    #[serde(borrow)]
+    pub(super) ports: Many<Part<ContainerPort<'a>>>,
+    #[serde(borrow)]
+    pub(super) restart_policy: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct ContainerPort<'a> {
+    #[serde(borrow)]
+    pub(super) name: Text<'a>,
+    pub(super) container_port: Number,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -189,6 +236,8 @@ pub(super) struct ServiceSpec<'a> {
     pub(super) kind: Text<'a>,
     #[serde(borrow)]
     pub(super) ports: Many<Part<Port<'a>>>,
+    #[serde(borrow)]
+    pub(super) selector: Pairs<'a>,
 }
 
 /// A port of a Service or an EndpointSlice.
@@ -199,6 +248,12 @@ pub(super) struct Port<'a> {
     pub(super) protocol: Text<'a>,
     pub(super) port: Number,
     pub(super) node_port: Number,
+    #[serde(borrow)]
+    pub(super) name: Text<'a>,
+    #[serde(borrow)]
+    pub(super) app_protocol: Text<'a>,
+    #[serde(borrow)]
+    pub(super) target_port: Target<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -60,6 +60,8 @@ pub const RIGHT: Right = Right {
     group: "authentication.k8s.io",
     resource: "tokenreviews",
     verb: "create",
+    namespace: String::new(),
+    name: "",
 };
 
 /// Most questions to the API server at a time.

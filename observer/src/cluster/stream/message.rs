@@ -5,13 +5,16 @@
 //! needs is not sent: its containers, and what its cgroup calls it.
 
 mod conversion;
+mod declared;
+mod uid;
 
 use prost::bytes::Bytes;
 
 pub use conversion::{
-    Unusable, decode_change, encode_begin, encode_complete, encode_object, encode_removal,
-    kind_number, kind_of,
+    Unusable, decode_change, encode_absent, encode_begin, encode_complete, encode_object,
+    encode_policy, encode_removal, number_of, subject_of,
 };
+pub use declared::{Facts, FactsPort, NamedPort, Policy, Traits};
 
 #[cfg(doc)]
 use crate::cluster::object::{EndpointsObject, NodeObject, PodObject, ServiceObject};
@@ -78,7 +81,7 @@ pub struct Heartbeat {
 /// The hub's watch of one kind.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct KindState {
-    /// Which: 1 pods, 2 services, 3 EndpointSlices, 4 nodes.
+    /// Which: 1 pods, 2 services, 3 EndpointSlices, 4 nodes; from 101 on what is declared.
     #[prost(uint32, tag = "1")]
     pub kind: u32,
     /// All of them were told once.
@@ -96,7 +99,7 @@ pub struct KindState {
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Change {
     /// What it is; `None` for one of a later version.
-    #[prost(oneof = "Changed", tags = "1, 2, 3, 4, 5, 6, 7")]
+    #[prost(oneof = "Changed", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9")]
     pub changed: Option<Changed>,
 }
 
@@ -124,6 +127,12 @@ pub enum Changed {
     /// A node is new or different.
     #[prost(message, tag = "7")]
     Node(Node),
+    /// What a mesh is told is new or different.
+    #[prost(message, tag = "8")]
+    Policy(Policy),
+    /// The API has nothing of this kind, or it is not read.
+    #[prost(uint32, tag = "9")]
+    Absent(u32),
 }
 
 /// An object that is gone.
@@ -199,6 +208,9 @@ pub struct Pod {
     /// Uid. Last, so that what objects have in common is together.
     #[prost(message, optional, tag = "16")]
     pub uid: Option<Uid>,
+    /// What policies choose it by; absent where that is not read.
+    #[prost(message, optional, tag = "17")]
+    pub traits: Option<Traits>,
 }
 
 /// A name and a value.
@@ -256,6 +268,9 @@ pub struct Service {
     /// Uid.
     #[prost(message, optional, tag = "16")]
     pub uid: Option<Uid>,
+    /// What policies choose it by; absent where that is not read.
+    #[prost(message, optional, tag = "17")]
+    pub facts: Option<Facts>,
 }
 
 /// A port of a Service or of endpoints.

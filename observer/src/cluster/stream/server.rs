@@ -23,10 +23,13 @@ use super::{
     PATH, PROTOCOL,
     authentication::Authenticator,
     counters::{Counters, Refused, add},
-    message::{Heartbeat, KindState, kind_number},
+    message::{Heartbeat, KindState, number_of},
     store::{Limits, Snapshot, Store},
 };
-use crate::cluster::object::{Change, Kind, Source};
+use crate::{
+    cluster::object::{Change, Kind, Source, Subject},
+    model::policy::PolicyKind,
+};
 
 /// Bounds and times of a hub.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ pub struct Options {
 }
 
 /// Says how long ago the API server was last heard of a kind; `None` before.
-pub type Age = dyn Fn(Kind) -> Option<Duration> + Send + Sync;
+pub type Age = dyn Fn(Subject) -> Option<Duration> + Send + Sync;
 
 /// A hub; cheap to clone.
 #[derive(Clone)]
@@ -191,8 +194,8 @@ impl Hub {
     }
 
     /// How long ago the API server was last heard of a kind; `None` before.
-    pub fn age(&self, kind: Kind) -> Option<Duration> {
-        (self.shared.age)(kind)
+    pub fn age(&self, subject: Subject) -> Option<Duration> {
+        (self.shared.age)(subject)
     }
 
     /// A snapshot that what follows can still be told of, made anew when the one there is is old.
@@ -228,21 +231,22 @@ impl Hub {
 
     fn heartbeat(&self) -> Heartbeat {
         let store = self.store();
-        let kinds = Kind::ALL.map(|kind| {
-            let (synced, objects) = store.kind(kind);
-            KindState {
-                kind: kind_number(kind),
-                synced,
-                objects: objects as u64,
-                age_milliseconds: None,
-            }
+        let kinds = Kind::ALL.map(|kind| (Subject::Kind(kind), store.kind(kind)));
+        let declared = PolicyKind::ALL.into_iter().filter_map(|kind| {
+            let objects = store.policies(kind)?;
+            Some((Subject::Policy(kind), (true, objects)))
         });
+        let known: Vec<_> = kinds.into_iter().chain(declared).collect();
         let revision = store.revision();
         drop(store);
-        let aged = Kind::ALL.into_iter().zip(kinds).map(|(kind, mut state)| {
-            let age = self.age(kind).map(|age| age.as_millis());
-            state.age_milliseconds = age.and_then(|age| u64::try_from(age).ok());
-            state
+        let aged = known.into_iter().map(|(subject, (synced, objects))| {
+            let age = self.age(subject).map(|age| age.as_millis());
+            KindState {
+                kind: number_of(subject),
+                synced,
+                objects: objects as u64,
+                age_milliseconds: age.and_then(|age| u64::try_from(age).ok()),
+            }
         });
         Heartbeat {
             revision,

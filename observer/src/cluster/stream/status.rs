@@ -10,9 +10,9 @@ use std::{
 
 use super::{
     counters::{add, get},
-    message::{Heartbeat, kind_of},
+    message::{Heartbeat, subject_of},
 };
-use crate::cluster::object::Kind;
+use crate::cluster::object::Subject;
 
 /// State of the connection to the hub.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ pub struct Status {
     /// Milliseconds after `started`, plus one; 0 before the first.
     heard: AtomicU64,
     revision: AtomicU64,
-    kinds: [HubKind; Kind::ALL.len()],
+    /// By [`Subject::index`].
+    kinds: [HubKind; Subject::COUNT],
     error: Mutex<String>,
     pub(super) counts: Counts,
 }
@@ -69,7 +70,7 @@ pub struct Counted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindAge {
     /// Which kind.
-    pub kind: Kind,
+    pub kind: Subject,
     /// Objects.
     pub objects: u64,
     /// Since the API server was last heard of it, by the hub, and the hub by us; `None` before.
@@ -78,6 +79,8 @@ pub struct KindAge {
 
 #[derive(Debug, Default)]
 struct HubKind {
+    /// The hub said something of it lately.
+    told: AtomicBool,
     objects: AtomicU64,
     /// Milliseconds, plus one; 0 when the hub does not know.
     age: AtomicU64,
@@ -96,7 +99,7 @@ impl Default for Status {
             synced: AtomicBool::default(),
             heard: AtomicU64::default(),
             revision: AtomicU64::default(),
-            kinds: Default::default(),
+            kinds: std::array::from_fn(|_| HubKind::default()),
             error: Mutex::default(),
             counts: Counts::default(),
         }
@@ -129,19 +132,25 @@ impl Status {
         get(&self.revision)
     }
 
-    /// What the hub said of its own watch, with the time since then added.
-    pub fn kinds(&self) -> [KindAge; Kind::ALL.len()] {
+    /// What the hub said of its own watch, with the time since then added: of all that the cluster
+    /// is, and of what is declared as far as the hub knows it.
+    pub fn kinds(&self) -> Vec<KindAge> {
         let silence = self.silence().unwrap_or_default();
-        Kind::ALL.map(|kind| {
-            let HubKind { objects, age } = &self.kinds[kind as usize];
+        let told = |subject: &Subject| {
+            let told = &self.kinds[subject.index()].told;
+            matches!(subject, Subject::Kind(_)) || told.load(Ordering::Relaxed)
+        };
+        let state = |subject: Subject| {
+            let HubKind { objects, age, .. } = &self.kinds[subject.index()];
             KindAge {
-                kind,
+                kind: subject,
                 objects: get(objects),
                 age: get(age)
                     .checked_sub(1)
                     .map(|age| Duration::from_millis(age).saturating_add(silence)),
             }
-        })
+        };
+        Subject::all().filter(told).map(state).collect()
     }
 
     /// Why there is no stream; empty while there is one.
@@ -195,15 +204,20 @@ impl Status {
     }
 
     pub(super) fn heartbeat(&self, heartbeat: &Heartbeat) {
+        let mut told = [false; Subject::COUNT];
         for state in &heartbeat.kinds {
-            let Ok(kind) = kind_of(state.kind) else {
+            let Ok(subject) = subject_of(state.kind) else {
                 continue;
             };
-            let HubKind { objects, age } = &self.kinds[kind as usize];
+            told[subject.index()] = true;
+            let HubKind { objects, age, .. } = &self.kinds[subject.index()];
             objects.store(state.objects, Ordering::Relaxed);
             let milliseconds = state.age_milliseconds;
             let stored = milliseconds.map_or(0, |milliseconds| milliseconds.saturating_add(1));
             age.store(stored, Ordering::Relaxed);
+        }
+        for (kind, told) in self.kinds.iter().zip(told) {
+            kind.told.store(told, Ordering::Relaxed);
         }
     }
 

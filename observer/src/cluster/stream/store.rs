@@ -12,7 +12,8 @@ use super::{
     message::{self, Batch, Content},
 };
 use crate::{
-    cluster::object::{Change, Kind},
+    cluster::object::{Change, Kind, Subject},
+    model::policy::{PolicyChange, PolicyKind},
     telemetry::health::{Loss, Table},
 };
 
@@ -39,12 +40,13 @@ pub struct Store {
     limits: Limits,
     epoch: u64,
     revision: u64,
-    kinds: [Objects; Kind::ALL.len()],
+    /// By [`Subject::index`].
+    kinds: [Objects; Subject::COUNT],
     objects: usize,
     object_bytes: usize,
     /// What changed since the last revision, in order of the first change, and once each.
-    pending: Vec<(Kind, Box<str>)>,
-    is_pending: HashSet<(Kind, Box<str>)>,
+    pending: Vec<Pending>,
+    is_pending: HashSet<Pending>,
     /// Deltas up to `revision`, one each.
     log: VecDeque<Bytes>,
     log_bytes: usize,
@@ -64,6 +66,15 @@ pub enum Next {
     Gone,
 }
 
+/// What agents are to be told of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Pending {
+    /// An object, or that it is gone.
+    Object(Subject, Box<str>),
+    /// All objects of a kind, which was not told before; or that there is nothing of it.
+    Whole(Subject),
+}
+
 /// The objects of one kind.
 #[derive(Debug, Default)]
 struct Objects {
@@ -71,6 +82,8 @@ struct Objects {
     /// Counts the times that all objects are told; even between them.
     round: u32,
     synced: bool,
+    /// It is known that there are none, and why.
+    absent: bool,
 }
 
 #[derive(Debug)]
@@ -127,7 +140,7 @@ impl Store {
             epoch,
             // 0 is what agents know that know nothing.
             revision: 1,
-            kinds: Default::default(),
+            kinds: std::array::from_fn(|_| Objects::default()),
             objects: 0,
             object_bytes: 0,
             pending: Vec::new(),
@@ -142,33 +155,73 @@ impl Store {
     /// Takes a change of the watch.
     pub fn apply(&mut self, change: Change) {
         match change {
-            Change::Begin(kind) => {
-                let objects = &mut self.kinds[kind as usize];
-                objects.round = objects.round.wrapping_add(1);
-            }
+            Change::Begin(kind) => self.begin(Subject::Kind(kind)),
             Change::Set(object) => {
                 let encoded = message::encode_object(&object);
-                self.set(object.kind(), object.uid(), encoded);
+                self.set(Subject::Kind(object.kind()), object.uid(), encoded);
             }
-            Change::Remove(kind, uid) => self.remove(kind, &uid),
-            Change::Complete(kind) => {
-                let objects = &mut self.kinds[kind as usize];
-                objects.synced = true;
-                let round = objects.round;
-                let gone: Vec<Box<str>> = objects
-                    .by_uid
-                    .iter()
-                    .filter(|(_, entry)| entry.round != round)
-                    .map(|(uid, _)| uid.clone())
-                    .collect();
-                for uid in gone {
-                    self.remove(kind, &uid);
+            Change::Remove(kind, uid) => self.remove(Subject::Kind(kind), &uid),
+            Change::Complete(kind) => self.complete(Subject::Kind(kind)),
+            Change::Declared(change) => match change {
+                PolicyChange::Begin(kind) => self.begin(Subject::Policy(kind)),
+                PolicyChange::Set(object) => {
+                    let encoded = message::encode_policy(&object);
+                    self.set(Subject::Policy(object.kind), &object.uid, encoded);
                 }
-            }
+                PolicyChange::Remove(kind, uid) => self.remove(Subject::Policy(kind), &uid),
+                PolicyChange::Complete(kind) => self.complete(Subject::Policy(kind)),
+                PolicyChange::Absent(kind) => self.absent(kind),
+                // Agents make these of what they are told of Services.
+                PolicyChange::BeginServices
+                | PolicyChange::SetService(_)
+                | PolicyChange::RemoveService(_)
+                | PolicyChange::CompleteServices => {}
+            },
         }
     }
 
-    fn set(&mut self, kind: Kind, uid: &str, encoded: Bytes) {
+    fn begin(&mut self, subject: Subject) {
+        let objects = &mut self.kinds[subject.index()];
+        objects.round = objects.round.wrapping_add(1);
+    }
+
+    fn complete(&mut self, subject: Subject) {
+        let objects = &mut self.kinds[subject.index()];
+        let is_first = !mem::replace(&mut objects.synced, true);
+        let was_absent = mem::take(&mut objects.absent);
+        let round = objects.round;
+        let gone: Vec<Box<str>> = objects
+            .by_uid
+            .iter()
+            .filter(|(_, entry)| entry.round != round)
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        for uid in gone {
+            self.remove(subject, &uid);
+        }
+        // Of what is declared agents may be told before all of it is known.
+        if let Subject::Policy(_) = subject
+            && (is_first || was_absent)
+        {
+            self.push(Pending::Whole(subject));
+        }
+    }
+
+    /// There is nothing of a kind, which is known.
+    fn absent(&mut self, kind: PolicyKind) {
+        let objects = &mut self.kinds[Subject::Policy(kind).index()];
+        if objects.absent {
+            return;
+        }
+        (objects.synced, objects.absent) = (true, true);
+        let gone = mem::take(&mut objects.by_uid);
+        self.objects -= gone.len();
+        let bytes: usize = gone.values().map(|entry| entry.encoded.len()).sum();
+        self.object_bytes -= bytes;
+        self.push(Pending::Whole(Subject::Policy(kind)));
+    }
+
+    fn set(&mut self, subject: Subject, uid: &str, encoded: Bytes) {
         if uid.is_empty() || uid.len() > MAX_UID {
             self.counts.malformed += 1;
             return;
@@ -176,10 +229,10 @@ impl Store {
         if encoded.len() > self.limits.object_bytes {
             // What is known of it is no longer true.
             self.counts.too_large += 1;
-            self.remove(kind, uid);
+            self.remove(subject, uid);
             return;
         }
-        let objects = &mut self.kinds[kind as usize];
+        let objects = &mut self.kinds[subject.index()];
         let round = objects.round;
         if let Some(entry) = objects.by_uid.get_mut(uid) {
             entry.round = round;
@@ -197,22 +250,29 @@ impl Store {
             self.object_bytes += encoded.len();
             objects.by_uid.insert(uid.into(), Entry { encoded, round });
         }
-        self.touch(kind, uid);
+        self.touch(subject, uid);
     }
 
-    fn remove(&mut self, kind: Kind, uid: &str) {
-        if let Some(entry) = self.kinds[kind as usize].by_uid.remove(uid) {
+    fn remove(&mut self, subject: Subject, uid: &str) {
+        if let Some(entry) = self.kinds[subject.index()].by_uid.remove(uid) {
             self.objects -= 1;
             self.object_bytes -= entry.encoded.len();
-            self.touch(kind, uid);
+            self.touch(subject, uid);
         }
     }
 
-    fn touch(&mut self, kind: Kind, uid: &str) {
+    fn touch(&mut self, subject: Subject, uid: &str) {
         self.counts.changed += 1;
+        // What is declared is told once all of its kind is known.
+        if matches!(subject, Subject::Kind(_)) || self.kinds[subject.index()].is_told() {
+            self.push(Pending::Object(subject, uid.into()));
+        }
+    }
+
+    fn push(&mut self, pending: Pending) {
         // Before everything is known nobody is told anything.
-        if self.is_synced() && self.is_pending.insert((kind, uid.into())) {
-            self.pending.push((kind, uid.into()));
+        if self.is_synced() && self.is_pending.insert(pending.clone()) {
+            self.pending.push(pending);
         }
     }
 
@@ -222,22 +282,46 @@ impl Store {
         self.is_pending.clear();
         let mut changes = Vec::new();
         let mut bytes = 0;
-        for (kind, uid) in &pending {
-            let change = match self.kinds[*kind as usize].by_uid.get(uid) {
-                Some(entry) => entry.encoded.clone(),
-                None => message::encode_removal(*kind, uid),
-            };
-            bytes += change.len();
-            changes.push(change);
-            if bytes >= DELTA_BYTES || changes.len() >= self.limits.delta_changes {
-                self.log(mem::take(&mut changes));
-                bytes = 0;
+        for pending in &pending {
+            for change in self.delta(pending) {
+                bytes += change.len();
+                changes.push(change);
+                if bytes >= DELTA_BYTES || changes.len() >= self.limits.delta_changes {
+                    self.log(mem::take(&mut changes));
+                    bytes = 0;
+                }
             }
         }
         if !changes.is_empty() {
             self.log(changes);
         }
         !pending.is_empty()
+    }
+
+    /// What agents are told of what changed.
+    fn delta(&self, pending: &Pending) -> Vec<Bytes> {
+        match pending {
+            Pending::Object(subject, uid) => {
+                let objects = &self.kinds[subject.index()];
+                vec![match objects.by_uid.get(uid) {
+                    Some(entry) => entry.encoded.clone(),
+                    None => message::encode_removal(*subject, uid),
+                }]
+            }
+            Pending::Whole(subject) => {
+                let objects = &self.kinds[subject.index()];
+                if let Subject::Policy(kind) = subject
+                    && objects.absent
+                {
+                    return vec![message::encode_absent(*kind)];
+                }
+                let all = objects.by_uid.values().map(|entry| entry.encoded.clone());
+                std::iter::once(message::encode_begin(*subject))
+                    .chain(all)
+                    .chain([message::encode_complete(*subject)])
+                    .collect()
+            }
+        }
     }
 
     fn log(&mut self, changes: Vec<Bytes>) {
@@ -308,34 +392,48 @@ impl Store {
 
     /// Whether all objects of all kinds were told once.
     pub fn is_synced(&self) -> bool {
-        self.kinds.iter().all(|objects| objects.synced)
+        // What is declared is no reason to keep agents waiting.
+        let known = |kind: Kind| self.kinds[Subject::Kind(kind).index()].synced;
+        Kind::ALL.into_iter().all(known)
     }
 
     /// Kinds whose objects were not all told yet.
     pub fn unsynced(&self) -> Vec<Kind> {
         let mut kinds = Kind::ALL.to_vec();
-        kinds.retain(|kind| !self.kinds[*kind as usize].synced);
+        kinds.retain(|kind| !self.kinds[Subject::Kind(*kind).index()].synced);
         kinds
     }
 
     /// Whether all objects of a kind were told once, and how many there are.
     pub fn kind(&self, kind: Kind) -> (bool, usize) {
-        let objects = &self.kinds[kind as usize];
+        let objects = &self.kinds[Subject::Kind(kind).index()];
         (objects.synced, objects.by_uid.len())
+    }
+
+    /// The same of a kind that is declared; `None` while it is not known, and where the API has
+    /// no such kind.
+    pub fn policies(&self, kind: PolicyKind) -> Option<usize> {
+        let objects = &self.kinds[Subject::Policy(kind).index()];
+        objects.is_told().then(|| objects.by_uid.len())
     }
 
     /// Everything, to make a [`Snapshot`] of: it shares the objects' bytes.
     pub fn collect(&self) -> Collected {
-        let of = |kind: Kind| {
-            let objects = self.kinds[kind as usize].by_uid.values();
-            (kind, objects.map(|entry| entry.encoded.clone()).collect())
+        let of = |subject: Subject| {
+            let objects = &self.kinds[subject.index()];
+            let all = objects.by_uid.values().map(|entry| entry.encoded.clone());
+            objects
+                .synced
+                .then(|| (subject, (!objects.absent).then(|| all.collect())))
         };
+        // Nodes first: pods name them. Then what is looked up for most.
+        let kinds = [Kind::Node, Kind::Service, Kind::Pod, Kind::Endpoints].map(Subject::Kind);
+        let declared = PolicyKind::ALL.map(Subject::Policy);
         Collected {
             epoch: self.epoch,
             revision: self.revision,
             written: self.written,
-            // Nodes first: pods name them. Then what is looked up for most.
-            kinds: [Kind::Node, Kind::Service, Kind::Pod, Kind::Endpoints].map(of),
+            kinds: kinds.into_iter().chain(declared).filter_map(of).collect(),
         }
     }
 
@@ -379,6 +477,15 @@ impl Store {
             loss("object_too_large", self.counts.too_large),
             loss("object_malformed", self.counts.malformed),
         ]
+    }
+}
+
+// === impl Objects ===
+
+impl Objects {
+    /// Whether all of them were told once, and there may be some.
+    const fn is_told(&self) -> bool {
+        self.synced && !self.absent
     }
 }
 

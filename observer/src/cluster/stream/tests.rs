@@ -26,7 +26,7 @@ use super::{
     store::Limits,
 };
 use crate::{
-    cluster::object::{Change, Kind, Object, PodObject},
+    cluster::object::{Change, Kind, Object, PodObject, Subject},
     listen,
 };
 
@@ -503,9 +503,9 @@ async fn garbage_ends_the_stream_and_what_was_known_stays() {
         batch(
             3,
             vec![
-                message::encode_begin(Kind::Pod),
+                message::encode_begin(Subject::Kind(Kind::Pod)),
                 set("a"),
-                message::encode_complete(Kind::Pod),
+                message::encode_complete(Subject::Kind(Kind::Pod)),
             ],
         ),
     ]
@@ -556,7 +556,7 @@ async fn what_a_later_hub_says_is_understood_as_far_as_it_goes() {
         changed: Some(message::Changed::Begin(9)),
     };
     let changes = vec![
-        message::encode_begin(Kind::Pod),
+        message::encode_begin(Subject::Kind(Kind::Pod)),
         kind.encode_to_vec().into(),
         // A change 60.
         vec![0xe2, 3, 1, 0].into(),
@@ -564,7 +564,7 @@ async fn what_a_later_hub_says_is_understood_as_far_as_it_goes() {
         // An address of three bytes, in field 4 of a pod.
         vec![0x22, 5, 0x22, 3, 1, 2, 3].into(),
         later_pod.into(),
-        message::encode_complete(Kind::Pod),
+        message::encode_complete(Subject::Kind(Kind::Pod)),
     ];
     let body = [hello(PROTOCOL), frame.clone(), heartbeat, batch(4, changes)].concat();
     assert!(Frame::decode(&frame[5..]).unwrap().content.is_none());

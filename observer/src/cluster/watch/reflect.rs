@@ -6,7 +6,10 @@ use std::{
 };
 
 use tokio::{
-    sync::mpsc::{Sender, error::SendError},
+    sync::{
+        Notify,
+        mpsc::{Sender, error::SendError},
+    },
     time::{Instant, sleep},
 };
 
@@ -14,7 +17,7 @@ use super::{
     Options, Timing,
     backoff::{Backoff, spread},
     lines::Lines,
-    request::{Answer, Failure, accepted, ask, encoded, path},
+    request::{Answer, Failure, accepted, ask, encoded},
 };
 use crate::cluster::{
     client::Client,
@@ -31,6 +34,8 @@ pub(super) enum Told {
     Removed(Box<str>),
     /// That was all of it.
     Complete,
+    /// The API does not have it.
+    Absent,
 }
 
 /// What is told, in order, and of which resource.
@@ -41,6 +46,8 @@ pub(super) type Batch = (Resource, Vec<Told>);
 pub(super) struct Reflector {
     pub(super) client: Arc<Client>,
     pub(super) resource: Resource,
+    /// Where it is.
+    pub(super) path: String,
     /// What of it is asked for, as parameters of the request.
     pub(super) selector: String,
     pub(super) options: Arc<Options>,
@@ -48,6 +55,8 @@ pub(super) struct Reflector {
     pub(super) streaming: Arc<Streaming>,
     pub(super) out: Sender<Batch>,
     pub(super) place: Place,
+    /// Is told when the API does not have it; `None` where it always does.
+    pub(super) missed: Option<Arc<Notify>>,
 }
 
 /// Whether the server has streaming lists, as far as was seen.
@@ -116,7 +125,13 @@ impl Reflector {
                 }
                 continue;
             };
-            if streams && !listed {
+            if failure.missing
+                && let Some(missed) = &self.missed
+            {
+                missed.notify_one();
+            }
+            // What is not there says nothing of what the server can.
+            if streams && !listed && !failure.missing {
                 // One that is not there says nothing of what it can.
                 let is_cut = failure.begun && failure.reason == Reason::Connection;
                 cut_short += u32::from(is_cut);
@@ -185,6 +200,9 @@ impl Reflector {
         let reason = failure.reason.as_str();
         match failure.reason {
             _ if !new => tracing::debug!(resource, reason, "{detail}"),
+            _ if failure.missing && self.missed.is_some() => {
+                tracing::debug!(resource, reason, "the API has it no more: {detail}");
+            }
             Reason::Forbidden => tracing::error!(
                 "may not list and watch {resource} of the Kubernetes API: {detail}; grant the \
                  verbs list and watch on {resource} to this service account. The rest goes on \
@@ -210,7 +228,7 @@ impl Reflector {
         let path = format!(
             "{}?{}watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
              &allowWatchBookmarks=true&timeoutSeconds={}",
-            path(self.resource),
+            self.path,
             self.selector,
             watch_seconds(&self.options.timing)
         );
@@ -231,7 +249,7 @@ impl Reflector {
     async fn watch(&mut self, version: Box<str>) -> Result<(), End> {
         let path = format!(
             "{}?{}watch=true&resourceVersion={}&allowWatchBookmarks=true&timeoutSeconds={}",
-            path(self.resource),
+            self.path,
             self.selector,
             encoded(&version),
             watch_seconds(&self.options.timing)
@@ -333,7 +351,7 @@ impl Reflector {
             Place::Exact => String::new(),
         };
         let (resource, limit) = (self.resource, self.options.page.max(1));
-        let base = format!("{}?{}limit={limit}", path(resource), self.selector);
+        let base = format!("{}?{}limit={limit}", self.path, self.selector);
         let mut next = String::new();
         loop {
             let path = match &*next {

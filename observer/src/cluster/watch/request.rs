@@ -30,6 +30,8 @@ pub(super) struct Failure {
     pub(super) not_understood: bool,
     /// One of both ends does not trust the other's certificate.
     pub(super) untrusted: bool,
+    /// There is nothing of this path.
+    pub(super) missing: bool,
     /// An answer had begun.
     pub(super) begun: bool,
 }
@@ -53,7 +55,7 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// Longest detail of a failure, bytes.
 const MAX_DETAIL: usize = 512;
 
-/// Path of a resource, all over the cluster.
+/// Path of a resource, all over the cluster; empty for what a mesh is told, as that depends.
 pub(super) fn path(resource: Resource) -> &'static str {
     match resource {
         Resource::Pods => "/api/v1/pods",
@@ -62,11 +64,15 @@ pub(super) fn path(resource: Resource) -> &'static str {
         Resource::Nodes => "/api/v1/nodes",
         Resource::ReplicaSets => "/apis/apps/v1/replicasets",
         Resource::Jobs => "/apis/batch/v1/jobs",
+        Resource::Policy(_) => "",
     }
 }
 
 /// API group of a resource; empty for the core's.
 pub(super) fn group(resource: Resource) -> &'static str {
+    if let Resource::Policy(kind) = resource {
+        return kind.group();
+    }
     let named = path(resource).strip_prefix("/apis/");
     named.map_or("", |rest| {
         rest.split_once('/').map_or(rest, |(group, _)| group)
@@ -224,6 +230,7 @@ impl Failure {
             from_the_future: false,
             not_understood: false,
             untrusted: false,
+            missing: false,
             begun: false,
         }
     }
@@ -243,6 +250,7 @@ impl Failure {
             message => format!("status {}: {message}", status.code),
         };
         Self {
+            missing: status.code == 404,
             from_the_future: status.message.contains("Too large resource version"),
             not_understood: reason == Reason::Refused || matches!(status.code, 500 | 501),
             ..Self::new(reason, detail)

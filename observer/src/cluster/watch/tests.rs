@@ -207,6 +207,7 @@ impl Run {
                     Change::Complete(_) => "complete".to_owned(),
                     Change::Set(object) => format!("+{}", object.uid()),
                     Change::Remove(_, uid) => format!("-{uid}"),
+                    Change::Declared(change) => format!("{change:?}"),
                 });
             }
             if found.last().is_some_and(|found| found == last) {
@@ -566,14 +567,22 @@ async fn a_token_that_expired_is_read_anew() {
 
 #[test]
 fn rights_are_what_is_asked_for() {
-    let text = |scope: Scope| -> Vec<String> {
-        let rights = scope.rights().into_iter();
+    let everything = Declarations {
+        kinds: PolicyKind::ALL.to_vec(),
+        istio_namespace: "istio-system".to_owned(),
+        istio_revisions: false,
+    };
+    let text = |scope: Scope, declarations: &Declarations| -> Vec<String> {
+        let rights = scope.rights(declarations).into_iter();
         rights
-            .map(|right| format!("{} {}/{}", right.verb, right.group, right.resource))
+            .map(|right| {
+                let place = format!("{}{}", right.namespace, right.name);
+                format!("{} {}/{}{place}", right.verb, right.group, right.resource)
+            })
             .collect()
     };
     assert_eq!(
-        text(Scope::Node("n".to_owned())),
+        text(Scope::Node("n".to_owned()), &everything),
         [
             "list /pods",
             "watch /pods",
@@ -581,12 +590,28 @@ fn rights_are_what_is_asked_for() {
             "get batch/jobs"
         ]
     );
-    let all = text(Scope::Cluster);
+    let all = text(Scope::Cluster, &Declarations::default());
     assert_eq!(all.len(), 2 * Resource::ALL.len());
+    let more = text(Scope::Cluster, &everything);
+    assert_eq!(more.len(), 2 * Resource::COUNT);
+    for right in [
+        "list /configmapsistio-systemistio",
+        "watch gateway.networking.k8s.io/httproutes",
+        "watch networking.k8s.io/networkpolicies",
+        "list /namespaces",
+    ] {
+        assert!(more.contains(&right.to_owned()), "{right}");
+    }
+    let revisions = Declarations {
+        istio_revisions: true,
+        ..everything
+    };
+    let more = text(Scope::Cluster, &revisions);
+    assert!(more.contains(&"list /configmapsistio-system".to_owned()));
     assert!(all.contains(&"watch discovery.k8s.io/endpointslices".to_owned()));
     // Names in rules are those in paths.
     for resource in Resource::ALL {
-        let (_, plural) = request::path(resource).rsplit_once('/').unwrap();
+        let (_, plural) = path(resource).rsplit_once('/').unwrap();
         assert_eq!(plural, resource.as_str());
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     mesh::{
         decision::{Certainty, Decision, Destination, Reason, Request, Routing, Rule},
         policy::Context,
-        shelf::Shelf,
+        shelf::{Shelf, Three, Triple},
     },
     model::policy::PolicyKind,
 };
@@ -41,6 +41,8 @@ pub(in crate::mesh) struct Dialect {
 #[derive(Debug, Default)]
 pub(in crate::mesh) struct Routes {
     by_parent: Shelf<Parent, Route>,
+    /// Those of Gateways, of which one may have very many.
+    by_host: Shelf<Hosted, Route>,
 }
 
 /// A route at a parent.
@@ -71,6 +73,10 @@ type Parent = (ParentKind, Box<str>, Box<str>);
 #[derive(Hash)]
 struct ParentKey<'a>(ParentKind, &'a str, &'a str);
 
+/// Namespace and name of a Gateway, and a host: `a.example.com`, `*.example.com` without the `*`, or
+/// nothing, for all.
+type Hosted = Three;
+
 /// What goes first, the greatest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank<'a> {
@@ -84,9 +90,10 @@ struct Rank<'a> {
 // === impl Dialect ===
 
 impl Dialect {
-    /// As the Gateway API says, and any controller's word counts.
-    pub(in crate::mesh) const ANY: Self = Self {
-        controller: |_| true,
+    /// As the Gateway API says. Any controller's word counts but Linkerd's, whose proxies have a way
+    /// of their own.
+    pub(in crate::mesh) const COMMON: Self = Self {
+        controller: |name| !name.starts_with("linkerd.io/"),
         consumers_beside: false,
         hostnames: false,
         patterns: Patterns::AfterPrefixes,
@@ -111,6 +118,9 @@ impl Routes {
         for parent in parents(route) {
             self.by_parent.insert(parent, uid, route.clone());
         }
+        for key in hosted(route) {
+            self.by_host.insert(key, uid, route.clone());
+        }
     }
 
     /// Forgets it.
@@ -118,6 +128,9 @@ impl Routes {
         for (kind, namespace, name) in parents(route) {
             self.by_parent
                 .remove(&ParentKey(kind, &namespace, &name), uid);
+        }
+        for (namespace, name, host) in hosted(route) {
+            self.by_host.remove(&Triple(&namespace, &name, &host), uid);
         }
     }
 
@@ -130,19 +143,36 @@ impl Routes {
         dialect: &Dialect,
     ) -> impl Iterator<Item = Attached<'s>> + use<'s, 'a> {
         let controller = dialect.controller;
-        self.by_parent
-            .get(&ParentKey(kind, namespace, name))
-            .flat_map(move |route| {
-                let parents = route.parents.iter().filter(move |parent| {
-                    parent.kind == kind && *parent.namespace == *namespace && *parent.name == *name
-                });
-                let in_effect = parents.filter(move |parent| parent.in_effect(controller));
-                in_effect.map(move |parent| Attached {
-                    route,
-                    parent,
-                    listener: (0, 0),
-                })
-            })
+        let all = self.by_parent.get(&ParentKey(kind, namespace, name));
+        all.flat_map(move |route| attached(route, kind, namespace, name, controller))
+    }
+
+    /// Those that are in effect at a Gateway and may be for a host, in no order; all of the Gateway's
+    /// where the host is not known.
+    pub(in crate::mesh) fn of_gateway(
+        &self,
+        namespace: &str,
+        name: &str,
+        host: &str,
+        dialect: &Dialect,
+    ) -> Vec<Attached<'_>> {
+        let kind = ParentKind::Gateway;
+        if host.is_empty() {
+            return self.at(kind, namespace, name, dialect).collect();
+        }
+        let suffixes = host.match_indices('.').filter_map(|(at, _)| host.get(at..));
+        let mut routes: Vec<&Arc<Route>> = ["", host]
+            .into_iter()
+            .chain(suffixes)
+            .flat_map(|key| self.by_host.get(&Triple(namespace, name, key)))
+            .collect();
+        // One may be there by several of its hosts.
+        routes.sort_by_key(|route| Arc::as_ptr(route));
+        routes.dedup_by(|left, right| Arc::ptr_eq(left, right));
+        let routes = routes.into_iter();
+        routes
+            .flat_map(|route| attached(route, kind, namespace, name, dialect.controller))
+            .collect()
     }
 
     /// Those that are in effect at the Service that was dialled, for a client of this namespace.
@@ -184,6 +214,44 @@ impl Routes {
         }
         routes
     }
+}
+
+/// A route at a parent, once for each time that it names it and is in effect there.
+fn attached<'s, 'a>(
+    route: &'s Arc<Route>,
+    kind: ParentKind,
+    namespace: &'a str,
+    name: &'a str,
+    controller: fn(&str) -> bool,
+) -> impl Iterator<Item = Attached<'s>> + use<'s, 'a> {
+    let parents = route.parents.iter().filter(move |parent| {
+        parent.kind == kind && *parent.namespace == *namespace && *parent.name == *name
+    });
+    let in_effect = parents.filter(move |parent| parent.in_effect(controller));
+    in_effect.map(move |parent| Attached {
+        route,
+        parent,
+        listener: (0, 0),
+    })
+}
+
+/// Where a route is found by the hosts that it is for.
+fn hosted(route: &Route) -> Vec<Hosted> {
+    let mut keys: Vec<Box<str>> = route.hostnames.iter().map(Hostname::key).collect();
+    if keys.is_empty() {
+        keys.push(Box::default());
+    }
+    let gateways = parents(route).into_iter();
+    let gateways = gateways.filter(|(kind, ..)| *kind == ParentKind::Gateway);
+    let mut hosted: Vec<Hosted> = gateways
+        .flat_map(|(_, namespace, name)| {
+            keys.iter()
+                .map(move |key| (namespace.clone(), name.clone(), key.clone()))
+        })
+        .collect();
+    hosted.sort();
+    hosted.dedup();
+    hosted
 }
 
 fn parents(route: &Route) -> Vec<Parent> {

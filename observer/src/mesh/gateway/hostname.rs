@@ -37,6 +37,16 @@ impl Hostname {
         format!("{star}{}", self.text)
     }
 
+    /// What all hosts that it fits are found by: themselves, a part from one of their dots on, or
+    /// nothing, which is of all.
+    pub(super) fn key(&self) -> Box<str> {
+        if self.suffix && !self.text.starts_with('.') {
+            Box::default()
+        } else {
+            self.text.clone()
+        }
+    }
+
     fn matches(&self, host: &str) -> bool {
         if self.suffix {
             host.len() > self.text.len() && host.ends_with(&*self.text)

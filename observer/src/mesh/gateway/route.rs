@@ -92,7 +92,7 @@ pub(in crate::mesh) struct RouteRule {
     pub(in crate::mesh) timeout: Option<Duration>,
     /// Time of one attempt.
     pub(in crate::mesh) attempt_timeout: Option<Duration>,
-    /// Attempts after the first, where any are declared.
+    /// Attempts after the first, where their number is declared.
     pub(in crate::mesh) retries: Option<u32>,
     backends: Vec<BackendRef>,
     mirrors: Vec<(BackendRef, f64)>,
@@ -337,7 +337,7 @@ impl RouteRule {
             matches,
             timeout,
             attempt_timeout,
-            retries: content.retry.map(|retry| retry.attempts.unwrap_or(1)),
+            retries: content.retry.and_then(|retry| retry.attempts),
             backends: content
                 .backend_refs
                 .into_iter()

@@ -741,6 +741,37 @@ proptest! {
         prop_assert_eq!(asked(&after, "shop", &get(&path)), expected);
     }
 
+    /// What a Gateway's routes are found by has all that may be for a host.
+    #[test]
+    fn routes_of_a_host_are_all_found(
+        hosts in prop::collection::vec(
+            prop::collection::vec("(\\*\\.)?[ab](\\.[ab]){0,2}|\\*", 0..3),
+            1..6,
+        ),
+        host in "[ab](\\.[ab]){0,3}|",
+    ) {
+        let mut cluster = Cluster::new();
+        for (number, names) in hosts.iter().enumerate() {
+            let names: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
+            let content = of_gateway("", &names.join(","), &rule("r", ""));
+            cluster = cluster.object(HTTP, "shop", &format!("r{number}"), &content);
+        }
+        let policies = cluster.policies();
+        let routes = policies.gateways().routes();
+        let dialect = &Dialect::COMMON;
+        let names = |routes: Vec<Attached<'_>>| -> Vec<Box<str>> {
+            let mut names: Vec<Box<str>> = routes
+                .into_iter()
+                .filter(|it| fit(&it.route.hostnames, &host).0 != Certainty::No)
+                .map(|it| it.route.object.name.clone())
+                .collect();
+            names.sort();
+            names
+        };
+        let all = names(routes.at(ParentKind::Gateway, "shop", "edge", dialect).collect());
+        prop_assert_eq!(names(routes.of_gateway("shop", "edge", &host, dialect)), all);
+    }
+
     /// Shares of backends that get anything add up to one.
     #[test]
     fn shares_add_up(weights in prop::collection::vec(0u32..1_000_000, 1..6)) {

@@ -221,7 +221,7 @@ pub(super) struct Applying(Vec<Arc<DestinationRule>>);
 
 impl DestinationRule {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         Ok(Self {
             meta: Meta::of(object),
             host: full_name(&spec.host, &object.namespace).into(),

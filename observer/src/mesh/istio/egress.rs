@@ -1,7 +1,5 @@
 //! What clients may know and reach: Sidecar, and the way out of the mesh.
 
-use std::sync::Arc;
-
 use serde::Deserialize;
 
 use super::{
@@ -12,7 +10,7 @@ use super::{
     read,
     routing::host_matches,
     service_entry::ServiceEntry,
-    store::{Declared, Labels, Meta, SelectorSpec},
+    store::{Choosing, Declared, Labels, Meta, SelectorSpec},
 };
 use crate::{
     mesh::{
@@ -66,7 +64,7 @@ struct EgressSpec {
 
 impl Sidecar {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         let hosts = spec.egress.iter().flat_map(|listener| &listener.hosts);
         let egress = hosts.map(|written| match written.split_once('/') {
             Some((namespace, host)) => EgressHost {
@@ -105,6 +103,12 @@ impl Declared for Sidecar {
     }
 }
 
+impl Choosing for Sidecar {
+    fn selector(&self) -> &Labels {
+        &self.selector
+    }
+}
+
 // === impl EgressHost ===
 
 impl EgressHost {
@@ -131,14 +135,14 @@ impl Istio {
     /// The Sidecar that says what the proxy of a pod knows: one that chooses it, else that of its
     /// namespace, else that of the mesh; the oldest of each.
     pub fn sidecar_of(&self, client: &Pod) -> Option<&Sidecar> {
-        let own = self.sidecars.of(&client.namespace);
-        let chosen = own.iter().find(|sidecar| {
-            !sidecar.selector.is_empty() && sidecar.selector.select(&client.traits)
-        });
-        let root = self.sidecars.of(&self.mesh_config().root_namespace);
+        let own = &*client.namespace;
+        let chosen = self.sidecars.choosing(own, &client.traits);
+        let general = |namespace: &str| self.sidecars.general(namespace).first();
         chosen
-            .or_else(|| own.iter().find(|sidecar| sidecar.selector.is_empty()))
-            .or_else(|| root.iter().find(|sidecar| sidecar.selector.is_empty()))
+            .first()
+            .copied()
+            .or_else(|| general(own))
+            .or_else(|| general(&self.mesh_config().root_namespace))
             .map(|sidecar| &**sidecar)
     }
 
@@ -239,7 +243,7 @@ impl Istio {
             let mut networks = entry.addresses.iter();
             self.may_know(namespace, entry)
                 && entry.has_port(to.port)
-                && networks.any(|network| contains(network, address) == Some(true))
+                && networks.any(|network| contains(network, address))
                 && (entry.hosts.iter()).any(|host| imported(entry.meta().namespace(), host))
         })?;
         let text = format!("it declares {address}");

@@ -6,6 +6,7 @@ use std::{borrow::Cow, net::IpAddr};
 use super::Istio;
 use crate::{
     mesh::{
+        block::Block,
         decision::{Decision, Reason},
         policy::Context,
     },
@@ -78,31 +79,12 @@ fn lists(list: &str, port: u16) -> bool {
 fn networks_list(list: &str, address: IpAddr) -> bool {
     list.split(',')
         .map(str::trim)
-        .any(|item| item == "*" || contains(item, address) == Some(true))
+        .any(|item| item == "*" || contains(item, address))
 }
 
-/// Whether a network, `10.0.0.0/8`, or address has an address; `None` when it is neither.
-pub(super) fn contains(network: &str, address: IpAddr) -> Option<bool> {
-    let (base, length) = match network.split_once('/') {
-        Some((base, length)) => (base, Some(length)),
-        None => (network, None),
-    };
-    let base = base.trim().parse::<IpAddr>().ok()?.to_canonical();
-    let (base, address, width) = match (base, address.to_canonical()) {
-        (IpAddr::V4(base), IpAddr::V4(address)) => (
-            u128::from(base.to_bits()),
-            u128::from(address.to_bits()),
-            32,
-        ),
-        (IpAddr::V6(base), IpAddr::V6(address)) => (base.to_bits(), address.to_bits(), 128),
-        _ => return Some(false),
-    };
-    let length = match length {
-        Some(length) => length.parse::<u32>().ok().filter(|it| *it <= width)?,
-        None => width,
-    };
-    let differ = base ^ address;
-    Some(differ.checked_shr(width - length).unwrap_or(0) == 0)
+/// Whether a network, `10.0.0.0/8`, or address has an address; what is neither has none.
+pub(super) fn contains(network: &str, address: IpAddr) -> bool {
+    Block::parse(network.trim()).is_some_and(|block| block.contains(address))
 }
 
 // === impl Istio ===

@@ -1,4 +1,4 @@
-//! Reading what an object says: leniently, and naming the field where something is wrong.
+//! What the objects have in common that is read: their `spec`, durations, and texts to compare with.
 
 use std::{borrow::Cow, fmt, time::Duration};
 
@@ -8,7 +8,10 @@ use serde::{
     de::{DeserializeOwned, Error, Visitor},
 };
 
-use crate::mesh::policy::Misunderstood;
+use crate::{
+    mesh::{duration::duration, policy::Misunderstood, read::read},
+    model::policy::PolicyObject,
+};
 
 /// Most bytes that the program of one pattern may take, so that no object can fill the memory.
 const PATTERN_SIZE: usize = 256 * 1024;
@@ -49,150 +52,11 @@ pub(super) enum Text {
     Unreadable,
 }
 
-/// Reads `spec` of an object's content.
-pub(super) fn spec<S: DeserializeOwned + Default>(content: &str) -> Result<S, Misunderstood> {
-    match serde_json::from_str::<Content<S>>(content) {
-        Ok(content) => Ok(content.spec),
-        // Some clients write `null` for what is not set.
-        Err(error) => match without_nulls(content) {
-            Some(content) => Ok(content.spec),
-            None => Err(located(content, &error)),
-        },
-    }
-}
-
-fn without_nulls<S: DeserializeOwned + Default>(content: &str) -> Option<Content<S>> {
-    let mut value: serde_json::Value = serde_json::from_str(content).ok()?;
-    strip_nulls(&mut value);
-    serde_json::from_value(value).ok()
-}
-
-/// The parser has a limit of depth, and so has this.
-fn strip_nulls(value: &mut serde_json::Value) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            fields.retain(|_, value| !value.is_null());
-            fields.values_mut().for_each(strip_nulls);
-        }
-        serde_json::Value::Array(items) => {
-            items.retain(|item| !item.is_null());
-            items.iter_mut().for_each(strip_nulls);
-        }
-        _ => {}
-    }
-}
-
-/// The field, and what is wrong with it.
-fn located(content: &str, error: &serde_json::Error) -> Misunderstood {
-    let text = error.to_string();
-    let problem = match text.rfind(" at line ") {
-        Some(at) => text.get(..at).unwrap_or(&text),
-        None => &text,
-    };
-    let line = error.line().saturating_sub(1);
-    let before: usize = content.split_inclusive('\n').take(line).map(str::len).sum();
-    let path = path_at(content, before + error.column().saturating_sub(1));
-    if path.is_empty() {
-        return problem.to_owned();
-    }
-    format!("{path}: {problem}")
-}
-
-/// Path of the value that begins last before an offset: `spec.http[0].timeout`.
-fn path_at(content: &str, end: usize) -> String {
-    enum Place<'a> {
-        Field(&'a str),
-        Index(usize),
-    }
-    let bytes = content.as_bytes();
-    let mut stack: Vec<Place<'_>> = Vec::new();
-    let mut key_follows = false;
-    let mut at = 0;
-    while at < end
-        && let Some(byte) = bytes.get(at)
-    {
-        at += 1;
-        match byte {
-            b'{' => {
-                stack.push(Place::Field(""));
-                key_follows = true;
-            }
-            b'[' => {
-                stack.push(Place::Index(0));
-                key_follows = false;
-            }
-            b'}' | b']' => {
-                stack.pop();
-                key_follows = false;
-            }
-            b',' => match stack.last_mut() {
-                Some(Place::Index(index)) => *index += 1,
-                Some(Place::Field(_)) => key_follows = true,
-                None => {}
-            },
-            b'"' => {
-                let start = at;
-                while let Some(byte) = bytes.get(at)
-                    && *byte != b'"'
-                {
-                    at += if *byte == b'\\' { 2 } else { 1 };
-                }
-                let text = content.get(start..at).unwrap_or_default();
-                at += 1;
-                if key_follows && let Some(place) = stack.last_mut() {
-                    *place = Place::Field(text);
-                    key_follows = false;
-                }
-            }
-            _ => {}
-        }
-    }
-    let mut path = String::new();
-    for place in stack {
-        match place {
-            Place::Field("") => {}
-            Place::Field(name) if path.is_empty() => path.push_str(name),
-            Place::Field(name) => path.push_str(&format!(".{name}")),
-            Place::Index(index) => path.push_str(&format!("[{index}]")),
-        }
-    }
-    path
-}
-
-/// `None` when it is no duration.
-pub(super) fn duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text;
-    let mut seconds = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|it: char| !it.is_ascii_digit() && it != '.')?;
-        let (number, after) = rest.split_at(digits);
-        let units = after
-            .find(|it: char| it.is_ascii_digit() || it == '.')
-            .unwrap_or(after.len());
-        let (unit, after) = after.split_at(units);
-        let scale = match unit {
-            "ns" => 1e-9,
-            "us" | "µs" | "μs" => 1e-6,
-            "ms" => 1e-3,
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return None,
-        };
-        seconds += number.parse::<f64>().ok()? * scale;
-        rest = after;
-    }
-    // Rounded, as fractions of seconds have no exact double.
-    let nanoseconds = (seconds * 1e9).round();
-    (0.0..9e18)
-        .contains(&nanoseconds)
-        .then_some(Duration::from_nanos(nanoseconds as u64))
+/// Reads `spec` of an object.
+pub(super) fn spec<S: DeserializeOwned + Default>(
+    object: &PolicyObject,
+) -> Result<S, Misunderstood> {
+    read::<Content<S>>(object).map(|content| content.spec)
 }
 
 /// Reads a duration that may not be set.
@@ -202,19 +66,23 @@ pub(super) fn optional_time<'de, D: Deserializer<'de>>(
     Ok(Option::<Time>::deserialize(deserializer)?.map(|time| time.0))
 }
 
-/// A pattern that must match the whole of a text, in the dialect of RE2.
+/// A pattern that must match the whole of a text, as RE2 reads it: classes such as `\d` are of ASCII,
+/// other than in the patterns of Rust, unless a class of Unicode is asked for.
 fn pattern(text: &str) -> Result<Regex, String> {
-    let whole = format!(r"\A(?:{text})\z");
-    // Classes of RE2 such as \d are of ASCII, unless a class of Unicode is asked for.
-    let build = |unicode| {
-        RegexBuilder::new(&whole)
+    let build = |text: &str, unicode| {
+        RegexBuilder::new(text)
             .unicode(unicode)
             .size_limit(PATTERN_SIZE)
             .dfa_size_limit(PATTERN_SIZE)
             .build()
     };
-    build(false)
-        .or_else(|_| build(true))
+    let whole = |unicode| {
+        // Alone too, so that the text cannot close the group.
+        build(text, unicode)?;
+        build(&format!(r"\A(?:{text})\z"), unicode)
+    };
+    whole(false)
+        .or_else(|_| whole(true))
         .map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => "the pattern is too large".to_owned(),
             error => {

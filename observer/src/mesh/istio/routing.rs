@@ -14,6 +14,7 @@ use super::{
     names::{resolve, service_host, service_of},
     store::Declared,
     virtual_service::{DeclaredRoute, Match, VirtualService},
+    waypoint::Waypoint,
 };
 use crate::{
     mesh::{
@@ -58,7 +59,15 @@ impl Istio {
         let target = self.route_target(context, namespace, to, request);
         let service = target.as_deref().and_then(service_of);
         let waypoint = service.and_then(|service| self.service_waypoint(context, service));
-        if let Some(waypoint) = waypoint {
+        let ready = |gateway: &Waypoint| {
+            let gateway = gateways.gateway(&gateway.namespace, &gateway.name);
+            gateway.is_none_or(|gateway| gateway.programmed != Some(false))
+        };
+        let why = match &waypoint {
+            None => "not followed: the Service has no waypoint",
+            Some(_) => "not followed: the waypoint of the Service is not ready",
+        };
+        if let Some(waypoint) = waypoint.filter(ready) {
             let follower = Follower {
                 namespace: &waypoint.namespace,
                 pod: None,
@@ -70,14 +79,16 @@ impl Istio {
             return decision;
         }
         let declared = target.and_then(|host| self.virtual_service(namespace, &host));
+        let own = declared.map(|(service, _)| service.meta().reference.clone());
+        let others = gateways.route(context, client, to, request);
+        let others = others.into_iter().flat_map(|decision| decision.because);
+        let others = others.filter_map(|reason| reason.object);
         Decision {
             value: Routing::Undeclared,
-            because: declared
-                .map(|(service, _)| {
-                    let text = "not followed: the Service has no waypoint";
-                    Reason::of(service.meta().reference.clone(), text)
-                })
+            because: own
                 .into_iter()
+                .chain(others)
+                .map(|object| Reason::of(object, why))
                 .collect(),
         }
     }

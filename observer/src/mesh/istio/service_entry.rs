@@ -102,7 +102,7 @@ impl From<Box<str>> for Resolution {
 
 impl ServiceEntry {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         let hosts = spec.hosts.iter();
         Ok(Self {
             meta: Meta::of(object),

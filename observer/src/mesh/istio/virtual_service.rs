@@ -97,7 +97,7 @@ impl VirtualService {
     pub(super) fn read(
         object: &PolicyObject,
     ) -> Result<(Self, Option<Misunderstood>), Misunderstood> {
-        let spec: Spec = read::spec(&object.content)?;
+        let spec: Spec = read::spec(object)?;
         let meta = Meta::of(object);
         let in_mesh = spec.gateways.is_empty() || spec.gateways.iter().any(|it| **it == *MESH);
         let mut reader = Reader {

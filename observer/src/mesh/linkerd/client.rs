@@ -115,23 +115,25 @@ impl Networks {
         match self {
             Self::Any => Certainty::Yes,
             Self::Cluster if caller.pod.is_some() => Certainty::Yes,
-            Self::Cluster => {
-                let blocks = CLUSTER_NETWORKS
-                    .iter()
-                    .filter_map(|text| Block::parse(text));
-                let inside = |address| blocks.into_iter().any(|block| block.contains(address));
-                match caller.address.map(inside) {
-                    Some(true) => Certainty::Yes,
-                    // The installation may say otherwise.
-                    Some(false) | None => Certainty::Unknown,
-                }
-            }
+            Self::Cluster => match caller.address.map(in_cluster_networks) {
+                Some(true) => Certainty::Yes,
+                // The installation may say otherwise.
+                Some(false) | None => Certainty::Unknown,
+            },
             Self::Of(networks) => match caller.address {
                 Some(address) => networks.iter().any(|it| it.contains(address)).into(),
                 None => all_addresses(networks),
             },
         }
     }
+}
+
+/// Whether an address is in what are the cluster's networks where the installation says nothing else.
+pub(super) fn in_cluster_networks(address: IpAddr) -> bool {
+    let mut blocks = CLUSTER_NETWORKS
+        .iter()
+        .filter_map(|text| Block::parse(text));
+    blocks.any(|block| block.contains(address))
 }
 
 /// Whether networks have an address that is not known: only if they have all.

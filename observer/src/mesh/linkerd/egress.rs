@@ -4,6 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{
     Linkerd,
+    client::in_cluster_networks,
     content::{EgressNetworkSpec, NetworkContent},
     server::skips_outbound,
 };
@@ -70,6 +71,8 @@ impl EgressNetwork {
     /// known is in those of all.
     fn fit(&self, address: Option<IpAddr>) -> Option<u8> {
         match (&self.networks, address) {
+            // The installation may say otherwise.
+            (None, Some(address)) if in_cluster_networks(address) => None,
             (None, _) => Some(0),
             (Some(networks), Some(address)) => {
                 let fitting = networks.iter().filter(|it| it.contains(address));

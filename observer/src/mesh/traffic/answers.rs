@@ -10,6 +10,7 @@ use crate::{
             Access, Caller, Certainty, Decision, DeclaredRule, Destination, Egress, Request,
             Routing,
         },
+        linkerd::Protocol,
         policy::Policies,
     },
     model::{
@@ -66,8 +67,10 @@ pub(super) trait Answers {
     fn service(&self, namespace: &str, name: &str) -> Option<&Arc<ServiceFacts>>;
     /// All Services.
     fn services(&self) -> Box<dyn Iterator<Item = &Arc<ServiceFacts>> + '_>;
-    /// Value of an annotation of a namespace.
-    fn namespace_annotation(&self, namespace: &str, annotation: &str) -> Option<&str>;
+    /// What Linkerd reads a port of a Service that was dialled as.
+    fn dialled_protocol(&self, to: &Destination<'_>) -> Decision<Protocol>;
+    /// What Linkerd reads a port of a pod as.
+    fn served_protocol(&self, server: &Pod, port: u16) -> Decision<Protocol>;
 }
 
 /// When what is declared in each namespace changed last.
@@ -159,6 +162,7 @@ impl Answers for Policies {
 
     fn rules(&self) -> Vec<DeclaredRule> {
         let mut rules: Vec<DeclaredRule> = self.istio().rules().collect();
+        rules.extend(self.linkerd().rules(self.context()));
         rules.extend(self.gateways().rules(self.context()));
         rules
     }
@@ -175,8 +179,12 @@ impl Answers for Policies {
         Box::new(self.context().services.values())
     }
 
-    fn namespace_annotation(&self, namespace: &str, annotation: &str) -> Option<&str> {
-        self.context().namespace_annotation(namespace, annotation)
+    fn dialled_protocol(&self, to: &Destination<'_>) -> Decision<Protocol> {
+        self.linkerd().service_protocol(self.context(), to)
+    }
+
+    fn served_protocol(&self, server: &Pod, port: u16) -> Decision<Protocol> {
+        self.linkerd().protocol(self.context(), server, port)
     }
 }
 

@@ -15,7 +15,10 @@ use super::{
     routes::Judge,
 };
 use crate::{
-    mesh::{decision::Access, party::End},
+    mesh::{
+        decision::{Access, Decision},
+        party::End,
+    },
     model::{
         call::{Link, LinkEvent},
         connection::{ConnectionId, Role, Transfer},
@@ -162,7 +165,6 @@ impl Traffic {
         let (Some(host), Some(subset)) = (&signs.host, &signs.subset) else {
             return;
         };
-        self.uses.seen(Usage::Subset);
         if subset.is_empty() {
             return;
         }
@@ -211,7 +213,10 @@ impl Traffic {
             return;
         };
         let pod = end.server_pod.as_deref();
-        let speaks = ports::declared(answers, end.plane, facts, port, pod);
+        let speaks = match end.plane {
+            Plane::Linkerd => ports::read_as(answers.dialled_protocol(&end.destination(""))),
+            _ => ports::declared(facts, port),
+        };
         let party = End {
             kind: crate::mesh::party::SERVICE,
             namespace: &service.namespace,
@@ -222,7 +227,7 @@ impl Traffic {
             0 => end.port,
             number => number,
         };
-        self.port(party, number, speaks, link, protocol, now);
+        self.port(party, number, &speaks, link, protocol, now);
     }
 
     fn port_of_pod(
@@ -237,20 +242,20 @@ impl Traffic {
             return;
         }
         let labels = &end.pod.traits.labels;
-        let found = services_of(answers, &end.pod.namespace, labels).find_map(|service| {
-            let mut ports = service.ports.iter();
-            let port = ports.find(|port| ends::target(port, Some(&end.pod)) == end.port)?;
-            Some(ports::declared(
-                answers,
-                end.plane,
-                service,
-                port,
-                Some(&end.pod),
-            ))
-        });
+        let named = || {
+            services_of(answers, &end.pod.namespace, labels).find_map(|service| {
+                let mut ports = service.ports.iter();
+                let port = ports.find(|port| ends::target(port, Some(&end.pod)) == end.port)?;
+                Some(ports::declared(service, port))
+            })
+        };
+        let found = match end.plane {
+            Plane::Linkerd => Some(ports::read_as(answers.served_protocol(&end.pod, end.port))),
+            _ => named(),
+        };
         if let Some(speaks) = found {
             let party = End::of_pod(&end.pod);
-            self.port(party, end.port, speaks, link, protocol, now);
+            self.port(party, end.port, &speaks, link, protocol, now);
         }
     }
 
@@ -258,7 +263,7 @@ impl Traffic {
         &mut self,
         party: End<'_>,
         number: u16,
-        speaks: ports::Speaks,
+        speaks: &Decision<ports::Speaks>,
         link: &Link,
         protocol: &'static str,
         now: Monotonic,

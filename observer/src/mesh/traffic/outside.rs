@@ -6,7 +6,7 @@ use crate::{
         decision::{Decision, Egress, Reason},
         findings::{Findings, Id, Key, Saying, Severity},
     },
-    model::time::Monotonic,
+    model::{policy::PolicyKind, time::Monotonic},
 };
 
 /// A client, and a host outside: its name, or else its address.
@@ -37,6 +37,16 @@ pub(super) fn name<'a>(asked: &'a str, looked_up: Option<&'a str>) -> Option<&'a
     };
     let asked = Some(host::without_port(asked)).filter(named);
     asked.or(looked_up.filter(named))
+}
+
+/// Whether a destination is refused by its address, rather than for having no name.
+pub(super) fn by_address(decision: &Decision<Egress>) -> bool {
+    let mut objects = decision
+        .because
+        .iter()
+        .filter_map(|why| why.object.as_ref());
+    decision.value == Egress::Closed
+        && objects.any(|object| *object.kind == *PolicyKind::EgressNetwork.as_str())
 }
 
 // === impl Outside ===

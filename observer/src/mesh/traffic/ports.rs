@@ -1,23 +1,18 @@
 //! What ports are declared to speak, and what they speak.
 
-use super::{answers::Answers, evidence::Evidence, party::Who, places::Places, routes::Judge};
+use super::{evidence::Evidence, party::Who, places::Places, routes::Judge};
 use crate::{
     mesh::{
-        decision::Reason,
+        decision::{Decision, Reason},
         findings::{Findings, Id, Key, Saying},
+        linkerd::Protocol,
     },
     model::{
-        kubernetes::Pod,
-        mesh::Plane,
-        policy::{PortFacts, ServiceFacts, find},
+        policy::{PortFacts, ServiceFacts},
         time::Monotonic,
     },
 };
 
-/// Annotation of ports whose traffic Linkerd takes for bytes.
-const OPAQUE: &str = "config.linkerd.io/opaque-ports";
-/// Ports that it takes so by default.
-const OPAQUE_PORTS: [u16; 8] = [25, 587, 3_306, 4_444, 5_432, 6_379, 9_300, 11_211];
 /// Protocols whose server speaks first, so that a proxy that waits for the client waits in vain.
 const SERVER_FIRST: [&str; 6] = ["mysql", "smtp", "ftp", "pop3", "imap", "ssh"];
 
@@ -33,6 +28,7 @@ pub(super) struct Port {
     connections: u64,
     wrong: Evidence,
     why: String,
+    because: Vec<Reason>,
 }
 
 /// Ports.
@@ -51,20 +47,37 @@ pub(super) enum Speaks {
     Anything,
 }
 
-/// What a port is declared to speak to the proxies of a mesh.
-pub(super) fn declared(
-    answers: &impl Answers,
-    plane: Plane,
-    service: &ServiceFacts,
-    port: &PortFacts,
-    pod: Option<&Pod>,
-) -> Speaks {
-    match plane {
-        Plane::Linkerd => linkerd(answers, service, port, pod),
-        _ => match named(&port.app_protocol, &port.name) {
-            Some(speaks) => speaks,
-            None => Speaks::Anything,
-        },
+/// What a port is declared to speak to Istio's proxies.
+pub(super) fn declared(service: &ServiceFacts, port: &PortFacts) -> Decision<Speaks> {
+    let speaks = named(&port.app_protocol, &port.name).unwrap_or(Speaks::Anything);
+    let text = match (&*port.app_protocol, &*port.name) {
+        ("", "") => format!(
+            "port {} of Service {}/{} has no name",
+            port.port, service.namespace, service.name
+        ),
+        ("", name) => format!(
+            "Service {}/{} names port {} {name}",
+            service.namespace, service.name, port.port
+        ),
+        (protocol, _) => format!(
+            "Service {}/{} says that port {} speaks {protocol}",
+            service.namespace, service.name, port.port
+        ),
+    };
+    Decision::by(speaks, Reason::plain(text))
+}
+
+/// What a port is declared to speak to Linkerd's proxies.
+pub(super) fn read_as(protocol: Decision<Protocol>) -> Decision<Speaks> {
+    let value = match protocol.value {
+        Protocol::Detect => Speaks::Anything,
+        Protocol::Http1 | Protocol::Http2 | Protocol::Grpc => Speaks::Http,
+        Protocol::Opaque => Speaks::Bytes,
+        Protocol::Tls => Speaks::Tls,
+    };
+    Decision {
+        value,
+        because: protocol.because,
     }
 }
 
@@ -80,43 +93,6 @@ fn named(app_protocol: &str, name: &str) -> Option<Speaks> {
         "tcp" | "mongo" | "mysql" | "redis" => Some(Speaks::Bytes),
         _ => None,
     }
-}
-
-fn linkerd(
-    answers: &impl Answers,
-    service: &ServiceFacts,
-    port: &PortFacts,
-    pod: Option<&Pod>,
-) -> Speaks {
-    if port.app_protocol.eq_ignore_ascii_case("linkerd.io/opaque") {
-        return Speaks::Bytes;
-    }
-    let target = super::ends::target(port, pod);
-    let of_pod = pod.and_then(|pod| pod.traits.annotation(OPAQUE));
-    let annotation = of_pod
-        .or_else(|| find(&service.annotations, OPAQUE))
-        .or_else(|| answers.namespace_annotation(&service.namespace, OPAQUE));
-    let opaque = match annotation {
-        Some(list) => has_port(list, port.port) || has_port(list, target),
-        None => OPAQUE_PORTS.contains(&target),
-    };
-    match opaque {
-        true => Speaks::Bytes,
-        false => Speaks::Anything,
-    }
-}
-
-/// Whether a list `25,3306,8000-8010` has a port.
-fn has_port(list: &str, port: u16) -> bool {
-    port != 0
-        && list.split(',').map(str::trim).any(|entry| {
-            let (from, to) = entry.split_once('-').unwrap_or((entry, entry));
-            let within = |from: u16, to: u16| (from..=to).contains(&port);
-            match (from.parse(), to.parse()) {
-                (Ok(from), Ok(to)) => within(from, to),
-                _ => false,
-            }
-        })
 }
 
 /// What is wrong with a protocol at a port; `None` when nothing is.
@@ -145,14 +121,15 @@ impl Port {
     /// Takes a connection. Where to put what shows that it is wrong; `None` when it is not.
     pub(super) fn take(
         &mut self,
-        speaks: Speaks,
+        speaks: &Decision<Speaks>,
         protocol: &str,
         now: Monotonic,
     ) -> Option<&mut Evidence> {
         self.last = now;
         self.connections += 1;
-        let why = wrong(speaks, protocol)?;
+        let why = wrong(speaks.value, protocol)?;
         self.why = format!("speaks {protocol}: {why}");
+        speaks.because.clone_into(&mut self.because);
         Some(&mut self.wrong)
     }
 
@@ -174,7 +151,7 @@ impl Port {
         };
         let saying = Saying {
             summary: format!("Port {port} of {} {}.", who.words(), self.why),
-            because: vec![Reason::plain("first bytes of connections")],
+            because: self.because.clone(),
             severity: None,
         };
         self.wrong.raise(into, key, saying);
@@ -232,20 +209,6 @@ mod tests {
                 is_wrong,
                 "{speaks:?} {protocol}"
             );
-        }
-    }
-
-    #[test]
-    fn lists_have_ports_and_ranges() {
-        let list = "25, 3306,8000-8010,x,9-";
-        for (port, expected) in [
-            (25, true),
-            (3306, true),
-            (8005, true),
-            (8011, false),
-            (0, false),
-        ] {
-            assert_eq!(has_port(list, port), expected, "{port}");
         }
     }
 }

@@ -106,12 +106,13 @@ pub(super) fn words_of(object: &ObjectRef) -> String {
     format!("{} {}/{}", object.kind, object.namespace, object.name)
 }
 
-/// Whether two rules say the same, whatever version their object has.
+/// Whether two rules say the same, whatever version their object has, and whatever other objects say of
+/// their subsets.
 fn same(one: &Rule, other: &Rule) -> bool {
     let Rule {
         object: _,
         name: _,
-        backends,
+        backends: _,
         timeout,
         retries,
         mirrors,
@@ -119,10 +120,27 @@ fn same(one: &Rule, other: &Rule) -> bool {
         answers,
         partial,
     } = one;
-    *backends == other.backends
+    let shares = |rule: &Rule| -> Vec<(Box<str>, Box<str>, u16, u64)> {
+        let backends = rule.backends.iter();
+        backends
+            .map(|it| {
+                (
+                    it.host.clone(),
+                    it.subset.clone(),
+                    it.port,
+                    it.share.to_bits(),
+                )
+            })
+            .collect()
+    };
+    shares(one) == shares(other)
         && *timeout == other.timeout
         && *retries == other.retries
-        && *mirrors == other.mirrors
+        && mirrors.len() == other.mirrors.len()
+        && mirrors
+            .iter()
+            .zip(&other.mirrors)
+            .all(|(one, other)| one.1 == other.1 && one.0.host == other.0.host)
         && *fault == other.fault
         && *answers == other.answers
         && *partial == other.partial
@@ -153,31 +171,41 @@ impl Routes {
         limit: usize,
         now: Monotonic,
     ) -> Option<u32> {
-        let place = self.known(rule, limit, now)?;
+        let place = self.known(rule, true, limit, now)?;
         let state = self.rules.get_mut(place)?;
-        let named = |known: &Box<str>| host::matches(known, host);
-        if !state.listed && !state.hosts.iter().any(named) && state.hosts.len() < HOSTS {
+        let named = |known: &str| host::matches(known, host);
+        if !state.listed
+            && !state.hosts.iter().any(|known| named(known))
+            && state.hosts.len() < HOSTS
+        {
             state.hosts.push(host.into());
         }
         Some(place)
     }
 
-    fn known(&mut self, rule: &Rule, limit: usize, now: Monotonic) -> Option<u32> {
+    /// The place of a rule. `routed` when it was found for a request: then it is as that client has
+    /// it, with what other objects say of it, and goes before what is declared alone.
+    fn known(&mut self, rule: &Rule, routed: bool, limit: usize, now: Monotonic) -> Option<u32> {
         let key = RuleKey::of(&rule.object, &rule.name);
-        let before = |hosts: &[Box<str>], all: &Places<Box<str>, HostState>| total(hosts, all);
         let place = self
             .rules
             .place(&key, limit, || RuleState::new(rule.clone(), now))?;
         let state = self.rules.get_mut(place)?;
-        if !same(&state.rule, rule) {
+        if state.rule.object.version == rule.object.version {
+            if routed && !state.routed {
+                state.understand(rule);
+            }
+            return Some(place);
+        }
+        if same(&state.rule, rule) {
+            state.rule.object.version = rule.object.version.clone();
+        } else {
             // It is another rule from now on.
             let hosts = std::mem::take(&mut state.hosts);
             let listed = state.listed;
             *state = RuleState::new(rule.clone(), now);
-            state.before = before(&hosts, &self.hosts);
-            (state.hosts, state.listed) = (hosts, listed);
-        } else if state.rule.object.version != rule.object.version {
-            state.rule.object.version = rule.object.version.clone();
+            state.before = total(&hosts, &self.hosts);
+            (state.hosts, state.listed, state.routed) = (hosts, listed, routed);
         }
         Some(place)
     }
@@ -192,7 +220,7 @@ impl Routes {
         let mut told = HashSet::new();
         for declared in rules {
             told.insert(RuleKey::of(&declared.object, &declared.name));
-            let Some(place) = self.known(&declared.rule, limit, now) else {
+            let Some(place) = self.known(&declared.rule, false, limit, now) else {
                 continue;
             };
             let namespace = &declared.object.namespace;

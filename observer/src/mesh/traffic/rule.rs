@@ -48,6 +48,8 @@ pub(super) struct RuleState {
     pub(super) hosts: Vec<Box<str>>,
     /// It is one of those that were told whole; others are known from matches alone.
     pub(super) listed: bool,
+    /// It is as a client has it.
+    pub(super) routed: bool,
     /// Since when it says so, as far as this observer knows.
     pub(super) since: Monotonic,
     /// Requests that matched it.
@@ -81,6 +83,7 @@ impl RuleState {
             rule,
             hosts: Vec::new(),
             listed: false,
+            routed: false,
             since: now,
             requests: 0,
             perhaps: 0,
@@ -94,6 +97,13 @@ impl RuleState {
             faults: Evidence::default(),
             clients: HashSet::new(),
         }
+    }
+
+    /// What it says is known better: as a client has it.
+    pub(super) fn understand(&mut self, rule: &Rule) {
+        self.routed = true;
+        self.split = Split::new(rule, self.split.since);
+        self.rule = rule.clone();
     }
 
     /// An earlier rule took a request that it matches.

@@ -322,11 +322,13 @@ impl Traffic {
             Routing::Rule(rule) => {
                 sent.retries = rule.retries.map(|retries| retries.attempts);
                 sent.found = Some(found(&rule));
+                self.uses.leads(&rule);
                 if let Some(place) = self.rule(&rule, name, now) {
                     sent.routed = Routed::Rule(place);
                 }
             }
             Routing::Unknown { candidates, .. } => {
+                candidates.iter().for_each(|rule| self.uses.leads(rule));
                 let places = candidates.iter().take(CANDIDATES);
                 let places = places.filter_map(|rule| self.rule(rule, name, now));
                 sent.routed = Routed::Unclear(places.collect());
@@ -402,9 +404,13 @@ impl Traffic {
         if end.plane == Plane::None {
             return None;
         }
-        let name = outside::name(to.authority, looked_up)?;
-        let name = host::canonical(name);
         let decision = answers.egress(&end.pod, to);
+        let name = match outside::name(to.authority, looked_up) {
+            Some(name) => host::canonical(name),
+            // An address alone may be anybody's, unless policy is about addresses.
+            None if outside::by_address(&decision) => Cow::Owned(end.address.to_string()),
+            None => return None,
+        };
         if decision.value == Egress::Declared {
             self.uses
                 .mark(Usage::Outside, &name, "", &end.pod.namespace);

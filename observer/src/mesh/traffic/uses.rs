@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     mesh::{
-        decision::Reason,
+        decision::{Reason, Rule},
         findings::{Findings, Id, Key, Saying},
     },
     model::time::Monotonic,
@@ -23,7 +23,8 @@ type UseKey = (Box<str>, Box<str>, Box<str>, Usage, Box<str>, Box<str>);
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     all: HashMap<UseKey, State>,
-    /// Requests and connections that could have used something, by [`Usage`].
+    /// Requests and connections that could have used something, by [`Usage`]; of subsets it is those
+    /// of their host that count.
     seen: [u64; 3],
     /// What did not fit, of what is declared now.
     lost: u64,
@@ -87,6 +88,14 @@ impl Uses {
         }
     }
 
+    /// A rule that is followed leads to subsets.
+    pub(super) fn leads(&mut self, rule: &Rule) {
+        for backend in rule.backends.iter().filter(|backend| backend.share > 0.0) {
+            let name = host::canonical(&backend.host);
+            self.mark(Usage::Subset, &name, &backend.subset, "");
+        }
+    }
+
     /// How much is declared.
     pub(super) fn len(&self) -> usize {
         self.all.len()
@@ -97,12 +106,14 @@ impl Uses {
         self.lost
     }
 
-    /// What is not used.
-    pub(super) fn judge(&self, into: &mut Findings, judge: Judge) {
+    /// What is not used. `requests` tells those to a canonical host.
+    pub(super) fn judge(&self, into: &mut Findings, judge: Judge, requests: impl Fn(&str) -> u64) {
         for state in self.all.values() {
             let declared = &state.declared;
-            let seen = self.seen.get(declared.what as usize);
-            let seen = seen.copied().unwrap_or_default();
+            let seen = match declared.what {
+                Usage::Subset => requests(&declared.host),
+                what => self.seen.get(what as usize).copied().unwrap_or_default(),
+            };
             let long = judge.now.since(state.since) >= judge.window;
             if state.used || !long || seen < judge.minimum {
                 continue;

@@ -18,7 +18,8 @@ use super::{
 };
 use crate::apiserver::{
     Request,
-    accounts::{User, authorize},
+    accounts::{User, allow, authorize},
+    definitions,
     faults::{Act, Outlet},
     refusal::{Cause, Refusal},
     resource::{self, Resource, Target},
@@ -157,7 +158,14 @@ fn route(
     if path == "/apis/authorization.k8s.io/v1/subjectaccessreviews" {
         return access(shared, body);
     }
-    let Some(target) = resource::parse(path) else {
+    if request.verb == "get"
+        && let Some(told) = definitions::discovery(&shared.store, path)
+    {
+        return Ok(Content::Json(200, told));
+    }
+    let target = resource::parse(path);
+    let target = target.filter(|target| definitions::is_there(&shared.store, target.resource));
+    let Some(target) = target else {
         let known = path.split('/').nth(1) == Some("api")
             || resource::ALL
                 .iter()
@@ -168,7 +176,7 @@ fn route(
             Ok(Content::Text(404, "404 page not found\n"))
         };
     };
-    authorize(&shared.store, user, &request.verb, &target)?;
+    authorize(&shared.store, user, request, &target)?;
     if target.resource == &resource::TOKEN_REVIEWS {
         if request.verb != "create" {
             return Err(Refusal::not_allowed());
@@ -369,7 +377,7 @@ fn access(shared: &Shared, body: &[u8]) -> Result<Content, Refusal> {
         subresource: text("subresource").to_owned(),
     };
     let name = review["spec"]["user"].as_str().unwrap_or_default();
-    let allowed = authorize(&shared.store, &User::named(name), text("verb"), &target).is_ok();
+    let allowed = allow(&shared.store, &User::named(name), text("verb"), &target).is_ok();
     review["status"] = json!({"allowed": allowed});
     Ok(Content::Json(201, review))
 }

@@ -7,7 +7,7 @@ use crate::{
         networks::is_claimable,
         object::{PodObject, Source},
     },
-    model::kubernetes::Pod,
+    model::{kubernetes::Pod, policy::Traits},
 };
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
         uid::Uid,
     },
     Place, Pods,
+    accounts::account,
 };
 
 /// More addresses of one pod are not kept.
@@ -194,7 +195,7 @@ impl Pods {
             || new > old
             || (new == old && telling.source == Source::Node);
         if !wins {
-            return false;
+            return self.set_traits(slot, &object);
         }
         record.identity = telling.source;
         let node = match &record.pod.node {
@@ -215,12 +216,47 @@ impl Pods {
             service: self.shared.service(object.service),
             labels: object.labels.into(),
             annotations: object.annotations.into(),
-            traits: Arc::default(),
+            traits: if *object.traits == Traits::default() {
+                // Who does not tell them says nothing of them.
+                record.pod.traits.clone()
+            } else {
+                self.shared.traits(&object.traits)
+            },
         };
-        if *record.pod == pod {
+        if !is_new && *record.pod == pod {
             return false;
         }
+        self.replace(slot, pod)
+    }
+
+    /// Takes the traits of a pod, where who tells of it otherwise has told none.
+    fn set_traits(&mut self, slot: u32, object: &PodObject) -> bool {
+        let Some(record) = self.records.get(slot) else {
+            return false;
+        };
+        let nothing = Traits::default();
+        if *record.pod.traits != nothing || *object.traits == nothing {
+            return false;
+        }
+        let pod = Pod {
+            traits: self.shared.traits(&object.traits),
+            ..(*record.pod).clone()
+        };
+        self.replace(slot, pod)
+    }
+
+    fn replace(&mut self, slot: u32, pod: Pod) -> bool {
+        let Some(record) = self.records.get_mut(slot) else {
+            return false;
+        };
+        if let Some(old) = account(&self.state, &record.pod) {
+            self.by_account.remove(&old, |other| *other == slot);
+        }
+        if let Some(new) = account(&self.state, &pod) {
+            self.by_account.insert(new, slot);
+        }
         record.pod = Arc::new(pod);
+        self.changes += 1;
         true
     }
 

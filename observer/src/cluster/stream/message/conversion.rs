@@ -1,18 +1,23 @@
 //! From objects to messages and back.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use prost::{Message as _, bytes::Bytes};
 
 use super::{
-    Change, Changed, Endpoints, Node, Pair, Pod, Port, Prefix, Removed, Service, Target, Time, Uid,
+    Change, Changed, Endpoints, Node, Pair, Pod, Port, Prefix, Removed, Service, Target, Time,
+    declared,
+    uid::{decode_uid, encode_uid, own_uid},
 };
 use crate::{
     cluster::object::{
         self, Endpoint, EndpointsObject, Kind, NodeObject, Object, PodObject, ServiceObject,
-        ServicePort,
+        ServicePort, Subject,
     },
-    model::kubernetes::{Owner, ServiceName},
+    model::{
+        kubernetes::{Owner, ServiceName},
+        policy::{PolicyChange, PolicyKind, PolicyObject},
+    },
 };
 
 /// Why a change cannot be used.
@@ -42,22 +47,32 @@ pub fn encode_object(object: &Object) -> Bytes {
     encode(changed)
 }
 
+/// Encodes an object that is declared, as a change that sets it.
+pub fn encode_policy(object: &PolicyObject) -> Bytes {
+    encode(Changed::Policy(object.into()))
+}
+
 /// Encodes that an object is gone.
-pub fn encode_removal(kind: Kind, uid: &str) -> Bytes {
+pub fn encode_removal(subject: Subject, uid: &str) -> Bytes {
     encode(Changed::Removed(Removed {
-        kind: kind_number(kind),
+        kind: number_of(subject),
         uid: encode_uid(uid),
     }))
 }
 
 /// Encodes that all objects of a kind follow.
-pub fn encode_begin(kind: Kind) -> Bytes {
-    encode(Changed::Begin(kind_number(kind)))
+pub fn encode_begin(subject: Subject) -> Bytes {
+    encode(Changed::Begin(number_of(subject)))
 }
 
 /// Encodes that all objects of a kind were told.
-pub fn encode_complete(kind: Kind) -> Bytes {
-    encode(Changed::Complete(kind_number(kind)))
+pub fn encode_complete(subject: Subject) -> Bytes {
+    encode(Changed::Complete(number_of(subject)))
+}
+
+/// Encodes that there is nothing of a kind.
+pub fn encode_absent(kind: PolicyKind) -> Bytes {
+    encode(Changed::Absent(number_of(Subject::Policy(kind))))
 }
 
 /// Decodes a change.
@@ -66,29 +81,44 @@ pub fn encode_complete(kind: Kind) -> Bytes {
 ///
 /// When it is of a later version, or not what it should be.
 pub fn decode_change(bytes: Bytes) -> Result<object::Change, Unusable> {
+    use object::Change::{Begin, Complete, Declared, Remove, Set};
+
     let changed = Change::decode(bytes)?.changed.ok_or(Unusable::Unknown)?;
     Ok(match changed {
-        Changed::Begin(kind) => object::Change::Begin(kind_of(kind)?),
-        Changed::Complete(kind) => object::Change::Complete(kind_of(kind)?),
-        Changed::Removed(Removed { kind, uid }) => {
-            object::Change::Remove(kind_of(kind)?, own_uid(uid)?)
-        }
-        Changed::Pod(pod) => object::Change::Set(Object::Pod(pod.try_into()?)),
-        Changed::Service(service) => object::Change::Set(Object::Service(service.try_into()?)),
-        Changed::Endpoints(endpoints) => {
-            object::Change::Set(Object::Endpoints(endpoints.try_into()?))
-        }
-        Changed::Node(node) => object::Change::Set(Object::Node(node.try_into()?)),
+        Changed::Begin(number) => match subject_of(number)? {
+            Subject::Kind(kind) => Begin(kind),
+            Subject::Policy(kind) => Declared(PolicyChange::Begin(kind)),
+        },
+        Changed::Complete(number) => match subject_of(number)? {
+            Subject::Kind(kind) => Complete(kind),
+            Subject::Policy(kind) => Declared(PolicyChange::Complete(kind)),
+        },
+        Changed::Removed(Removed { kind, uid }) => match subject_of(kind)? {
+            Subject::Kind(kind) => Remove(kind, own_uid(uid)?),
+            Subject::Policy(kind) => Declared(PolicyChange::Remove(kind, own_uid(uid)?)),
+        },
+        Changed::Pod(pod) => Set(Object::Pod(pod.try_into()?)),
+        Changed::Service(service) => Set(Object::Service(service.try_into()?)),
+        Changed::Endpoints(endpoints) => Set(Object::Endpoints(endpoints.try_into()?)),
+        Changed::Node(node) => Set(Object::Node(node.try_into()?)),
+        Changed::Policy(policy) => Declared(PolicyChange::Set(Arc::new(policy.try_into()?))),
+        Changed::Absent(number) => match subject_of(number)? {
+            Subject::Policy(kind) => Declared(PolicyChange::Absent(kind)),
+            Subject::Kind(_) => return Err(Unusable::Bad("kind")),
+        },
     })
 }
 
 /// Number of a kind on the wire.
-pub const fn kind_number(kind: Kind) -> u32 {
-    match kind {
-        Kind::Pod => 1,
-        Kind::Service => 2,
-        Kind::Endpoints => 3,
-        Kind::Node => 4,
+pub const fn number_of(subject: Subject) -> u32 {
+    match subject {
+        Subject::Kind(kind) => match kind {
+            Kind::Pod => 1,
+            Kind::Service => 2,
+            Kind::Endpoints => 3,
+            Kind::Node => 4,
+        },
+        Subject::Policy(kind) => declared::number_of(kind),
     }
 }
 
@@ -97,85 +127,15 @@ pub const fn kind_number(kind: Kind) -> u32 {
 /// # Errors
 ///
 /// When it is of a later version.
-pub fn kind_of(number: u32) -> Result<Kind, Unusable> {
-    let mut kinds = Kind::ALL.into_iter();
-    kinds
-        .find(|kind| kind_number(*kind) == number)
+pub fn subject_of(number: u32) -> Result<Subject, Unusable> {
+    Subject::all()
+        .find(|subject| number_of(*subject) == number)
         .ok_or(Unusable::Unknown)
 }
 
 fn encode(changed: Changed) -> Bytes {
     let changed = Some(changed);
     Change { changed }.encode_to_vec().into()
-}
-
-fn encode_uid(uid: &str) -> Option<Uid> {
-    if uid.is_empty() {
-        return None;
-    }
-    Some(match uuid(uid) {
-        Some(binary) => Uid {
-            binary: Bytes::copy_from_slice(&binary),
-            text: String::new(),
-        },
-        None => Uid {
-            binary: Bytes::new(),
-            text: uid.to_owned(),
-        },
-    })
-}
-
-/// The bytes of a UUID, if `text` is exactly what they would be written as again.
-fn uuid(text: &str) -> Option<[u8; 16]> {
-    let mut bytes = [0; 16];
-    let mut digits = 0;
-    for (place, byte) in text.bytes().enumerate() {
-        if matches!(place, 8 | 13 | 18 | 23) {
-            if byte != b'-' {
-                return None;
-            }
-            continue;
-        }
-        let digit = match byte {
-            b'0'..=b'9' => byte - b'0',
-            b'a'..=b'f' => byte - b'a' + 10,
-            _ => return None,
-        };
-        let target: &mut u8 = bytes.get_mut(digits / 2)?;
-        *target = *target << 4 | digit;
-        digits += 1;
-    }
-    (digits == 32).then_some(bytes)
-}
-
-fn own_uid(uid: Option<Uid>) -> Result<Box<str>, Unusable> {
-    let uid = decode_uid(uid)?;
-    if uid.is_empty() {
-        return Err(Unusable::Bad("uid"));
-    }
-    Ok(uid)
-}
-
-fn decode_uid(uid: Option<Uid>) -> Result<Box<str>, Unusable> {
-    let Some(Uid { binary, text }) = uid else {
-        return Ok(Box::default());
-    };
-    if binary.is_empty() {
-        return Ok(text.into());
-    }
-    if binary.len() != 16 {
-        return Err(Unusable::Bad("uid"));
-    }
-    let mut out = String::with_capacity(36);
-    for (place, byte) in binary.iter().enumerate() {
-        if matches!(place, 4 | 6 | 8 | 10) {
-            out.push('-');
-        }
-        for digit in [byte >> 4, byte & 15] {
-            out.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
-    }
-    Ok(out.into())
 }
 
 fn encode_address(address: IpAddr) -> Bytes {
@@ -218,7 +178,7 @@ fn decode_time(time: Option<Time>) -> u64 {
     })
 }
 
-fn encode_pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<Pair> {
+pub(super) fn encode_pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<Pair> {
     let pair = |(name, value): &(Box<str>, Box<str>)| Pair {
         name: (**name).to_owned(),
         value: (**value).to_owned(),
@@ -226,12 +186,12 @@ fn encode_pairs(pairs: &[(Box<str>, Box<str>)]) -> Vec<Pair> {
     pairs.iter().map(pair).collect()
 }
 
-fn decode_pairs(pairs: Vec<Pair>) -> Vec<(Box<str>, Box<str>)> {
+pub(super) fn decode_pairs(pairs: Vec<Pair>) -> Vec<(Box<str>, Box<str>)> {
     let pair = |Pair { name, value }| (name.into(), value.into());
     pairs.into_iter().map(pair).collect()
 }
 
-fn number<T: TryFrom<u32>>(number: u32, what: &'static str) -> Result<T, Unusable> {
+pub(super) fn number<T: TryFrom<u32>>(number: u32, what: &'static str) -> Result<T, Unusable> {
     T::try_from(number).map_err(|_| Unusable::Bad(what))
 }
 
@@ -256,6 +216,7 @@ impl From<&PodObject> for Pod {
             ended,
             terminating,
             finished,
+            traits,
         } = pod;
         let owner = |Owner { kind, name }: &Owner| Pair {
             name: kind.to_string(),
@@ -279,6 +240,7 @@ impl From<&PodObject> for Pod {
             terminating: *terminating,
             finished: *finished,
             uid: encode_uid(uid),
+            traits: declared::encode_traits(traits),
         }
     }
 }
@@ -316,6 +278,7 @@ impl TryFrom<Pod> for PodObject {
             ended: decode_time(pod.ended),
             terminating: pod.terminating,
             finished: pod.finished,
+            traits: declared::decode_traits(pod.traits, pod.host_network)?,
         })
     }
 }
@@ -335,6 +298,7 @@ impl From<&ServiceObject> for Service {
             external_name,
             headless,
             ports,
+            facts,
         } = service;
         let port = |port: &ServicePort| Port {
             protocol: port.protocol.into(),
@@ -352,6 +316,7 @@ impl From<&ServiceObject> for Service {
             headless: *headless,
             ports: ports.iter().map(port).collect(),
             uid: encode_uid(uid),
+            facts: declared::encode_facts(facts),
         }
     }
 }
@@ -367,9 +332,11 @@ impl TryFrom<Service> for ServiceObject {
                 node_port: number(port.node_port, "port")?,
             })
         };
+        let uid = own_uid(service.uid.clone())?;
+        let facts = declared::decode_facts(&uid, &service)?;
         let names = service.balancer_names.into_iter();
         Ok(Self {
-            uid: own_uid(service.uid)?,
+            uid,
             namespace: service.namespace.into(),
             name: service.name.into(),
             cluster_ips: decode_addresses(&service.cluster_ips)?,
@@ -383,6 +350,7 @@ impl TryFrom<Service> for ServiceObject {
                 .into_iter()
                 .map(port)
                 .collect::<Result<_, Unusable>>()?,
+            facts,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Tests of the messages: what comes back is what was sent, and what is later's is skipped.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
 use proptest::{collection::vec, option, prelude::*};
 use prost::Message as _;
@@ -9,9 +12,12 @@ use super::*;
 use crate::{
     cluster::object::{
         self, ContainerObject, Endpoint, EndpointsObject, Kind, NodeObject, Object, PodObject,
-        ServiceObject, ServicePort,
+        ServiceObject, ServicePort, Subject,
     },
-    model::kubernetes::{Owner, ServiceName},
+    model::{
+        kubernetes::{Owner, ServiceName},
+        policy::{PolicyChange, PolicyKind, PolicyObject, PortFacts, ServiceFacts, Traits},
+    },
 };
 
 fn text() -> impl Strategy<Value = Box<str>> {
@@ -59,10 +65,11 @@ fn pod() -> impl Strategy<Value = Object> {
     let more = (owners(), service_name(), pairs(), pairs());
     let times = (any::<u64>(), any::<u64>());
     let flags = any::<[bool; 4]>();
-    (names, vec(address(), 0..3), more, times, flags).prop_map(
+    let addresses = (vec(address(), 0..3), option::of(traits()));
+    (names, addresses, more, times, flags).prop_map(
         |(
             (uid, namespace, name, node),
-            addresses,
+            (addresses, traits),
             (owners, service, labels, annotations),
             (started, ended),
             [host_network, terminating, finished, same],
@@ -91,6 +98,12 @@ fn pod() -> impl Strategy<Value = Object> {
                 ended,
                 terminating,
                 finished,
+                traits: traits.map_or_else(Arc::default, |traits| {
+                    Arc::new(Traits {
+                        host_network,
+                        ..traits
+                    })
+                }),
             })
         },
     )
@@ -108,13 +121,24 @@ fn service() -> impl Strategy<Value = Object> {
         port,
         node_port,
     });
-    (names, addresses, vec(port, 0..4), any::<bool>()).prop_map(
+    let ports = (vec(port, 0..4), option::of(facts()));
+    (names, addresses, ports, any::<bool>()).prop_map(
         |(
             (uid, namespace, name, external_name, balancer_names),
             (cluster_ips, external_ips, balancer_ips),
-            ports,
+            (ports, facts),
             headless,
         )| {
+            let facts = facts.map_or_else(Arc::default, |facts| {
+                Arc::new(ServiceFacts {
+                    uid: uid.clone(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                    headless,
+                    external_name: external_name.clone(),
+                    ..facts
+                })
+            });
             Object::Service(ServiceObject {
                 uid,
                 namespace,
@@ -126,7 +150,72 @@ fn service() -> impl Strategy<Value = Object> {
                 external_name,
                 headless,
                 ports,
+                facts,
             })
+        },
+    )
+}
+
+fn sorted() -> impl Strategy<Value = Box<[(Box<str>, Box<str>)]>> {
+    vec((text(), text()), 0..4).prop_map(|mut pairs| {
+        pairs.sort_unstable();
+        pairs.into()
+    })
+}
+
+/// Never none at all: those are not told.
+fn traits() -> impl Strategy<Value = Traits> {
+    let ports = vec((text(), any::<u16>()), 0..3);
+    (sorted(), sorted(), vec(text(), 0..3), ports).prop_map(
+        |(labels, annotations, containers, ports)| Traits {
+            service_account: "default".into(),
+            labels,
+            annotations,
+            containers: containers.into(),
+            ports: ports.into(),
+            host_network: false,
+        },
+    )
+}
+
+fn facts() -> impl Strategy<Value = ServiceFacts> {
+    let port = (text(), text(), any::<(u16, u16)>(), text());
+    let port = port.prop_map(
+        |(name, app_protocol, (port, target), target_name)| PortFacts {
+            name,
+            app_protocol,
+            port,
+            target,
+            target_name,
+        },
+    );
+    (sorted(), sorted(), sorted(), vec(port, 0..3)).prop_map(
+        |(selector, labels, annotations, ports)| ServiceFacts {
+            selector,
+            labels,
+            annotations,
+            ports: ports.into(),
+            ..ServiceFacts::default()
+        },
+    )
+}
+
+fn policy() -> impl Strategy<Value = PolicyObject> {
+    let names = (uid(), text(), text(), text(), text());
+    let kind = (0..PolicyKind::ALL.len(), any::<u64>());
+    (names, sorted(), sorted(), kind).prop_map(
+        |((uid, namespace, name, version, content), labels, annotations, (kind, created))| {
+            PolicyObject {
+                kind: PolicyKind::ALL[kind],
+                uid,
+                namespace,
+                name,
+                version,
+                created,
+                labels,
+                annotations,
+                content,
+            }
         },
     )
 }
@@ -179,10 +268,21 @@ proptest! {
     }
 
     #[test]
-    fn removals_come_back_as_they_were(uid in uid(), kind in 0..4_usize) {
-        let kind = Kind::ALL[kind];
-        let decoded = decode_change(encode_removal(kind, &uid)).unwrap();
-        prop_assert_eq!(decoded, object::Change::Remove(kind, uid));
+    fn removals_come_back_as_they_were(uid in uid(), kind in 0..Subject::COUNT) {
+        let subject = Subject::all().nth(kind).unwrap();
+        let decoded = decode_change(encode_removal(subject, &uid)).unwrap();
+        let expected = match subject {
+            Subject::Kind(kind) => object::Change::Remove(kind, uid),
+            Subject::Policy(kind) => object::Change::Declared(PolicyChange::Remove(kind, uid)),
+        };
+        prop_assert_eq!(decoded, expected);
+    }
+
+    #[test]
+    fn what_is_declared_comes_back_as_it_was(object in policy()) {
+        let decoded = decode_change(encode_policy(&object)).unwrap();
+        let expected = PolicyChange::Set(Arc::new(object));
+        prop_assert_eq!(decoded, object::Change::Declared(expected));
     }
 
     #[test]
@@ -217,15 +317,34 @@ fn a_pod_is_sent_without_what_only_its_node_needs() {
 fn begin_and_complete_name_their_kind() {
     for kind in Kind::ALL {
         assert_eq!(
-            decode_change(encode_begin(kind)),
+            decode_change(encode_begin(Subject::Kind(kind))),
             Ok(object::Change::Begin(kind))
         );
         assert_eq!(
-            decode_change(encode_complete(kind)),
+            decode_change(encode_complete(Subject::Kind(kind))),
             Ok(object::Change::Complete(kind))
         );
-        assert_eq!(kind_of(kind_number(kind)), Ok(kind));
     }
+    for kind in PolicyKind::ALL {
+        let subject = Subject::Policy(kind);
+        for (encoded, change) in [
+            (encode_begin(subject), PolicyChange::Begin(kind)),
+            (encode_complete(subject), PolicyChange::Complete(kind)),
+            (encode_absent(kind), PolicyChange::Absent(kind)),
+        ] {
+            assert_eq!(decode_change(encoded), Ok(object::Change::Declared(change)));
+        }
+    }
+    let mut numbers: Vec<u32> = Subject::all().map(number_of).collect();
+    // As agents and hubs of all versions know them.
+    assert_eq!(numbers[..5], [1, 2, 3, 4, 101]);
+    for (subject, number) in Subject::all().zip(&numbers) {
+        assert_eq!(subject_of(*number), Ok(subject));
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), Subject::COUNT);
+    assert_eq!(subject_of(100), Err(Unusable::Unknown));
 }
 
 /// A pod as a later version may send it: with fields that nobody knows here.

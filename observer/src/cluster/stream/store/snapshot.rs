@@ -5,7 +5,7 @@ use std::mem;
 use prost::bytes::Bytes;
 
 use crate::cluster::{
-    object::Kind,
+    object::Subject,
     stream::{
         codec::{self, TooLarge},
         message::{self, Batch, Content},
@@ -18,7 +18,8 @@ pub struct Collected {
     pub(super) epoch: u64,
     pub(super) revision: u64,
     pub(super) written: u64,
-    pub(super) kinds: [(Kind, Vec<Bytes>); Kind::ALL.len()],
+    /// The objects of each kind that is known; `None` for one that the API does not have.
+    pub(super) kinds: Vec<(Subject, Option<Vec<Bytes>>)>,
 }
 
 /// All objects at one revision, as they are sent.
@@ -61,12 +62,20 @@ impl Collected {
         let mut frames = Vec::new();
         let mut changes = Vec::new();
         let mut bytes = 0;
-        for (kind, mut objects) in self.kinds {
-            // Objects start with namespace and name: what is alike is together, and deflates well.
-            objects.sort_unstable_by(|one, other| content(one).cmp(content(other)));
-            let begin = [message::encode_begin(kind)];
-            let complete = [message::encode_complete(kind)];
-            for change in begin.into_iter().chain(objects).chain(complete) {
+        for (subject, objects) in self.kinds {
+            let told = match (objects, subject) {
+                (Some(mut objects), _) => {
+                    // Objects start with namespace and name: what is alike is together, and
+                    // deflates well.
+                    objects.sort_unstable_by(|one, other| content(one).cmp(content(other)));
+                    objects.insert(0, message::encode_begin(subject));
+                    objects.push(message::encode_complete(subject));
+                    objects
+                }
+                (None, Subject::Policy(kind)) => vec![message::encode_absent(kind)],
+                (None, Subject::Kind(_)) => continue,
+            };
+            for change in told {
                 if bytes >= CHUNK || changes.len() >= codec::MAX_CHANGES {
                     let changes = mem::take(&mut changes);
                     let batch = Batch {

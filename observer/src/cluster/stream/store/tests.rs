@@ -11,6 +11,7 @@ use crate::{
         object::{ContainerObject, NodeObject, Object, PodObject},
         stream::codec::Decoder,
     },
+    model::policy::{PolicyObject, Traits},
 };
 
 fn pod(uid: &str, node: &str) -> Change {
@@ -50,6 +51,8 @@ fn synced(limits: Limits) -> Store {
 struct Agent {
     objects: BTreeMap<(Kind, Box<str>), Object>,
     untold: BTreeMap<(Kind, Box<str>), ()>,
+    policies: BTreeMap<(PolicyKind, Box<str>), Box<str>>,
+    told: BTreeMap<PolicyKind, Vec<Box<str>>>,
     revision: u64,
 }
 
@@ -78,6 +81,7 @@ impl Agent {
                     Change::Remove(kind, uid) => {
                         self.objects.remove(&(kind, uid));
                     }
+                    Change::Declared(change) => self.declare(change),
                     Change::Complete(_) => {
                         for key in mem::take(&mut self.untold).into_keys() {
                             self.objects.remove(&key);
@@ -90,6 +94,31 @@ impl Agent {
             }
         }
         told
+    }
+
+    fn declare(&mut self, change: PolicyChange) {
+        match change {
+            PolicyChange::Begin(kind) => {
+                self.told.insert(kind, Vec::new());
+            }
+            PolicyChange::Set(object) => {
+                if let Some(told) = self.told.get_mut(&object.kind) {
+                    told.push(object.uid.clone());
+                }
+                let key = (object.kind, object.uid.clone());
+                self.policies.insert(key, object.version.clone());
+            }
+            PolicyChange::Remove(kind, uid) => {
+                self.policies.remove(&(kind, uid));
+            }
+            PolicyChange::Complete(kind) => {
+                let told = self.told.remove(&kind).expect("a list that began");
+                self.policies
+                    .retain(|(other, uid), _| *other != kind || told.contains(uid));
+            }
+            PolicyChange::Absent(kind) => self.policies.retain(|(other, _), _| *other != kind),
+            other => panic!("{other:?} is not sent"),
+        }
     }
 
     fn follow(&mut self, store: &Store) -> Vec<Change> {
@@ -355,5 +384,180 @@ proptest! {
             second.follow(&store);
             prop_assert_eq!(&second.objects, &last.objects);
         }
+    }
+}
+
+fn policy(kind: PolicyKind, uid: &str, version: u32) -> Change {
+    Change::Declared(PolicyChange::Set(std::sync::Arc::new(PolicyObject {
+        kind,
+        uid: uid.into(),
+        namespace: "shop".into(),
+        name: uid.into(),
+        version: version.to_string().into(),
+        created: 0,
+        labels: Box::default(),
+        annotations: Box::default(),
+        content: "{}".into(),
+    })))
+}
+
+/// What an agent knows to be declared: uids and versions.
+fn declared(agent: &Agent) -> Vec<String> {
+    let objects = agent.policies.iter();
+    objects
+        .map(|((_, uid), version)| format!("{uid} {version}"))
+        .collect()
+}
+
+#[test]
+fn what_is_declared_is_told_once_all_of_its_kind_is_known() {
+    use PolicyChange::{Absent, Begin, Complete, Remove};
+    let (routes, gateways) = (PolicyKind::HttpRoute, PolicyKind::Gateway);
+    let mut store = synced(Limits::default());
+    let mut agent = Agent::snapshot(&store);
+    apply(
+        &mut store,
+        [Change::Declared(Begin(routes)), policy(routes, "a", 1)],
+    );
+    assert!(!store.seal(), "not all of it is known");
+    assert_eq!(store.policies(routes), None);
+    assert!(declared(&Agent::snapshot(&store)).is_empty());
+    apply(&mut store, [Change::Declared(Complete(routes))]);
+    assert!(store.seal());
+    agent.follow(&store);
+    assert_eq!(declared(&agent), ["a 1"]);
+
+    // From now on what changes is told, and nothing else.
+    apply(
+        &mut store,
+        [
+            Change::Declared(Begin(routes)),
+            policy(routes, "a", 1),
+            policy(routes, "b", 1),
+            Change::Declared(Complete(routes)),
+            policy(routes, "b", 2),
+            Change::Declared(Absent(gateways)),
+        ],
+    );
+    store.seal();
+    let told = agent.follow(&store);
+    assert_eq!(
+        told,
+        [policy(routes, "b", 2), Change::Declared(Absent(gateways))]
+    );
+    assert_eq!(store.policies(routes), Some(2));
+    assert_eq!(store.policies(gateways), None);
+    apply(&mut store, [Change::Declared(Remove(routes, "a".into()))]);
+    store.seal();
+    agent.follow(&store);
+    assert_eq!(declared(&agent), ["b 2"]);
+
+    // The definition goes, and comes back.
+    apply(&mut store, [Change::Declared(Absent(routes))]);
+    store.seal();
+    agent.follow(&store);
+    assert!(declared(&agent).is_empty());
+    apply(
+        &mut store,
+        [Change::Declared(Begin(routes)), policy(routes, "c", 1)],
+    );
+    assert!(!store.seal());
+    apply(&mut store, [Change::Declared(Complete(routes))]);
+    store.seal();
+    agent.follow(&store);
+    assert_eq!(declared(&agent), ["c 1"]);
+    assert_eq!(declared(&Agent::snapshot(&store)), ["c 1"]);
+    let (objects, bytes) = (store.objects, store.object_bytes());
+    assert!(objects == 1 && bytes > 0, "{objects} {bytes}");
+}
+
+/// A snapshot of pods of workloads of ten each, and what they take in the store; bytes.
+fn sizes(with_traits: bool) -> (usize, usize) {
+    let mut store = synced(Limits::default());
+    for number in 0..5_000_u32 {
+        let (workload, hash) = (number / 10, number.wrapping_mul(0x9e37_79b9));
+        let traits = Traits {
+            service_account: format!("checkout-{workload}").into(),
+            labels: Box::new([
+                ("app".into(), format!("checkout-{workload}").into()),
+                ("app.kubernetes.io/managed-by".into(), "Helm".into()),
+                (
+                    "pod-template-hash".into(),
+                    format!("5d8f{workload:06x}").into(),
+                ),
+                ("security.istio.io/tlsMode".into(), "istio".into()),
+                (
+                    "service.istio.io/canonical-name".into(),
+                    format!("checkout-{workload}").into(),
+                ),
+                ("service.istio.io/canonical-revision".into(), "v1".into()),
+            ]),
+            annotations: Box::new([(
+                "sidecar.istio.io/status".into(),
+                "{\"initContainers\":[\"istio-init\"],\"containers\":[\"istio-proxy\"]}".into(),
+            )]),
+            containers: Box::new(["app".into(), "istio-proxy".into()]),
+            ports: Box::new([("http".into(), 8080), ("http-envoy-prom".into(), 15090)]),
+            host_network: false,
+        };
+        apply(
+            &mut store,
+            [Change::Set(Object::Pod(PodObject {
+                uid: format!("{hash:08x}-1111-2222-3333-{number:012x}").into(),
+                namespace: format!("team-{}", workload % 50).into(),
+                name: format!("checkout-{workload}-5d8f{workload:06x}-{hash:05x}").into(),
+                node: format!("node-{}.example.internal", hash % 200).into(),
+                addresses: vec![std::net::Ipv4Addr::from(0x0a00_0000 + number).into()],
+                traits: with_traits
+                    .then(|| std::sync::Arc::new(traits))
+                    .unwrap_or_default(),
+                ..PodObject::default()
+            }))],
+        );
+    }
+    (
+        store.collect().encode().unwrap().bytes,
+        store.object_bytes(),
+    )
+}
+
+#[test]
+fn traits_of_alike_pods_take_little_of_a_snapshot() {
+    let ((without, bare), (with, full)) = (sizes(false), sizes(true));
+    println!("5000 pods: {without} bytes, with traits {with}; in the store {bare}, {full}");
+    assert!(full > bare + 5_000 * 300, "{bare} {full}: there are none");
+    assert!(with < without + 5_000 * 40, "{without} {with}");
+}
+
+proptest! {
+    #[test]
+    fn deltas_and_a_snapshot_of_what_is_declared_agree(
+        acts in vec((0..2_usize, 0..6_u8, 0..4_u32), 1..60),
+        seal_every in 1..5_usize,
+    ) {
+        let kinds = [PolicyKind::HttpRoute, PolicyKind::MeshConfig];
+        let mut store = synced(Limits { delta_changes: 2, ..Limits::default() });
+        let mut agent = Agent::snapshot(&store);
+        for (number, (kind, act, uid)) in acts.into_iter().enumerate() {
+            let kind = kinds[kind];
+            let uid = format!("{}-{uid}", kind.index());
+            store.apply(match act {
+                0 => Change::Declared(PolicyChange::Begin(kind)),
+                1 => Change::Declared(PolicyChange::Complete(kind)),
+                2 => Change::Declared(PolicyChange::Absent(kind)),
+                3 => Change::Declared(PolicyChange::Remove(kind, uid.into())),
+                _ => policy(kind, &uid, act.into()),
+            });
+            if number % seal_every == 0 {
+                store.seal();
+            }
+        }
+        store.seal();
+        agent.follow(&store);
+        prop_assert_eq!(declared(&agent), declared(&Agent::snapshot(&store)));
+        prop_assert_eq!(
+            store.objects,
+            store.kinds.iter().map(|kind| kind.by_uid.len()).sum::<usize>()
+        );
     }
 }

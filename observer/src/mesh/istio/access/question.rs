@@ -228,10 +228,7 @@ impl Question<'_> {
             return unknown("the client's address is not known");
         };
         // What is no network matches nothing.
-        (
-            Certainty::from(contains(network, address) == Some(true)),
-            None,
-        )
+        (Certainty::from(contains(network, address)), None)
     }
 
     fn operation(&self, operation: &Operation) -> Match {

@@ -1,8 +1,11 @@
-//! What can be read, and what is said of the rest.
+//! What can be read, in cases.
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::*;
+use crate::model::policy::PolicyKind;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -15,11 +18,22 @@ struct Spec {
 #[serde(default)]
 struct Http {
     timeout: Option<Time>,
-    hosts: Vec<String>,
+}
+
+fn object(content: &str) -> PolicyObject {
+    PolicyObject {
+        content: content.into(),
+        ..crate::mesh::istio::tests::object(PolicyKind::Sidecar, "shop/o", 1, Value::Null)
+    }
 }
 
 #[test]
 fn what_is_wrong_is_named() {
+    let told = |content: &str| spec::<Spec>(&object(content));
+    let timeout = told(r#"{"spec":{"http":[{"timeout":"1s","hosts":null}]}}"#);
+    let timeout = timeout.map(|spec| spec.http.first().and_then(|http| http.timeout));
+    assert_eq!(timeout, Ok(Some(Time(Duration::from_secs(1)))));
+    assert!(told(r#"{"status":{}}"#).is_ok());
     for (content, problem) in [
         (
             r#"{"spec":{"http":[{},{"timeout":5}]}}"#,
@@ -27,65 +41,15 @@ fn what_is_wrong_is_named() {
         ),
         (
             r#"{"spec":{"http":[{"timeout":"5 seconds"}]}}"#,
-            "spec.http[0].timeout: invalid value: string \"5 seconds\", expected a duration such as 1.5s",
-        ),
-        (
-            r#"{"spec":{"http":{}}}"#,
-            "spec.http: invalid type: map, expected a sequence",
-        ),
-        (
-            r#"{"spec":{"http":[{"hosts":["a,\"}",3]}]}}"#,
-            "spec.http[0].hosts[1]: invalid type: integer `3`, expected a string",
+            "spec.http[0].timeout: invalid value: string \"5 seconds\", expected a duration such as \
+             1.5s",
         ),
         (
             r#"{"spec":{"ports":{"http":true}}}"#,
-            "spec.ports: invalid value: expected key to be a number in quotes",
+            "spec.ports.?: invalid value: expected key to be a number in quotes",
         ),
-        (
-            r#"{"spec":7}"#,
-            "spec: invalid type: integer `7`, expected struct Spec",
-        ),
-        (
-            "{\n \"spec\": {\n  \"http\": 1\n }\n}",
-            "spec.http: invalid type: integer `1`, expected a sequence",
-        ),
-        ("", "EOF while parsing a value"),
     ] {
-        let error = spec::<Spec>(content).unwrap_err();
-        assert!(error.starts_with(problem), "{content}: {error}");
-    }
-}
-
-#[test]
-fn what_is_not_set_may_be_null() {
-    let read: Spec =
-        spec(r#"{"spec":{"http":[{"timeout":"1s","hosts":null}],"ports":null}}"#).expect("lenient");
-    assert_eq!(
-        read.http.first().and_then(|http| http.timeout),
-        Some(Time(Duration::from_secs(1)))
-    );
-    assert!(spec::<Spec>(r#"{"status":{}}"#).is_ok());
-}
-
-#[test]
-fn durations_are_those_of_the_api() {
-    for (text, expected) in [
-        ("0s", Some(Duration::ZERO)),
-        ("0", Some(Duration::ZERO)),
-        ("1.5s", Some(Duration::from_millis(1500))),
-        ("0.1s", Some(Duration::from_millis(100))),
-        ("1h2m3s", Some(Duration::from_secs(3723))),
-        ("250ms", Some(Duration::from_millis(250))),
-        ("10us", Some(Duration::from_micros(10))),
-        ("", None),
-        ("s", None),
-        ("5", None),
-        ("5d", None),
-        ("-1s", None),
-        ("1.2.3s", None),
-        ("9999999999999h", None),
-    ] {
-        assert_eq!(duration(text), expected, "{text}");
+        assert_eq!(told(content).map(|_| ()), Err(problem.to_owned()));
     }
 }
 
@@ -122,6 +86,11 @@ fn patterns_match_the_whole_text() {
     assert_eq!(
         problem.as_deref(),
         Some("here.regex: error: unclosed group")
+    );
+    let (_, problem) = text(r#"{"regex":"a)(?:b"}"#);
+    assert_eq!(
+        problem.as_deref(),
+        Some("here.regex: error: unopened group")
     );
     let (_, problem) = text(r#"{"regex":"((a{1,500}){1,500}){1,500}"}"#);
     assert_eq!(

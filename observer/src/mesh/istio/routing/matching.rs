@@ -151,7 +151,7 @@ impl Match {
         if !self.networks.is_empty() {
             let inside = question.to.address.map(|address| {
                 let mut networks = self.networks.iter();
-                networks.any(|network| contains(network, address) == Some(true))
+                networks.any(|network| contains(network, address))
             });
             add(known(inside), &|| "the address is not known".into());
         }

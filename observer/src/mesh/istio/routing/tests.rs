@@ -8,7 +8,7 @@ use crate::{
         istio::tests::{ambient, declare, mesh, namespace, object, plain, service, sidecar},
         policy::Policies,
     },
-    model::policy::{PolicyKind, PolicyObject},
+    model::policy::{PolicyChange, PolicyKind, PolicyObject},
 };
 
 fn virtual_service(name: &str, created: u64, spec: Value) -> PolicyObject {
@@ -510,6 +510,17 @@ fn who_has_no_proxy_for_it_follows_nothing() {
     );
     namespace(&mut policies, "shop", &[("istio.io/use-waypoint", "w")]);
     assert_eq!(follow(&policies, &client, &dialled(), &GET), "rule");
+    for (status, expected) in [("False", "undeclared"), ("True", "rule")] {
+        let mut gateway = object(PolicyKind::Gateway, "shop/w", 1, json!({}));
+        gateway.content = json!({
+            "spec": { "gatewayClassName": "istio-waypoint" },
+            "status": { "conditions": [{ "type": "Programmed", "status": status }] },
+        })
+        .to_string()
+        .into();
+        policies.apply(PolicyChange::Set(Arc::new(gateway)));
+        assert_eq!(follow(&policies, &client, &dialled(), &GET), expected);
+    }
 
     // A Sidecar, or the whole mesh, may not know the host.
     let meshed = sidecar("web", &[]);
@@ -584,4 +595,53 @@ fn all_rules_that_would_match_are_told() {
     let told: Vec<Certainty> = found.into_iter().map(|(_, _, told)| told).collect();
     use Certainty::{No, Unknown, Yes};
     assert_eq!(told, [Yes, Yes, No, Unknown]);
+}
+
+/// A route of the Gateway API for the Service, which its controller has accepted.
+fn gateway_route() -> PolicyObject {
+    let parent = json!({ "group": "", "kind": "Service", "name": "cart" });
+    let accepted = json!([
+        { "type": "Accepted", "status": "True" },
+        { "type": "ResolvedRefs", "status": "True" },
+    ]);
+    let mut route = object(PolicyKind::HttpRoute, "shop/route", 1, json!({}));
+    route.content = json!({
+        "spec": {
+            "parentRefs": [parent],
+            "rules": [{ "name": "other", "backendRefs": [{ "name": "cart", "port": 80 }] }],
+        },
+        "status": { "parents": [{
+            "parentRef": parent,
+            "controllerName": "istio.io/gateway-controller",
+            "conditions": accepted,
+        }] },
+    })
+    .to_string()
+    .into();
+    route
+}
+
+#[test]
+fn routes_of_both_kinds_are_a_conflict() {
+    let spec = routes(json!([rule("rule", json!([]))]));
+    let own = virtual_service("shop/v", 1, spec);
+    let client = sidecar("web", &[]);
+    for (objects, expected) in [
+        (vec![gateway_route()], "other"),
+        (vec![own.clone()], "rule"),
+        (vec![own.clone(), gateway_route()], "perhaps rule other"),
+    ] {
+        let policies = known(objects);
+        assert_eq!(follow(&policies, &client, &dialled(), &GET), expected);
+    }
+    let policies = known([own, gateway_route()]);
+    let decision = policies.routing(Some(&client), &dialled(), &GET);
+    let deciders = crate::mesh::istio::tests::deciders(&decision.because);
+    assert_eq!(deciders, ["shop/v", "shop/route"]);
+
+    // Without a waypoint nobody follows either.
+    let decision = policies.routing(Some(&ambient("web", &[])), &dialled(), &GET);
+    assert_eq!(decision.value, Routing::Undeclared);
+    let deciders = crate::mesh::istio::tests::deciders(&decision.because);
+    assert_eq!(deciders, ["shop/v", "shop/route"]);
 }

@@ -143,6 +143,8 @@ fn egress_is_by_the_most_specific_network() {
         // A namespace with networks of its own is not under those of all.
         (&own, "8.8.8.8", Egress::Open),
         (&blog, "8.8.8.8", Egress::Closed),
+        // Of the cluster, as far as the installation says nothing else.
+        (&blog, "10.8.8.8", Egress::Open),
         (&hasty, "8.8.8.8", Egress::Open),
     ] {
         let to = Destination {

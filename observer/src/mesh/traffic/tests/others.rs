@@ -324,7 +324,7 @@ fn everything_is_bounded() {
     }
     let losses = world.traffic.losses();
     let lost = |reason| losses.iter().any(|it| it.reason == reason && it.count > 0);
-    assert!(lost("mesh_parties") && lost("mesh_connections"));
+    assert!(lost("mesh_parties_full") && lost("mesh_sockets_full"));
 }
 
 #[test]

@@ -223,10 +223,11 @@ fn rules_that_never_match_are_found() {
     assert!(report.routes.iter().all(|route| route.host_requests == 80));
     assert_eq!(world.found(), ["M16"]);
     world.pass(Duration::from_secs(3_600));
-    assert_eq!(world.found(), ["M15", "M15", "M16"]);
+    // The subset that only the shadowed rule leads to is unused too.
+    assert_eq!(world.found(), ["M15", "M15", "M16", "M36"]);
     // As soon as it matches, it is used.
     world.sent(1, get("/old"), None);
-    assert_eq!(world.found(), ["M15", "M16"]);
+    assert_eq!(world.found(), ["M15", "M16", "M36"]);
 }
 
 #[test]
@@ -241,6 +242,8 @@ fn rules_are_not_dead_where_nobody_asks() {
     world.sent(19, get("/"), None);
     world.pass(Duration::from_secs(3_600));
     assert_eq!(world.found(), [""; 0]);
+    world.sent(1, get("/"), None);
+    assert_eq!(world.found(), ["M15", "M36"]);
 
     // A gateway follows it, and no client.
     let mut world = World::new();
