@@ -296,7 +296,6 @@ fn plaintext_that_is_refused() {
             traffic: |world| {
                 let wire = Wire {
                     by: ClosedBy::Local,
-                    reset: false,
                     ..refused(&web(Mesh::None))
                 };
                 world.connect(40, &wire);

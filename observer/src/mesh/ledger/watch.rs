@@ -83,7 +83,6 @@ pub(super) struct Around<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) by: ClosedBy,
-    pub(super) reset: bool,
 }
 
 // === impl Around ===
@@ -183,9 +182,10 @@ impl Watch {
             edge.exempt = view.exempt;
             edge.address = Some(view.address);
             edge.server_address = Some(view.server_address);
-            if view.dialled_port != 0 {
-                edge.dialled_port = view.dialled_port;
-            }
+            let dialled_port = match view.dialled_port {
+                0 => edge.dialled_port,
+                port => port,
+            };
             let by_service = link
                 .dialled
                 .as_ref()
@@ -194,7 +194,12 @@ impl Watch {
                 live.vantage,
                 Vantage::AppClient | Vantage::WireClient { proxied: false }
             );
-            edge.dialled_pod |= dials && !by_service;
+            let dialled_pod = edge.dialled_pod || (dials && !by_service);
+            if (edge.dialled_port, edge.dialled_pod) != (dialled_port, dialled_pod) {
+                (edge.dialled_port, edge.dialled_pod) = (dialled_port, dialled_pod);
+                // More is known of what is to be asked.
+                edge.asked = None;
+            }
             if live.vantage == Vantage::AppClient && !by_service {
                 edge.note(Sign::DialledPod);
             }

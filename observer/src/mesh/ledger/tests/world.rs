@@ -465,6 +465,16 @@ impl World {
     }
 
     pub(super) fn call(&mut self, link: &Arc<Link>, change: impl FnOnce(&mut Exchange)) {
+        self.call_of(link, None, change);
+    }
+
+    /// A call, and whom it is really with.
+    pub(super) fn call_of(
+        &mut self,
+        link: &Arc<Link>,
+        far: Option<Arc<Far>>,
+        change: impl FnOnce(&mut Exchange),
+    ) {
         let side = Side {
             first: self.now,
             last: self.now,
@@ -506,7 +516,7 @@ impl World {
             route: "".into(),
             error: None,
             http_error: None,
-            far: None,
+            far,
         };
         self.ledger.call(&call, self.now);
     }
