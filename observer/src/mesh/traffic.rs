@@ -278,6 +278,9 @@ impl Traffic {
         call: &Call,
         now: Monotonic,
     ) -> Option<RouteMatch> {
+        if call.probe {
+            return None;
+        }
         let judge = self.judge(now);
         match self.vantage(answers, &call.link, call.far(), now) {
             Vantage::None => None,
