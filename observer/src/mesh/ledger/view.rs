@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::marks;
 use crate::{
     mesh::{
+        hops::is_inbound_port,
         party::{End, NODE},
         policy::Context,
     },
@@ -243,7 +244,7 @@ impl<'a> View<'a> {
                     true => self.target(context),
                     false => wire.1.port(),
                 };
-                self.tunnel = marks::is_tunnel(self.port);
+                self.tunnel = is_inbound_port(self.port);
             }
             Vantage::WireClient { proxied: true } => {
                 self.port = wire.1.port();
@@ -253,17 +254,17 @@ impl<'a> View<'a> {
                         self.service = Some(service);
                     }
                 }
-                self.tunnel = marks::is_tunnel(self.port);
+                self.tunnel = is_inbound_port(self.port);
             }
             Vantage::WireServer { .. } => {
                 self.service = None;
                 let ports = [connection.local.port(), wire.0.port()];
-                let own = ports.into_iter().find(|port| !marks::is_tunnel(*port));
-                self.tunnel = ports.into_iter().any(marks::is_tunnel);
+                let own = ports.into_iter().find(|port| !is_inbound_port(*port));
+                self.tunnel = ports.into_iter().any(is_inbound_port);
                 self.port = own.unwrap_or_default();
             }
         }
-        if marks::is_tunnel(self.port) {
+        if is_inbound_port(self.port) {
             self.port = 0;
         }
     }

@@ -30,8 +30,6 @@ use crate::{
 const SETTLED: Duration = Duration::from_secs(2);
 /// After how long a connection is forgotten of which nothing is heard.
 const SILENT: Duration = Duration::from_secs(6 * 3600);
-/// What probes of the node's agent call themselves.
-const PROBE: &str = "kube-probe/";
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -298,14 +296,14 @@ impl Watch {
     /// A call.
     pub(super) fn call(&mut self, call: &Call, around: &mut Around<'_>) {
         let link = &call.link;
-        if link.hop.is_between() || !self.follow(link, around) {
+        if !link.hop.is_counted() || !self.follow(link, around) {
             return;
         }
         let now = around.now;
         let Some(live) = self.live.get_mut(&link.connection.id) else {
             return;
         };
-        if call.exchange.request.user_agent.starts_with(PROBE) {
+        if call.probe {
             live.probe = true;
             return;
         }

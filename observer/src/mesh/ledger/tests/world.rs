@@ -31,6 +31,8 @@ pub(super) enum Mesh {
 pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) now: Monotonic,
+    /// Calls are probes.
+    pub(super) probes: bool,
     next: u64,
 }
 
@@ -249,7 +251,7 @@ impl Wire {
             source: FarSource::Service,
             security,
             identity: None,
-            proxy: workload(client, "istio-proxy"),
+            proxy: Some(workload(client, "istio-proxy")),
         };
         let peer = Peer::Local(workload(client, "istio-proxy"));
         Self {
@@ -267,7 +269,7 @@ impl Wire {
             source: FarSource::Identity,
             security,
             identity: None,
-            proxy: workload(server, "istio-proxy"),
+            proxy: Some(workload(server, "istio-proxy")),
         };
         let peer = Peer::Local(workload(server, "istio-proxy"));
         Self {
@@ -329,6 +331,7 @@ impl World {
         Self {
             ledger: Ledger::new(Config::default()),
             now: Monotonic(1_000_000_000_000_000),
+            probes: false,
             next: 1,
         }
     }
@@ -517,6 +520,7 @@ impl World {
             error: None,
             http_error: None,
             far,
+            probe: self.probes,
         };
         self.ledger.call(&call, self.now);
     }
