@@ -31,7 +31,7 @@ pub(super) struct Declared {
     /// Rules that are for gateways alone.
     gateways: HashSet<GatewayRule>,
     /// Whom Linkerd's authentications name, by namespace and name.
-    authentications: HashMap<(Box<str>, Box<str>), Vec<(Subject, Box<str>)>>,
+    authentications: HashMap<(Box<str>, Box<str>), Named>,
     /// Policies, and namespace and name of the authentications that they demand.
     demands: Vec<(ObjectRef, Box<str>, Box<str>)>,
     /// Namespaces whose objects say who may call; an empty one stands for all.
@@ -42,6 +42,9 @@ pub(super) struct Declared {
 
 /// Kind, namespace and name of an object, and a rule of it; an empty one stands for all.
 type GatewayRule = (Box<str>, Box<str>, Box<str>, Box<str>);
+
+/// Whom an object names, as it writes them.
+type Named = Vec<(Subject, Box<str>)>;
 
 /// What is declared of a host.
 #[derive(Clone, Debug, Default)]
