@@ -11,7 +11,7 @@ use self::matching::{Follower, Question, any_matches};
 pub use self::rules::UnreachableRule;
 use super::{
     Istio,
-    names::{resolve, service_host, service_of},
+    names::{has_port, resolve, service_host},
     store::Declared,
     virtual_service::{DeclaredRoute, Match, VirtualService},
     waypoint::Waypoint,
@@ -49,16 +49,22 @@ impl Istio {
         let namespace = client.map_or("", |client| &client.namespace);
         let ambient = client.is_some_and(|client| self.plane(client) == Plane::IstioAmbient);
         if !ambient {
+            let target = self.route_target(context, namespace, to, request);
             let follower = Follower {
                 namespace,
                 pod: client,
+                host: target.as_deref(),
             };
             return self.route(context, gateways, client, follower, to, request);
         }
-        // The node's proxy routes nothing: the waypoint of the Service does, if it has one.
-        let target = self.route_target(context, namespace, to, request);
-        let service = target.as_deref().and_then(service_of);
-        let waypoint = service.and_then(|service| self.service_waypoint(context, service));
+        // The node's proxy routes nothing: the waypoint of the Service that is dialled does, if it
+        // has one.
+        let target = to
+            .service
+            .map(|(namespace, name)| service_host(namespace, name));
+        let waypoint = to
+            .service
+            .and_then(|service| self.service_waypoint(context, service));
         let ready = |gateway: &Waypoint| {
             let gateway = gateways.gateway(&gateway.namespace, &gateway.name);
             gateway.is_none_or(|gateway| gateway.programmed != Some(false))
@@ -71,6 +77,7 @@ impl Istio {
             let follower = Follower {
                 namespace: &waypoint.namespace,
                 pod: None,
+                host: target.as_deref(),
             };
             let mut decision = self.route(context, gateways, client, follower, to, request);
             if decision.value != Routing::Undeclared {
@@ -166,16 +173,14 @@ impl Istio {
         request: &Request<'_>,
     ) -> Decision<Routing> {
         let gateway_route = gateways.route(context, client, to, request);
-        let asking = client.map_or(follower.namespace, |client| &client.namespace);
-        let target = self.route_target(context, asking, to, request);
-        if let Some(host) = &target
+        if let Some(host) = follower.host
             && let Some(client) = follower.pod
             && let Some(unknown) = self.out_of_sight(context, client, host)
         {
             return Decision::by(Routing::Undeclared, unknown);
         }
-        let found = target
-            .as_deref()
+        let found = follower
+            .host
             .and_then(|host| self.virtual_service(follower.namespace, host));
         let Some((service, others)) = found else {
             return gateway_route.unwrap_or_default();
@@ -313,6 +318,7 @@ impl Istio {
         let follower = Follower {
             namespace: &client.namespace,
             pod: Some(client),
+            host: None,
         };
         let target = self.route_target(context, &client.namespace, to, request);
         let found = target.and_then(|host| {
@@ -339,12 +345,6 @@ impl Istio {
             })
             .collect()
     }
-}
-
-/// Whether a Service has a port, as far as both are known.
-fn has_port(context: &Context, host: &str, port: u16) -> bool {
-    let service = service_of(host).and_then(|(namespace, name)| context.service(namespace, name));
-    port == 0 || service.is_none_or(|service| service.ports.iter().any(|it| it.port == port))
 }
 
 fn names_of(rules: &[Rule]) -> String {

@@ -510,6 +510,17 @@ fn who_has_no_proxy_for_it_follows_nothing() {
     );
     namespace(&mut policies, "shop", &[("istio.io/use-waypoint", "w")]);
     assert_eq!(follow(&policies, &client, &dialled(), &GET), "rule");
+    // By the address of the Service alone: the node's proxy knows no names.
+    let named = Destination {
+        service: None,
+        ..dialled()
+    };
+    assert_eq!(follow(&policies, &client, &named, &GET), "undeclared");
+    let other = Request {
+        authority: "other.example",
+        ..GET
+    };
+    assert_eq!(follow(&policies, &client, &dialled(), &other), "rule");
     for (status, expected) in [("False", "undeclared"), ("True", "rule")] {
         let mut gateway = object(PolicyKind::Gateway, "shop/w", 1, json!({}));
         gateway.content = json!({
