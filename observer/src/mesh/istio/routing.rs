@@ -28,6 +28,9 @@ use crate::{
 /// Most rules that are named when it cannot be told which matches.
 const MAX_CANDIDATES: usize = 16;
 
+/// Most matches of a rule that are described.
+const MAX_DESCRIBED: usize = 4;
+
 /// A rule that may match, with what it takes over from the one that delegates to it.
 struct Candidate<'a> {
     root: &'a DeclaredRoute,
@@ -199,6 +202,7 @@ impl Istio {
         }
         match gateway_route {
             None => decision,
+            Some(other) if decision.value == Routing::Undeclared => other,
             // Both become the same kind of route, and which is first is nowhere promised.
             Some(other) => both(decision, other),
         }
@@ -206,9 +210,10 @@ impl Istio {
 
     fn first_match(&self, service: &VirtualService, question: &Question<'_>) -> Decision<Routing> {
         let reference = || service.meta().reference.clone();
-        let list = if !is_connection(question.request) && !service.http.is_empty() {
+        let connection = is_connection(question.request);
+        let list = if !connection && !service.http.is_empty() {
             &service.http
-        } else if !service.tls.is_empty() && !question.to.authority.is_empty() {
+        } else if connection && !service.tls.is_empty() && !question.to.authority.is_empty() {
             &service.tls
         } else {
             &service.tcp
@@ -410,16 +415,21 @@ impl Candidate<'_> {
     }
 
     fn describe(&self) -> String {
-        let parts: Vec<String> = [Some(self.root), self.delegated]
-            .into_iter()
-            .flatten()
-            .flat_map(|route| route.matches.first())
-            .map(Match::describe)
+        let routes = [Some(self.root), self.delegated].into_iter().flatten();
+        let parts: Vec<String> = routes
+            .map(|route| {
+                let matches = route.matches.iter().take(MAX_DESCRIBED);
+                let any: Vec<String> = matches.map(Match::describe).collect();
+                match any.iter().any(String::is_empty) {
+                    true => String::new(),
+                    false => any.join(" or "),
+                }
+            })
             .filter(|part| !part.is_empty())
             .collect();
         match &*parts {
-            [] => "everything else".to_owned(),
-            parts => parts.join(" and "),
+            [] => "everything".to_owned(),
+            parts => parts.join(", and "),
         }
     }
 }
