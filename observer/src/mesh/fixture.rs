@@ -196,7 +196,7 @@ pub(super) fn far(
         source: FarSource::Identity,
         security,
         identity,
-        proxy: workload(proxy),
+        proxy: Some(workload(proxy)),
     }))
 }
 
@@ -257,6 +257,7 @@ pub(super) fn call(
         error: None,
         http_error: None,
         far: None,
+        probe: false,
     }
 }
 

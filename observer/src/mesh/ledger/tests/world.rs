@@ -249,7 +249,7 @@ impl Wire {
             source: FarSource::Service,
             security,
             identity: None,
-            proxy: workload(client, "istio-proxy"),
+            proxy: Some(workload(client, "istio-proxy")),
         };
         let peer = Peer::Local(workload(client, "istio-proxy"));
         Self {
@@ -267,7 +267,7 @@ impl Wire {
             source: FarSource::Identity,
             security,
             identity: None,
-            proxy: workload(server, "istio-proxy"),
+            proxy: Some(workload(server, "istio-proxy")),
         };
         let peer = Peer::Local(workload(server, "istio-proxy"));
         Self {
@@ -507,6 +507,7 @@ impl World {
             error: None,
             http_error: None,
             far: None,
+            probe: false,
         };
         self.ledger.call(&call, self.now);
     }
