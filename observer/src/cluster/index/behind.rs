@@ -66,14 +66,15 @@ impl Index {
         if known.contains(&false) || self.pods.overflow != 0 || !self.endpoints.are_all() {
             return Behind::Several;
         }
-        self.behind.get((false, namespace, service), self.stamp(), || {
-            let uids = self.endpoints.of(namespace, service);
-            // Endpoints of pods that ended are about to go.
-            Behind::of(uids.filter_map(|uid| match uid {
-                None => Some(None),
-                Some(uid) => self.pods.living(uid),
-            }))
-        })
+        self.behind
+            .get((false, namespace, service), self.stamp(), || {
+                let uids = self.endpoints.of(namespace, service);
+                // Endpoints of pods that ended are about to go.
+                Behind::of(uids.filter_map(|uid| match uid {
+                    None => Some(None),
+                    Some(uid) => self.pods.living(uid),
+                }))
+            })
     }
 
     /// Rises with every change that answers depend on; one for both, as they are kept together.
