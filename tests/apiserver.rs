@@ -8,7 +8,7 @@ mod script;
 use anyhow::{Context, Result, ensure};
 use observer_tests::{
     apiserver::{
-        Cluster, READER,
+        Cluster, READER, definitions,
         double::Double,
         each,
         objects::{self, Pod, cluster_of},
@@ -163,6 +163,39 @@ fn roles_decide_and_requests_are_counted() -> Result<()> {
                 .code
                 == 401
         );
+        Ok(())
+    })
+}
+
+#[test]
+fn kinds_that_are_defined_are_there_from_then_on() -> Result<()> {
+    each(|cluster| {
+        let path = "/apis/security.istio.io/v1/peerauthentications";
+        let admin = cluster.admin();
+        ensure!(admin.get(path)?.code == 404, "defined by nobody");
+        let groups = |name: &str| -> Result<bool> {
+            let groups = admin.get("/apis")?.success()?;
+            let mut groups = groups["groups"].as_array().into_iter().flatten();
+            Ok(groups.any(|group| group["name"] == name))
+        };
+        ensure!(groups("apps")? && !groups("security.istio.io")?);
+        definitions::define_all(&*cluster)?;
+        ensure!(groups("security.istio.io")?);
+        let resources = admin.get("/apis/security.istio.io/v1")?.success()?;
+        let mut resources = resources["resources"].as_array().into_iter().flatten();
+        ensure!(resources.any(|one| one["name"] == "peerauthentications"));
+        // Two kinds of one name, each in a group of its own.
+        for group in ["security.istio.io/v1", "policy.linkerd.io/v1alpha1"] {
+            let name = group.split('.').next().unwrap_or_default();
+            cluster.create(&json!({
+                "apiVersion": group, "kind": "AuthorizationPolicy",
+                "metadata": {"name": name}, "spec": {"any": [1, "thing"]},
+            }))?;
+            let list = admin.get(&format!("/apis/{group}/authorizationpolicies"))?;
+            let list = list.success()?;
+            ensure!(script::names(&list) == [name], "{list}");
+            ensure!(list["items"][0]["spec"]["any"][1] == "thing", "{list}");
+        }
         Ok(())
     })
 }

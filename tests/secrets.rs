@@ -40,6 +40,10 @@ fn secrets_are_not_kept() -> Result<()> {
             "GET /login HTTP/1.1\r\nHost: a.test\r\nX-Request-Id: {SECRET}\r\n\
              Traceparent: {SECRET}\r\nB3: {SECRET}\r\nX-Amzn-Trace-Id: Self={SECRET}\r\n\r\n"
         ),
+        format!(
+            "GET /login HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Client-Cert: Hash={SECRET};\
+             Cert=\"{SECRET}\";Subject=\"CN={SECRET}\";URI=spiffe://a/ns/b/sa/c\r\n\r\n"
+        ),
         format!("GET /login#{SECRET} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
         format!(
             "POST /login HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n{SECRET}",
@@ -48,6 +52,7 @@ fn secrets_are_not_kept() -> Result<()> {
     ];
     let response = format!(
         "HTTP/1.1 200 OK\r\nSet-Cookie: id={SECRET}\r\nLocation: /?{SECRET}\r\n\
+         L5d-Proxy-Error: {SECRET}\r\nServer: {SECRET}\r\n\
          Content-Length: {}\r\n\r\n{SECRET}",
         SECRET.len()
     );
@@ -89,6 +94,7 @@ fn secrets_of_http_2_are_not_kept() -> Result<()> {
             "X-Request-Id:",
             "Uber-Trace-Id:",
             "Tracestate: a=",
+            "X-Forwarded-Client-Cert: URI=spiffe://a/ns/b/sa/c;Hash=",
         ] {
             command.args(["--header", &format!("{name} {SECRET}")]);
         }

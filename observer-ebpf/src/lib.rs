@@ -19,3 +19,4 @@ pub mod abi;
 pub mod counters;
 pub mod packet;
 pub mod sniff;
+pub mod tls;

@@ -34,6 +34,21 @@ pub mod phase {
 /// The next frame header is not known: everything is shipped.
 pub const UNFRAMED: u64 = u64::MAX;
 
+/// Who spoke last on a connection whose bytes are not read. A turn is what the client says and what
+/// the server answers before the client speaks again.
+pub mod turn {
+    /// The client spoke, and waits.
+    pub const ASKED: u32 = 1 << 0;
+    /// The server has answered; more may come.
+    pub const ANSWERED: u32 = 1 << 1;
+    /// The client speaks TLS: only its application data is a turn.
+    pub const TLS: u32 = 1 << 2;
+    /// Payload of a direction changes nothing as it is, by direction from here on.
+    pub const IGNORED: u32 = 1 << IGNORED_SHIFT;
+    /// Where these bits start.
+    pub const IGNORED_SHIFT: u32 = 8;
+}
+
 /// Who may touch a socket's [`Hold`].
 pub mod hold {
     /// Free; its bytes are those of the latest run and may be read for framing.
@@ -92,7 +107,13 @@ pub struct Socket {
     pub frames: [u32; 2],
     /// HTTP/2: user space wants the content of DATA frames.
     pub with_data: u32,
-    pub reserved: u32,
+    /// Bits of [`turn`].
+    pub turn: u32,
+    /// Turns that were answered, and nanoseconds that they took in all.
+    pub turns: u64,
+    pub turns_ns: u64,
+    /// When the turn that is under way began, or last had an answer.
+    pub turn_ns: u64,
     /// Payload bytes shipped beyond one window a segment since user space last gave a verdict.
     pub shipped: u64,
     pub started_ns: u64,

@@ -31,7 +31,7 @@ mod records;
 
 use self::{
     peers::{Peers, REQUEST_FIELDS, RESPONSE_FIELDS, encode},
-    records::{REQUEST, RESPONSE, Records},
+    records::{MESHED_REQUEST, REQUEST, RESPONSE, Records},
 };
 
 const PIPELINED: usize = 16;
@@ -132,6 +132,22 @@ fn stages(criterion: &mut Criterion) {
         bench.iter(|| {
             records.next_pair(&mut record);
             push(&mut assembler, &record, &mut last);
+        });
+    });
+
+    let mut meshed = Last::default();
+    group.bench_function("decode_and_assemble_in_a_mesh", |bench| {
+        bench.iter(|| {
+            records.pair_of(MESHED_REQUEST, RESPONSE, &mut record);
+            push(&mut assembler, &record, &mut meshed);
+        });
+    });
+    let id = b"x-request-id: f47ac10b-58cc-4372-a567-0e02b2c3d479\r\n\r\n";
+    let with_id = [&MESHED_REQUEST[..MESHED_REQUEST.len() - 2], id].concat();
+    group.bench_function("decode_and_assemble_in_a_mesh_with_ids", |bench| {
+        bench.iter(|| {
+            records.pair_of(&with_id, RESPONSE, &mut record);
+            push(&mut assembler, &record, &mut meshed);
         });
     });
 

@@ -4,14 +4,15 @@
 //! [`contract`]. Nothing that was observed is lost to the bounds: what does not fit a budget goes
 //! to the overflow series of its family.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use crate::{
-    config::Histograms,
+    mesh::report::Report,
     model::{
         call::{Call, Link, LinkEvent},
         datagram::Traffic,
         exchange::InFlight,
+        policy::PolicyKind,
         time::Monotonic,
         trace::{SpanId, TraceId},
     },
@@ -31,7 +32,9 @@ pub mod sketch;
 pub mod snapshot;
 pub mod spans;
 
+mod bounds;
 mod calls;
+mod compatible;
 mod connections;
 mod derived;
 mod edges;
@@ -39,78 +42,29 @@ mod edges;
 pub(crate) mod fixture;
 mod identity;
 mod links;
+mod mesh;
 mod pods;
 mod rpc;
 mod subject;
 mod udp;
 
+pub use bounds::{Budgets, Config};
+
 use calls::{Active, ActiveKey, CallKey, Calls, Method};
+use compatible::Compatible;
 use derived::Gone;
 use edges::Edges;
 use graph::past::Times;
-use history::{Flow, History};
+use history::{Flow, History, Judgement};
 use identity::{Identities, Interned, ServiceKey};
 use links::{Links, Tcp};
+use mesh::Judged;
 use pods::PodInfo;
 use rpc::{RpcCalls, RpcKey};
 use series::{Handle, Store};
 use services::Service;
 use snapshot::Snapshot;
 use subject::Labelling;
-
-/// Bounds of the aggregate.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Config {
-    /// Most label sets of each group of families.
-    pub budgets: Budgets,
-    /// How long a series may be without an update before it is removed.
-    pub idle: Duration,
-    /// Most open connections that are tracked.
-    pub connections: usize,
-    /// Flows that are kept for those who ask later; at least 1.
-    pub flow_history: usize,
-    /// Share of flows that is kept and shown live, 0 to 1. Connections are kept or left whole,
-    /// failed calls and failed connections are always kept. Does not change any metric.
-    pub flow_ratio: f64,
-    /// Name of the Kubernetes cluster, a label of everything about services; empty without.
-    pub cluster: String,
-    /// Whether services are measured by pod, with `k8s_pod_name`. A connection keeps the labels
-    /// that it was first seen with.
-    pub pod_labels: bool,
-    /// Which histograms of durations are kept. Series keep what they began with.
-    pub histograms: Histograms,
-    /// Families of the service graph, as Tempo names them.
-    pub service_graph: bool,
-    /// Families of spans by name, as Tempo names them.
-    pub span_metrics: bool,
-}
-
-/// Most label sets of each group of families that share them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budgets {
-    /// `http_server_*` histograms.
-    pub http_server: usize,
-    /// `http_client_*` histograms.
-    pub http_client: usize,
-    /// Requests in flight.
-    pub http_active: usize,
-    /// `rpc_server_*`, and messages at servers.
-    pub rpc_server: usize,
-    /// `rpc_client_*`, and messages at clients.
-    pub rpc_client: usize,
-    /// `observer_tcp_*`.
-    pub tcp: usize,
-    /// Services at one end: outcomes, coverage, the table of services.
-    pub services: usize,
-    /// `dns_*` and `observer_dns_*`.
-    pub dns: usize,
-    /// `observer_udp_*`.
-    pub udp: usize,
-    /// Edges of the graph, `observer_edge_*`.
-    pub edges: usize,
-    /// Pods of this node, `observer_pod_info`.
-    pub pods: usize,
-}
 
 /// All measures.
 #[derive(Debug)]
@@ -131,53 +85,9 @@ pub struct Aggregator {
     edges: Edges,
     /// By uid.
     pods: Store<Box<str>, PodInfo>,
+    judged: Judged,
+    compatible: Compatible,
     history: History,
-}
-
-// === impl Config ===
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            budgets: Budgets::default(),
-            idle: Duration::from_secs(5 * 60),
-            connections: 131_072,
-            flow_history: 8_192,
-            flow_ratio: 1.0,
-            cluster: String::new(),
-            pod_labels: false,
-            histograms: Histograms::default(),
-            service_graph: true,
-            span_metrics: false,
-        }
-    }
-}
-
-// === impl Budgets ===
-
-impl Budgets {
-    /// The same budget for every group.
-    pub const fn all(budget: usize) -> Self {
-        Self {
-            http_server: budget,
-            http_client: budget,
-            http_active: budget,
-            rpc_server: budget,
-            rpc_client: budget,
-            tcp: budget,
-            services: budget,
-            dns: budget,
-            udp: budget,
-            edges: budget,
-            pods: budget,
-        }
-    }
-}
-
-impl Default for Budgets {
-    fn default() -> Self {
-        Self::all(2_000)
-    }
 }
 
 // === impl Aggregator ===
@@ -197,6 +107,7 @@ impl Aggregator {
             udp,
             edges,
             pods,
+            mesh,
         } = config.budgets;
         Self {
             identities: Identities::new(Labelling::new(&config)),
@@ -218,6 +129,13 @@ impl Aggregator {
                 exponential: config.histograms.has_native(),
             },
             pods: Store::new(pods),
+            judged: Judged::new(mesh),
+            compatible: Compatible::new(
+                config.mesh_series,
+                mesh,
+                config.connections,
+                &config.cluster,
+            ),
             history: History::new(config.flow_history, config.flow_ratio),
             config,
         }
@@ -238,6 +156,13 @@ impl Aggregator {
         self.datagrams.set_budget(config.budgets.udp);
         self.edges.store.set_budget(config.budgets.edges);
         self.pods.set_budget(config.budgets.pods);
+        self.judged.set_budget(config.budgets.mesh);
+        self.compatible.reconfigure(
+            config.mesh_series,
+            config.budgets.mesh,
+            config.connections,
+            &config.cluster,
+        );
         let labelling = Labelling::new(&config);
         if *self.identities.labelling != labelling {
             self.edges.cluster = labelling.cluster.clone();
@@ -257,7 +182,29 @@ impl Aggregator {
         span: Option<(TraceId, SpanId)>,
         now: Monotonic,
     ) -> Option<&Flow> {
-        let mut service = self.call_tracked(call, span, now);
+        self.call_judged(call, span, || None, now)
+    }
+
+    /// As [`call`](Self::call); `judge` says what is declared of it, and is asked if there is a flow.
+    pub fn call_judged(
+        &mut self,
+        call: &Call,
+        span: Option<(TraceId, SpanId)>,
+        judge: impl FnOnce() -> Option<Judgement>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
+        if !call.link.hop.is_counted() {
+            // It is counted where it begins and ends: at the applications' own sockets.
+            return self.history.call(call, judge);
+        }
+        let mut service = match call.far {
+            // Each call of the connection may be somebody else's.
+            Some(_) => {
+                self.edges.carries_calls(&mut self.links, call, now);
+                Some(self.call_untracked(call, span, now))
+            }
+            None => self.call_tracked(call, span, now),
+        };
         if service.is_none() && self.links.table.contains_key(&call.link.connection.id) {
             // More is known of the connection than when it was last heard of.
             self.track(&call.link, call.exchange.role, now);
@@ -270,12 +217,24 @@ impl Aggregator {
         if let Some(rpc) = &call.exchange.rpc {
             self.rpc(call, rpc, span, now);
         }
-        self.history.call(call)
+        self.compatible.call(call, now);
+        self.history.call(call, judge)
     }
 
     /// Measures a change of a connection; returns its flow, unless there is none or it is left out
     /// of the sample.
     pub fn link(&mut self, event: &LinkEvent, now: Monotonic) -> Option<&Flow> {
+        self.link_judged(event, || None, now)
+    }
+
+    /// As [`link`](Self::link); `judge` says what is declared of it, and is asked if there is a flow.
+    pub fn link_judged(
+        &mut self,
+        event: &LinkEvent,
+        judge: impl FnOnce() -> Option<Judgement>,
+        now: Monotonic,
+    ) -> Option<&Flow> {
+        self.compatible.link(event, now);
         match event {
             LinkEvent::Opened(link) => {
                 let known = self.links.table.contains_key(&link.connection.id);
@@ -289,7 +248,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.established(link);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Recognised { link, .. } => {
                 let (_, service) = self.track(link, link.connection.role, now);
@@ -297,7 +256,7 @@ impl Aggregator {
                 if !is_flow(link) {
                     return None;
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Progress { link, transfer } => {
                 self.moved(link, transfer, false, now);
@@ -318,7 +277,7 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.ended(link, *at, *by, *reset);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
             LinkEvent::Failed { link, failure, .. } => {
                 let (_, tcp, _) = self.resolve(link, link.connection.role, now);
@@ -329,9 +288,16 @@ impl Aggregator {
                 if let Some(tcp) = self.tcp.update(tcp, now) {
                     tcp.failed(*failure);
                 }
-                self.history.link(link.connection.id, event)
+                self.history.link(link.connection.id, event, judge)
             }
         }
+    }
+
+    /// Takes over what was found of a mesh, and how many objects of each kind are declared: what
+    /// snapshots show until the next time.
+    pub fn judge(&mut self, report: &Report, objects: &[(PolicyKind, usize)], now: Monotonic) {
+        let cluster = &self.edges.cluster;
+        self.judged.take(report, objects, cluster, now);
     }
 
     /// Sets the gauges of requests in flight: `calls` are all of them.
@@ -348,6 +314,9 @@ impl Aggregator {
             service.oldest = None;
         }
         for (link, request) in calls {
+            if !link.hop.is_counted() {
+                continue;
+            }
             let (identity, _, service) = self.resolve(&link, request.role, now);
             let key = ActiveKey {
                 identity,
@@ -401,6 +370,8 @@ impl Aggregator {
         self.services.expire(now, idle, Service::busy);
         self.lookups.expire(now, idle, |_| false);
         self.datagrams.expire(now, idle, |_| false);
+        self.judged.expire(now, idle);
+        self.compatible.expire(now, idle);
         for tracked in self.links.table.values_mut() {
             self.edges.settle_late(tracked, now);
             if let Some(pod) = tracked.pod {

@@ -3,6 +3,7 @@
 pub mod hub;
 pub mod kubernetes;
 
+mod announce;
 mod cluster;
 mod export;
 mod ignored;

@@ -8,6 +8,7 @@ mod connection;
 mod counters;
 pub mod datagrams;
 pub mod dns;
+pub mod forwarded;
 pub mod grpc;
 pub mod heads;
 pub mod hpack;

@@ -4,6 +4,7 @@
 //! and answers. Nothing here is asked over the network while a call is enriched.
 
 pub mod client;
+pub mod events;
 pub mod index;
 pub mod networks;
 pub mod object;

@@ -335,6 +335,8 @@ fn transfer(record: &ConnectionRecord) -> Transfer {
         smoothed_rtt_us: record.srtt_us,
         minimum_rtt_us: (record.min_rtt_us != u32::MAX).then_some(record.min_rtt_us),
         understood_bytes: 0,
+        turns: record.turns,
+        turn_nanoseconds: record.turns_ns,
     }
 }
 

@@ -6,6 +6,7 @@
 mod connections;
 mod datagrams;
 mod failure;
+mod far;
 mod health;
 mod identify;
 mod names;
@@ -17,11 +18,13 @@ mod settle;
 mod state;
 mod template;
 mod waiting;
+mod wires;
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
+use crate::mesh::hops;
 use crate::model::{
     call::{Call, Link},
     connection::{ConnectionId, Role},
@@ -40,6 +43,7 @@ use peers::Peers;
 use routes::{Limits, Path, Routes, SHARED};
 use state::State;
 use waiting::Waiting;
+use wires::Wires;
 
 /// How routes are named and how much is remembered.
 #[derive(Clone, Debug)]
@@ -65,6 +69,8 @@ pub struct Config {
     pub max_names: usize,
     /// The cluster that this host is a node of, if it is one.
     pub cluster: Option<ClusterConfig>,
+    /// Whether what proxies of a mesh carry is told as the calls of those that they speak for.
+    pub fold: bool,
 }
 
 /// Gives exchanges and connections their identities.
@@ -82,6 +88,7 @@ pub struct Enricher {
     servers: HashMap<datagrams::Place, (Arc<Workload>, Monotonic), foldhash::fast::RandomState>,
     routes: Routes,
     cluster: Option<Cluster>,
+    wires: Wires,
     waiting: Waiting,
     /// Connections of which something waits since it was last looked at.
     fresh: Vec<ConnectionId>,
@@ -124,6 +131,7 @@ impl Default for Config {
             connection_idle: Duration::from_secs(6 * 3600),
             max_names: 16_384,
             cluster: None,
+            fold: true,
         }
     }
 }
@@ -154,6 +162,7 @@ impl Enricher {
             sockets: HashMap::default(),
             servers: HashMap::default(),
             cluster: config.cluster.clone().map(Cluster::new),
+            wires: Wires::default(),
             waiting: Waiting::default(),
             fresh: Vec::new(),
             unsure: VecDeque::new(),
@@ -184,6 +193,7 @@ impl Enricher {
     /// Takes an exchange. `None` when it waits to be told by [`Self::settle`].
     pub fn exchange(&mut self, exchange: Exchange, now: Monotonic) -> Option<Call> {
         let id = exchange.connection;
+        self.look_beyond(id);
         let Some(state) = self.connections.get_mut(&id) else {
             return Some(self.exchange_of_unknown(exchange));
         };
@@ -196,11 +206,12 @@ impl Enricher {
         }
         let route = state.route(&mut self.routes, &exchange.request, exchange.rpc.is_some());
         let waits = state.waits;
-        let call = call(state.link.clone(), route, exchange);
+        let mut call = call(state.link.clone(), route, exchange);
         if waits {
             self.wait(id, Told::Call(call), now);
             return None;
         }
+        self.find_caller(&mut call);
         Some(call)
     }
 
@@ -263,6 +274,8 @@ fn call(link: Arc<Link>, route: Arc<str>, exchange: Exchange) -> Call {
         Some(rpc) => failure::rpc_error_type(exchange.role, rpc.end, http_error),
         None => http_error,
     };
+    let remote = link.connection.remote.ip();
+    let probe = hops::is_probe(remote, &link.peer, &exchange.request.user_agent);
     Call {
         link,
         exchange,
@@ -270,6 +283,7 @@ fn call(link: Arc<Link>, route: Arc<str>, exchange: Exchange) -> Call {
         error,
         http_error,
         far: None,
+        probe,
     }
 }
 

@@ -23,6 +23,10 @@ fn main() -> ExitCode {
         }
         Command::Top(arguments) => cli::top::run(arguments.into()).map(|()| ExitCode::SUCCESS),
         Command::Graph(arguments) => cli::graph::run(&arguments.into()).map(|()| ExitCode::SUCCESS),
+        Command::Findings(arguments) => cli::findings::run(&(*arguments).into()),
+        Command::Mesh(arguments) => {
+            cli::mesh::run(&(*arguments).into()).map(|()| ExitCode::SUCCESS)
+        }
         Command::Doctor(arguments) => {
             let check: cli::doctor::CaptureCheck = app::check;
             let kubernetes: cli::doctor::KubernetesCheck = app::kubernetes::check;

@@ -5,15 +5,31 @@
 //! mesh offer its protocols and ask for its names. Where TLS 1.2 shows the certificates, they
 //! decide. A port alone proves nothing.
 
+pub mod canonical;
 pub mod decision;
+pub mod findings;
+#[cfg(test)]
+mod fixture;
 pub mod gateway;
+pub mod hops;
 pub mod istio;
 pub mod ledger;
 pub mod linkerd;
 pub mod network;
+pub mod party;
 pub mod policy;
 pub mod report;
+pub mod traffic;
 pub mod wire;
+
+mod block;
+mod duration;
+mod pattern;
+mod read;
+mod selector;
+mod shelf;
+#[cfg(test)]
+mod testing;
 
 use self::wire::{istio_target, linkerd_identity, names_istio_workload};
 use crate::model::security::{Certificate, Handshake, MeshSigns, Opening, Security};

@@ -21,6 +21,7 @@ use crate::{
         history::Flow,
         snapshot::Snapshot,
     },
+    mesh::report::Report,
     model::time::WallOffset,
     telemetry::health::Loss,
 };
@@ -32,6 +33,7 @@ pub mod flow;
 mod connection;
 mod flows;
 mod graph;
+mod mesh;
 mod node_graph;
 mod routes;
 mod services;
@@ -74,6 +76,13 @@ pub enum Query {
         window: Duration,
         /// Where to.
         reply: oneshot::Sender<Windowed>,
+    },
+    /// What was found of service meshes.
+    Mesh {
+        /// Window of readiness; `None` for the configured one.
+        window: Option<Duration>,
+        /// Where to.
+        reply: oneshot::Sender<Report>,
     },
     /// The last flows.
     History {
@@ -239,6 +248,10 @@ impl Hub {
 
     async fn graph_in(&self, window: Duration) -> Result<Windowed, NoAnswer> {
         self.ask(|reply| Query::GraphIn { window, reply }).await
+    }
+
+    async fn mesh(&self, window: Option<Duration>) -> Result<Report, NoAnswer> {
+        self.ask(|reply| Query::Mesh { window, reply }).await
     }
 
     async fn history(&self, last: usize, filter: FlowFilter) -> Result<Recent, NoAnswer> {

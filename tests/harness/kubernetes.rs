@@ -365,7 +365,12 @@ impl<'a> Site<'a> {
     }
 
     /// A Service at `address` (headless without), with a slice of these pods.
-    pub fn service(&self, mut object: Value, pods: &[&Known<'_>]) -> Result<()> {
+    pub fn service(&self, object: Value, pods: &[&Known<'_>]) -> Result<()> {
+        self.service_named(object, "p80", pods)
+    }
+
+    /// As [`Self::service`], whose only port has this name.
+    pub fn service_named(&self, mut object: Value, port: &str, pods: &[&Known<'_>]) -> Result<()> {
         object["metadata"]["namespace"] = json!(NAMESPACE);
         let created = self.api.create(&object)?;
         if pods.is_empty() {
@@ -375,6 +380,7 @@ impl<'a> Site<'a> {
         let pods: Vec<&Value> = pods.iter().map(|known| &known.object).collect();
         let mut slice = objects::slice_of(name, 0, &pods);
         slice["metadata"]["namespace"] = json!(NAMESPACE);
+        slice["ports"][0]["name"] = json!(port);
         self.api.create(&slice).map(drop)
     }
 

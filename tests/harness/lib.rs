@@ -24,6 +24,7 @@ pub mod hop;
 pub mod http;
 pub mod kubernetes;
 pub mod link;
+pub mod mesh;
 pub mod metrics;
 pub mod namespace;
 pub mod node;

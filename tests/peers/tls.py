@@ -2,6 +2,9 @@
 
 tls.py serve PORT CERTIFICATE KEY [ALPN,...]          echoes one message of each connection
 tls.py call PORT AUTHORITY NAME ALPN,... VERSION      sends one; NAME `-`: no server name
+tls.py slow PORT CERTIFICATE KEY SECONDS               answers requests, each after SECONDS
+tls.py ask PORT AUTHORITY NAME VERSION COUNT           sends requests, one after the other, and
+                                                       prints the seconds that answers took
 tls.py smtp PORT CERTIFICATE KEY                      a mail server with STARTTLS
 tls.py mail PORT AUTHORITY NAME                       a mail with and one without STARTTLS
 """
@@ -11,8 +14,11 @@ import socket
 import ssl
 import sys
 import threading
+import time
 
 MESSAGE = b"m" * 1000
+# In several records, and in more segments than one.
+ANSWER = b"a" * 40000
 
 
 def listen(port):
@@ -55,6 +61,54 @@ def call(port, authority, name, protocols, version):
         wrapped.sendall(MESSAGE)
         assert wrapped.recv(4096) == MESSAGE
         print(wrapped.version(), wrapped.cipher()[0], wrapped.selected_alpn_protocol())
+
+
+def slow(port, certificate, key, seconds):
+    context = server_context(certificate, key)
+
+    def answer(connection):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with context.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.settimeout(0.5)
+            try:
+                while True:
+                    left = len(MESSAGE)
+                    while left:
+                        part = wrapped.recv(left)
+                        if not part:
+                            return
+                        left -= len(part)
+                    time.sleep(float(seconds))
+                    wrapped.sendall(ANSWER[:1])
+                    wrapped.sendall(ANSWER[1:])
+            except TimeoutError:
+                # An idle client is told good-bye, long after its last answer.
+                wrapped.settimeout(5)
+                wrapped.unwrap()
+
+    for connection in listen(port):
+        threading.Thread(target=answer, args=(connection,), daemon=True).start()
+
+
+def ask(port, authority, name, version, count):
+    context = ssl.create_default_context(cafile=authority)
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
+    connection = socket.create_connection(("127.0.0.1", int(port)))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with context.wrap_socket(connection, server_hostname=name) as wrapped:
+        waited = 0
+        for _ in range(int(count)):
+            began = time.monotonic()
+            # In two records: the first of them is as long as the Finished of TLS 1.3.
+            wrapped.sendall(MESSAGE[:52])
+            wrapped.sendall(MESSAGE[52:])
+            left = len(ANSWER)
+            while left:
+                left -= len(wrapped.recv(left))
+            waited += time.monotonic() - began
+        print(waited)
+        assert wrapped.recv(1) == b""
+        wrapped.unwrap()
 
 
 def smtp(port, certificate, key):

@@ -52,7 +52,7 @@ pub struct Owner {
     pub reserved: u32,
 }
 
-/// A connection was established, ended, or failed to be made; 224 bytes.
+/// A connection was established, ended, or failed to be made; 240 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionRecord {
@@ -112,6 +112,12 @@ pub struct ConnectionRecord {
     pub wire_remote_port: u16,
     /// Explicit padding.
     pub reserved2: u32,
+    /// Turns of a connection whose bytes are not read: what the client says, and what the server
+    /// answers before the client speaks again. Handshakes of TLS are none.
+    pub turns: u64,
+    /// From the first byte of the client to the last of the server, all turns together. Of the last
+    /// one what was answered so far.
+    pub turns_ns: u64,
 }
 
 /// What only a packet of the connection could tell: its socket's cgroup, where the maker of the
@@ -136,5 +142,5 @@ pub struct PlaceRecord {
 }
 
 const _: () = assert!(size_of::<Owner>() == 48);
-const _: () = assert!(size_of::<ConnectionRecord>() == 224);
+const _: () = assert!(size_of::<ConnectionRecord>() == 240);
 const _: () = assert!(size_of::<PlaceRecord>() == 72);

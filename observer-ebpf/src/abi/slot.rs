@@ -52,8 +52,8 @@ pub struct Slot {
     /// User space: one of [`verdict`] in the low 8 bits, a number that changes with each verdict
     /// above.
     pub verdict: u32,
-    /// Explicit padding.
-    pub reserved: u32,
+    /// Turns, see [`super::ConnectionRecord::turns`]; wraps around.
+    pub turns: u32,
     /// User space: ingress bytes before this position need not be shipped.
     pub skip_ingress: u64,
     /// User space: egress bytes before this position need not be shipped.
@@ -62,8 +62,8 @@ pub struct Slot {
     pub received_segments: u32,
     /// Segments sent, control segments and retransmits included.
     pub sent_segments: u32,
-    /// Explicit padding, to a multiple of the cache line.
-    pub reserved2: u64,
+    /// See [`super::ConnectionRecord::turns_ns`].
+    pub turns_ns: u64,
 }
 
 const _: () = assert!(size_of::<Slot>() == 192);

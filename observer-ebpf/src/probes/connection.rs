@@ -296,5 +296,7 @@ pub unsafe fn fill(
         (*record).wire_local_port = socket.wire_ports as u16;
         (*record).wire_remote_port = (socket.wire_ports >> 16) as u16;
         (*record).reserved2 = 0;
+        (*record).turns = socket.turns;
+        (*record).turns_ns = socket.turns_ns;
     }
 }

@@ -10,6 +10,7 @@ mod frames;
 pub mod header;
 mod phases;
 mod ship;
+mod turns;
 
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock},
@@ -33,6 +34,7 @@ use self::{
     frames::{observer_pieces_in, observer_pieces_out},
     header::{Packet, full_socket, parse},
     phases::{first_payload, is_shipped, obey, resync},
+    turns::observer_turn,
 };
 use crate::{
     emit,
@@ -109,6 +111,8 @@ struct Decision {
     position: u64,
     /// Bytes of the payload that are not new, or are omitted.
     trim: u32,
+    /// Bytes of the payload that are new, or early.
+    fresh: u32,
     /// Nothing to ship.
     skip: bool,
     /// The omitted body ends with this segment.
@@ -167,6 +171,10 @@ fn segment<const DIRECTION: usize>(
             if now - socket.sampled_ns > SAMPLE_NS {
                 sample(sk, socket, slot, now);
             }
+        }
+        if turns::matters::<DIRECTION>(socket) {
+            let place = u64::from(packet.offset) | u64::from(new.fresh) << 32;
+            observer_turn(context.skb.skb, place, now, u32::from(DIRECTION == EGRESS));
         }
     }
     if socket.phase == phase::FRESH && !new.skip && packet.length > 0 {
@@ -279,6 +287,7 @@ fn decide<const DIRECTION: usize>(
     let mut decision = Decision {
         position: 0,
         trim: 0,
+        fresh: 0,
         skip: true,
         body_end: false,
         in_order: true,
@@ -324,6 +333,7 @@ fn decide<const DIRECTION: usize>(
     }
     socket.position[DIRECTION] = position;
     socket.next[DIRECTION] = next;
+    decision.fresh = length;
     let end = decision.position + length as u64;
     let skip_until = socket.skip_until[DIRECTION];
     if length > 0 {

@@ -12,6 +12,15 @@ pub(super) const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nServer: nginx/1.26.3\r\n
     Last-Modified: Sat, 01 Nov 2025 11:00:00 GMT\r\nConnection: keep-alive\r\n\
     ETag: \"6905f0a0-d\"\r\nAccept-Ranges: bytes\r\n\r\nhello, world\n";
 
+/// The same behind a proxy of a mesh, which says who called.
+pub(super) const MESHED_REQUEST: &[u8] =
+    b"GET /api/v1/users/4711?verbose=1 HTTP/1.1\r\nhost: users.shop\r\n\
+    user-agent: curl/8.14.1\r\naccept: */*\r\nx-forwarded-proto: http\r\n\
+    x-envoy-attempt-count: 1\r\nx-forwarded-client-cert: \
+    By=spiffe://cluster.local/ns/shop/sa/users;\
+    Hash=468ed33be74eee6556d90c0149c1309e9ba61d6425303443c0748a02dd8de688;Subject=\"\";\
+    URI=spiffe://cluster.local/ns/shop/sa/web\r\n\r\n";
+
 /// The records of one connection, as the kernel would send them.
 pub(super) struct Records {
     id: u64,

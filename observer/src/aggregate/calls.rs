@@ -99,7 +99,7 @@ impl CallKey {
             version: request.version,
             scheme: scheme(request),
             error: call.http_error,
-            security: call.link.security,
+            security: call.secured(),
             rpc: call.exchange.rpc.as_ref().map(|rpc| rpc.system),
         }
     }
@@ -114,7 +114,7 @@ impl CallKey {
             && self.method.is(&request.method)
             && self.scheme == scheme(request)
             && self.error == call.http_error
-            && self.security == call.link.security
+            && self.security == call.secured()
             && self.rpc == call.exchange.rpc.as_ref().map(|rpc| rpc.system)
             && (Arc::ptr_eq(&self.route, &call.route) || self.route == call.route)
     }
@@ -283,7 +283,8 @@ impl Aggregator {
         Some(tracked.service)
     }
 
-    /// Counts a call on a connection that is not tracked; returns its service.
+    /// Counts a call on a connection that is not tracked, or that carries those of several; returns its
+    /// service.
     pub(super) fn call_untracked(
         &mut self,
         call: &Call,
@@ -291,7 +292,7 @@ impl Aggregator {
         now: Monotonic,
     ) -> Handle {
         let role = call.exchange.role;
-        let identity = self.identities.intern(&call.link, role);
+        let identity = self.identities.intern_with(&call.link, call.peer(), role);
         let calls = if role == Role::Client {
             &mut self.client
         } else {
@@ -313,8 +314,10 @@ impl Aggregator {
     ) {
         let role = call.exchange.role;
         let identity = match self.links.table.get(&call.link.connection.id) {
-            Some(tracked) if tracked.is(&call.link, role) => tracked.identity.clone(),
-            _ => self.identities.intern(&call.link, role),
+            Some(tracked) if call.far.is_none() && tracked.is(&call.link, role) => {
+                tracked.identity.clone()
+            }
+            _ => self.identities.intern_with(&call.link, call.peer(), role),
         };
         let calls = if role == Role::Client {
             &mut self.rpc_client

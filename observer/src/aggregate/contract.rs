@@ -53,6 +53,17 @@
 //! So calls to a pod of a node without an observer, and to a service that is to be ignored, have a
 //! time at the client and no count. `_request_total` is the count of `_request_server_seconds`.
 //!
+//! `mesh_finding` and `observer_mesh_` are what a service mesh was found to do, as the API has it in
+//! full: who is at the ends has the labels of edges, and `declared` is what is declared of mutual
+//! TLS: `strict`, `permissive`, `disabled`, `no_mesh`, `unknown`. They are made when they are asked
+//! for, from the same report.
+//!
+//! `istio_`, and `request_total`, `response_total`, `response_latency_ms` and `tcp_`, are what the
+//! proxies of Istio and Linkerd would tell of the same calls, with their labels, where
+//! `mesh.series` asks for them: for the tools that read those. Bytes of TCP are told as there:
+//! `istio_tcp_sent_bytes_total` is what the server sent. Scrape them with `honor_labels`, as
+//! `namespace` and `pod` are those of the pods.
+//!
 //! `traces_spanmetrics_` are calls by the name of their span: `METHOD ROUTE`, or the full name of
 //! the procedure. They are sums of the `http_` families without remote procedure calls, and of the
 //! `rpc_` families. Their overflow series has those of the `http_` families.
@@ -254,6 +265,64 @@ families! {
         "Duration of calls in seconds, by the name of their span.";
     SPAN_TARGET: Info "traces_target_info", None, SPAN_SERVICE, None,
         "Services that calls were seen of: join on service and service_namespace.";
+    MESH_FINDING: Gauge "mesh_finding", None, MESH_FINDING_LABELS, None,
+        "1 while something is found to be wrong with a service mesh, or may be; 0 for a while after.";
+    MESH_ENCRYPTED: Gauge "observer_mesh_edge_encrypted_ratio", Some("ratio"), MESH_EDGE, None,
+        "Share of the requests of an edge (of connections, where there are no requests) that were encrypted.";
+    MESH_VIOLATED: Gauge "observer_mesh_edge_violated", None, MESH_EDGE, None,
+        "1 when the encryption of an edge is not what is declared, 0 when it is; absent when that cannot be told.";
+    MESH_RETRIES: Gauge "observer_mesh_retry_ratio", Some("ratio"), MESH_EDGE, None,
+        "Requests that were answered after another attempt, by requests of the client.";
+    MESH_LATENCY: Gauge "observer_mesh_latency_seconds", Some("seconds"), MESH_PART, None,
+        "Where the time of requests goes, in the mean: client_proxy, network, server_proxy, application.";
+    MESH_READINESS: Gauge "observer_mesh_readiness", None, MESH_SERVER_STATE, None,
+        "Whether a server could take mutual TLS only: 1 for its state, which is ready, not_ready or insufficient.";
+    MESH_PLAINTEXT_CLIENTS: Gauge "observer_mesh_plaintext_clients", None, MESH_SERVER, None,
+        "Clients that sent plaintext to a server in the window of readiness.";
+    MESH_SPLIT_DECLARED: Gauge "observer_mesh_split_declared_ratio", Some("ratio"), MESH_BACKEND, None,
+        "Share of the requests of a rule that a backend is declared to get.";
+    MESH_SPLIT_OBSERVED: Gauge "observer_mesh_split_observed_ratio", Some("ratio"), MESH_BACKEND, None,
+        "Share of the requests of a rule that a backend got.";
+    MESH_SPLIT_REQUESTS: Gauge "observer_mesh_split_requests", None, MESH_BACKEND, None,
+        "Requests that the observed share of a backend is made of.";
+    MESH_AUTHORIZATION: Counter "observer_mesh_authorization_requests_total", None, MESH_DECISION, None,
+        "Requests (connections, where there are none) by what policy says of them: allowed, denied, unknown; and those that were refused.";
+    MESH_OBJECTS: Gauge "observer_mesh_policy_objects", None, MESH_KIND, None,
+        "Declared objects that are known, by kind.";
+    MESH_MISUNDERSTOOD: Gauge "observer_mesh_misunderstood_objects", None, CLUSTER, None,
+        "Declared objects that could not be understood.";
+    ISTIO_REQUESTS: Counter "istio_requests_total", None, ISTIO_HTTP, None,
+        "Requests, as Istio's proxies count them.";
+    ISTIO_DURATION: Histogram "istio_request_duration_milliseconds", None, ISTIO_HTTP, None,
+        "Duration of requests in milliseconds, as Istio's proxies measure it.";
+    ISTIO_REQUEST_BYTES: Histogram "istio_request_bytes", Some("bytes"), ISTIO_HTTP, None,
+        "Size of requests, head and content, as Istio's proxies measure it.";
+    ISTIO_RESPONSE_BYTES: Histogram "istio_response_bytes", Some("bytes"), ISTIO_HTTP, None,
+        "Size of responses, head and content, as Istio's proxies measure it.";
+    ISTIO_REQUEST_MESSAGES: Counter "istio_request_messages_total", None, ISTIO_HTTP, None,
+        "Messages from clients of gRPC, as Istio's proxies count them.";
+    ISTIO_RESPONSE_MESSAGES: Counter "istio_response_messages_total", None, ISTIO_HTTP, None,
+        "Messages from servers of gRPC, as Istio's proxies count them.";
+    ISTIO_TCP_SENT: Counter "istio_tcp_sent_bytes_total", Some("bytes"), ISTIO_TCP, None,
+        "Bytes of responses over connections without requests, as Istio's proxies count them.";
+    ISTIO_TCP_RECEIVED: Counter "istio_tcp_received_bytes_total", Some("bytes"), ISTIO_TCP, None,
+        "Bytes of requests over connections without requests of HTTP, as Istio's proxies count them.";
+    ISTIO_TCP_OPENED: Counter "istio_tcp_connections_opened_total", None, ISTIO_TCP, None,
+        "Connections without requests that were opened, as Istio's proxies count them.";
+    ISTIO_TCP_CLOSED: Counter "istio_tcp_connections_closed_total", None, ISTIO_TCP, None,
+        "Connections without requests that were closed, as Istio's proxies count them.";
+    LINKERD_REQUESTS: Counter "request_total", None, LINKERD_REQUEST, None,
+        "Requests, as Linkerd's proxies count them.";
+    LINKERD_RESPONSES: Counter "response_total", None, LINKERD_HTTP, None,
+        "Responses, as Linkerd's proxies count them.";
+    LINKERD_LATENCY: Histogram "response_latency_ms", None, LINKERD_HTTP, None,
+        "Milliseconds to the end of responses, as Linkerd's proxies measure it.";
+    LINKERD_TCP_OPEN: Gauge "tcp_open_connections", None, LINKERD_TCP, None,
+        "Open connections, as Linkerd's proxies count them.";
+    LINKERD_TCP_READ: Counter "tcp_read_bytes_total", Some("bytes"), LINKERD_TCP, None,
+        "Bytes read from the peer, as Linkerd's proxies count them.";
+    LINKERD_TCP_WRITE: Counter "tcp_write_bytes_total", Some("bytes"), LINKERD_TCP, None,
+        "Bytes written to the peer, as Linkerd's proxies count them.";
     LOSS: Counter "observer_loss_total", None, &["stage", "reason"], None,
         "What the observer lost, by stage and reason.";
     PROGRAM_RUNS: Counter "observer_bpf_program_runs_total", None, &["program"], None,
@@ -303,11 +372,11 @@ families! {
     EXPORT_AGE: Gauge "observer_export_age_seconds", Some("seconds"), EXPORT, None,
         "Time since the collector last took a request; absent before the first.";
     SERIES: Gauge "observer_series", None, &["family"], None,
-        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp, edges, pods.";
+        "Label sets in use of a group of families that share them: http_server, http_client, http_active, rpc_server, rpc_client, tcp, services, dns, udp, edges, pods, mesh_findings, mesh_edges, mesh_servers, mesh_rules, mesh_authorizations, istio_http, istio_tcp, linkerd_http, linkerd_tcp.";
     SERIES_LIMIT: Gauge "observer_series_limit", None, &["family"], None,
         "Most label sets that a group of families can have.";
     SERIES_OVERFLOW: Counter "observer_series_overflow_total", None, &["family"], None,
-        "Updates that went to the overflow series of a group of families.";
+        "Updates that went to the overflow series of a group of families, or were left out where there is none (mesh_).";
     PROCESS_CPU: Counter "process_cpu_seconds_total", Some("seconds"), &[], None,
         "CPU time of the observer, user and system.";
     PROCESS_MEMORY: Gauge "process_resident_memory_bytes", Some("bytes"), &[], None,
@@ -374,9 +443,16 @@ mod tests {
             let tempo = ["traces_service_graph_", "traces_spanmetrics_"]
                 .iter()
                 .any(|prefix| family.name.starts_with(prefix));
+            let mesh = family.name == "mesh_finding"
+                || family.name.starts_with("istio_")
+                || family.help.contains("as Linkerd's proxies");
             let info = ["target_info", "traces_target_info"].contains(&family.name);
             let conventional = family.convention.is_some();
-            assert!(own || tempo || info || conventional, "{}", family.name);
+            assert!(
+                own || tempo || mesh || info || conventional,
+                "{}",
+                family.name
+            );
         }
     }
 

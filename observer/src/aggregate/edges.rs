@@ -6,7 +6,9 @@ use crate::model::{
     call::{Call, Link},
     connection::{ConnectFailure, Role, Transfer},
     datagram::{Conversation, DatagramProtocol},
+    exchange::Side,
     lookup::{LookupOutcome, Resolution},
+    mesh::Hop,
     security::Security,
     time::Monotonic,
     trace::{SpanId, TraceId},
@@ -18,7 +20,7 @@ use super::{
         Edge, EdgeKey, EdgeRow, Party, SETTLE, Windowed, WindowedEdge, past::Times, protocol,
         protocol_of_call,
     },
-    links::Tracked,
+    links::{Links, Tracked},
     series::{Handle, Store},
 };
 
@@ -43,6 +45,8 @@ pub(super) struct OnEdge {
     calls: Option<&'static str>,
     /// It is counted as opened.
     opened: bool,
+    /// The kubelet probes by it.
+    probes: bool,
 }
 
 // === impl Edges ===
@@ -60,12 +64,15 @@ impl Edges {
         self.store.update(handle, now)
     }
 
-    /// The edge of a connection, on which it is open from now on.
-    fn settle(&mut self, tracked: &mut Tracked, now: Monotonic) -> Handle {
-        if let Some(handle) = tracked.on_edge.handle {
-            return handle;
+    /// The edge of a connection, on which it is open from now on; `None` for one that is on none.
+    fn settle(&mut self, tracked: &mut Tracked, now: Monotonic) -> Option<Handle> {
+        if tracked.on_edge.handle.is_some() {
+            return tracked.on_edge.handle;
         }
         let link = &tracked.link;
+        if tracked.on_edge.probes || !is_on_edge(link, tracked.on_edge.calls) {
+            return None;
+        }
         let protocol = protocol(link, tracked.on_edge.calls);
         let key = EdgeKey::of_link(link, tracked.identity.0.role(), protocol);
         let handle = self.resolve(&key, now);
@@ -75,7 +82,7 @@ impl Edges {
             edge.open += 1;
             edge.opened += u64::from(!counted && !tracked.link.connection.pre_existing);
         }
-        handle
+        Some(handle)
     }
 
     /// Takes a connection off its edge; whether it was on one.
@@ -113,6 +120,11 @@ impl Edges {
         span: Option<(TraceId, SpanId)>,
         now: Monotonic,
     ) {
+        if call.probe {
+            self.leave(&mut tracked.on_edge, now);
+            tracked.on_edge.probes = true;
+            return;
+        }
         let shown = protocol_of_call(call);
         // One remote procedure call makes it a connection of those, whatever else it carries.
         let known = tracked.on_edge.calls;
@@ -121,22 +133,43 @@ impl Edges {
             tracked.on_edge.calls = Some(shown);
         }
         let handle = self.settle(tracked, now);
-        if let Some(edge) = self.store.update(handle, now) {
+        if let Some(edge) = handle.and_then(|handle| self.store.update(handle, now)) {
             edge.call(call, span, now);
         }
     }
 
-    /// Counts a call of a connection that is not tracked.
+    /// Counts a call of a connection that is not tracked, or that carries those of several.
     pub(super) fn call_untracked(
         &mut self,
         call: &Call,
         span: Option<(TraceId, SpanId)>,
         now: Monotonic,
     ) {
-        let protocol = protocol_of_call(call);
-        let key = EdgeKey::of_link(&call.link, call.exchange.role, protocol);
+        if call.probe {
+            return;
+        }
+        let key = EdgeKey::of_call(call);
         if let Some(edge) = self.update(&key, now) {
             edge.call(call, span, now);
+            if call.far.is_some() {
+                // The connection is not on the edge: what it moves belongs to several.
+                let bytes = |side: &Side| side.head_bytes + side.body_bytes;
+                let (request, response) = (
+                    bytes(&call.exchange.sent),
+                    call.exchange.received.as_ref().map_or(0, bytes),
+                );
+                edge.bytes(response, request, Role::Server, now);
+            }
+        }
+    }
+
+    /// A connection carries the calls of several: it is on no edge itself.
+    pub(super) fn carries_calls(&mut self, links: &mut Links, call: &Call, now: Monotonic) {
+        if let Some(tracked) = links.table.get_mut(&call.link.connection.id)
+            && tracked.on_edge.calls.is_none()
+        {
+            tracked.on_edge.calls = Some(protocol_of_call(call));
+            self.leave(&mut tracked.on_edge, now);
         }
     }
 
@@ -144,13 +177,16 @@ impl Edges {
     pub(super) fn moved(&mut self, tracked: &mut Tracked, change: &Transfer, now: Monotonic) {
         let role = tracked.identity.0.role();
         let handle = self.settle(tracked, now);
-        if let Some(edge) = self.store.update(handle, now) {
+        if let Some(edge) = handle.and_then(|handle| self.store.update(handle, now)) {
             edge.moved(change, role, now);
         }
     }
 
     /// Counts all of a connection that was not tracked, at its end.
     pub(super) fn ended_untracked(&mut self, link: &Arc<Link>, total: &Transfer, now: Monotonic) {
+        if !is_on_edge(link, None) {
+            return;
+        }
         let role = link.connection.role;
         let key = EdgeKey::of_link(link, role, protocol(link, None));
         if let Some(edge) = self.update(&key, now) {
@@ -161,6 +197,9 @@ impl Edges {
 
     /// Counts a connection that was never made.
     pub(super) fn failed(&mut self, link: &Link, failure: ConnectFailure, now: Monotonic) {
+        if !is_on_edge(link, None) {
+            return;
+        }
         let key = EdgeKey::of_link(link, link.connection.role, protocol(link, None));
         if let Some(edge) = self.update(&key, now) {
             edge.failed(failure);
@@ -265,6 +304,20 @@ impl Aggregator {
             edge.bytes(change.sent_bytes, change.received_bytes, role, now);
         }
     }
+}
+
+/// Whether what a connection moves belongs to one edge: not between proxies, and not where one carries
+/// the calls of several.
+fn is_on_edge(link: &Link, calls: Option<&'static str>) -> bool {
+    if !link.hop.is_counted() {
+        return false;
+    }
+    let shows_calls = || {
+        let opening = link.opening.as_deref();
+        let protocol = opening.and_then(|opening| opening.protocol);
+        protocol.is_some_and(|protocol| protocol.starts_with("http/"))
+    };
+    link.hop != Hop::FromProxy || calls.is_none() && !shows_calls()
 }
 
 /// The row of an edge, measures left empty; without a key it is that of all beyond the budget.

@@ -9,7 +9,7 @@ use crate::model::{
     exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
     kubernetes::{self, Container, Dialled, Node, Pod, Service, ServiceName},
     lookup::{Lookup, LookupOutcome, Resolution, Transport},
-    mesh::Hop,
+    mesh::{Far, FarSource, Hop, Identity},
     rpc::{Messages, Rpc, RpcEnd, RpcSystem},
     security::Security,
     time::Monotonic,
@@ -103,6 +103,34 @@ pub(crate) fn link_in(
         })
     });
     Arc::new(link)
+}
+
+/// GET `/orders`, 200, of pod `web` from its proxy, which speaks for pod `cart` and has proved its
+/// identity.
+pub(crate) fn call_through_proxies() -> Call {
+    let proxy = workload_in("web", "a");
+    let mut link = Link::clone(&link_in(
+        7,
+        ("web", "a"),
+        Role::Server,
+        Peer::Local(proxy.clone()),
+        None,
+    ));
+    link.hop = Hop::FromProxy;
+    let text = "spiffe://cluster.local/ns/shop/sa/cart";
+    link.far = Some(Arc::new(Far {
+        peer: Peer::Pod(pod("cart", "k")),
+        source: FarSource::Identity,
+        security: Security::IstioMutualTls,
+        identity: Some(Arc::new(Identity {
+            text: text.into(),
+            trust_domain: "cluster.local".into(),
+            namespace: "shop".into(),
+            service_account: "cart".into(),
+        })),
+        proxy: Some(proxy),
+    }));
+    call_on(&Arc::new(link), "/orders", 200)
 }
 
 /// An outside client of `service`.
@@ -201,6 +229,7 @@ pub(crate) fn call_on(link: &Arc<Link>, path: &str, status: u16) -> Call {
         error: (status >= 500).then_some("500"),
         http_error: (status >= 500).then_some("500"),
         far: None,
+        probe: false,
     }
 }
 
@@ -255,6 +284,7 @@ pub(crate) fn transfer(bytes: u64) -> Transfer {
         smoothed_rtt_us: 300,
         minimum_rtt_us: Some(200),
         understood_bytes: 11 * bytes / 2,
+        ..Transfer::default()
     }
 }
 

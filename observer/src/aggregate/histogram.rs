@@ -129,6 +129,28 @@ pub static CONNECTION_SECONDS: Buckets = Buckets {
     scale: SECOND,
 };
 
+/// Duration of requests as Envoy has it, in milliseconds: 0.5 ms to a minute.
+pub static REQUEST_MILLISECONDS: Buckets = Buckets {
+    bounds: &[
+        500 * MICROSECOND,
+        MILLISECOND,
+        5 * MILLISECOND,
+        10 * MILLISECOND,
+        25 * MILLISECOND,
+        50 * MILLISECOND,
+        100 * MILLISECOND,
+        250 * MILLISECOND,
+        500 * MILLISECOND,
+        SECOND,
+        2_500 * MILLISECOND,
+        5 * SECOND,
+        10 * SECOND,
+        30 * SECOND,
+        60 * SECOND,
+    ],
+    scale: MILLISECOND,
+};
+
 const MICROSECOND: u64 = 1_000;
 const MILLISECOND: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, Hasher},
+    sync::Arc,
 };
 
 use crate::model::{
@@ -10,6 +11,7 @@ use crate::model::{
     connection::ConnectionId,
     datagram::Conversation,
     lookup::Resolution,
+    mesh::{DeclaredMtls, RouteMatch, Verdict},
 };
 
 /// One flow, numbered.
@@ -19,6 +21,19 @@ pub struct Flow {
     pub sequence: u64,
     /// What happened.
     pub event: FlowEvent,
+    /// What is declared of it; `None` where nobody judges.
+    pub judgement: Option<Judgement>,
+}
+
+/// What is declared of a call or connection in a mesh, and whether that is what was seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Judgement {
+    /// What of mutual TLS is declared.
+    pub declared: DeclaredMtls,
+    /// Whether what was seen is that.
+    pub verdict: Verdict,
+    /// The declared rule that the call matched.
+    pub route: Option<Arc<RouteMatch>>,
 }
 
 /// What a flow tells.
@@ -69,11 +84,15 @@ impl History {
     }
 
     /// Keeps a call that is due or failed.
-    pub(super) fn call(&mut self, call: &Call) -> Option<&Flow> {
+    pub(super) fn call(
+        &mut self,
+        call: &Call,
+        judge: impl FnOnce() -> Option<Judgement>,
+    ) -> Option<&Flow> {
         if !self.is_due() && call.error.is_none() {
             return None;
         }
-        self.push(FlowEvent::Call(call.clone()))
+        self.push(FlowEvent::Call(call.clone()), judge())
     }
 
     /// Keeps a lookup that is due or failed.
@@ -81,7 +100,7 @@ impl History {
         if !self.is_due() && resolution.lookup.error().is_none() {
             return None;
         }
-        self.push(FlowEvent::Lookup(resolution.clone()))
+        self.push(FlowEvent::Lookup(resolution.clone()), None)
     }
 
     /// Keeps datagrams that are due.
@@ -89,11 +108,16 @@ impl History {
         if !self.is_due() {
             return None;
         }
-        self.push(FlowEvent::Datagrams(conversation.clone()))
+        self.push(FlowEvent::Datagrams(conversation.clone()), None)
     }
 
     /// Keeps an event of a connection that is in the sample or failed.
-    pub(super) fn link(&mut self, id: ConnectionId, event: &LinkEvent) -> Option<&Flow> {
+    pub(super) fn link(
+        &mut self,
+        id: ConnectionId,
+        event: &LinkEvent,
+        judge: impl FnOnce() -> Option<Judgement>,
+    ) -> Option<&Flow> {
         // By connection, so that one which was opened in sight is also closed in sight.
         let kept = self.ratio >= 1.0
             || matches!(event, LinkEvent::Failed { .. })
@@ -101,7 +125,7 @@ impl History {
         if !kept {
             return None;
         }
-        self.push(FlowEvent::Link(event.clone()))
+        self.push(FlowEvent::Link(event.clone()), judge())
     }
 
     /// Whether the next flow is in the sample.
@@ -114,7 +138,7 @@ impl History {
         due
     }
 
-    fn push(&mut self, event: FlowEvent) -> Option<&Flow> {
+    fn push(&mut self, event: FlowEvent, judgement: Option<Judgement>) -> Option<&Flow> {
         if self.flows.len() >= self.limit {
             self.flows.pop_front();
         }
@@ -122,6 +146,7 @@ impl History {
         self.flows.push_back(Flow {
             sequence: self.sequence,
             event,
+            judgement,
         });
         self.flows.back()
     }
@@ -173,7 +198,7 @@ mod tests {
     fn keeps_the_last() {
         let mut history = History::new(3, 1.0);
         for status in 200..210 {
-            history.call(&fixture::call("web", "/", status));
+            history.call(&fixture::call("web", "/", status), || None);
         }
         let sequences =
             |flows: Vec<Flow>| flows.iter().map(|flow| flow.sequence).collect::<Vec<_>>();
@@ -187,9 +212,17 @@ mod tests {
     #[test]
     fn a_ratio_keeps_its_share_and_every_failure() {
         let mut history = History::new(10_000, 0.25);
-        let kept = (0..1_000).filter(|_| history.call(&fixture::call("web", "/", 200)).is_some());
+        let kept = (0..1_000).filter(|_| {
+            history
+                .call(&fixture::call("web", "/", 200), || None)
+                .is_some()
+        });
         assert_eq!(kept.count(), 250);
-        let kept = (0..100).filter(|_| history.call(&fixture::call("web", "/", 500)).is_some());
+        let kept = (0..100).filter(|_| {
+            history
+                .call(&fixture::call("web", "/", 500), || None)
+                .is_some()
+        });
         assert_eq!(kept.count(), 100);
     }
 
@@ -200,10 +233,12 @@ mod tests {
         for id in 0..2_000 {
             let link = fixture::link(id, "web");
             let opened = history
-                .link(link.connection.id, &LinkEvent::Opened(link.clone()))
+                .link(link.connection.id, &LinkEvent::Opened(link.clone()), || {
+                    None
+                })
                 .is_some();
             let closed = history
-                .link(link.connection.id, &fixture::closed(&link, 10))
+                .link(link.connection.id, &fixture::closed(&link, 10), || None)
                 .is_some();
             assert_eq!(opened, closed);
             kept += usize::from(opened);

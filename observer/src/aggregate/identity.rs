@@ -63,12 +63,12 @@ pub(super) struct ServiceKey {
 // === impl Identity ===
 
 impl Identity {
-    fn new(link: &Link, role: Role, labelling: &Arc<Labelling>) -> Self {
+    fn new(link: &Link, peer: &Peer, role: Role, labelling: &Arc<Labelling>) -> Self {
         let client = role == Role::Client;
         Self {
             subject: Subject::new(&link.workload, labelling),
             role,
-            peer: link.peer.clone(),
+            peer: peer.clone(),
             // Who calls a server from outside would be a label without bound, and its port one
             // for every connection: only what a client dialled names an end.
             server: client.then_some(link.connection.remote),
@@ -202,7 +202,12 @@ impl Identities {
 
     /// The one identity of `link`; `role` is that of the link, or what an exchange showed.
     pub(super) fn intern(&mut self, link: &Link, role: Role) -> Interned {
-        let identity = Identity::new(link, role, &self.labelling);
+        self.intern_with(link, link.peer(), role)
+    }
+
+    /// As [`Self::intern`], with somebody else at the other end.
+    pub(super) fn intern_with(&mut self, link: &Link, peer: &Peer, role: Role) -> Interned {
+        let identity = Identity::new(link, peer, role, &self.labelling);
         if let Some(known) = self.known.get(&identity) {
             return Interned(known.clone());
         }

@@ -230,6 +230,10 @@ pub(super) fn change(counted: &Transfer, total: &Transfer) -> Transfer {
         understood_bytes: total
             .understood_bytes
             .saturating_sub(counted.understood_bytes),
+        turns: total.turns.saturating_sub(counted.turns),
+        turn_nanoseconds: total
+            .turn_nanoseconds
+            .saturating_sub(counted.turn_nanoseconds),
     }
 }
 
@@ -243,6 +247,8 @@ pub(super) fn latest(counted: &Transfer, total: &Transfer) -> Transfer {
         sent_segments: segments(counted.sent_segments, total.sent_segments),
         retransmits: segments(counted.retransmits, total.retransmits),
         understood_bytes: total.understood_bytes.max(counted.understood_bytes),
+        turns: total.turns.max(counted.turns),
+        turn_nanoseconds: total.turn_nanoseconds.max(counted.turn_nanoseconds),
         ..*total
     }
 }
@@ -254,4 +260,33 @@ fn wrapped(counted: u32, total: u32) -> u32 {
     }
     let ahead = total.wrapping_sub(counted);
     if ahead > u32::MAX / 2 { 0 } else { ahead }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_counted_once() {
+        let total = |turns, turn_nanoseconds| Transfer {
+            turns,
+            turn_nanoseconds,
+            ..Transfer::default()
+        };
+        let mut counted = Transfer::default();
+        let mut sum = (0, 0);
+        // The second is from a slot that was read a little behind.
+        for now in [
+            total(2, 40),
+            total(1, 30),
+            total(5, 100),
+            total(5, 110),
+            total(1 << 33, 1 << 60),
+        ] {
+            let more = change(&counted, &now);
+            sum = (sum.0 + more.turns, sum.1 + more.turn_nanoseconds);
+            counted = latest(&counted, &now);
+        }
+        assert_eq!(sum, (1 << 33, 1 << 60));
+    }
 }

@@ -54,7 +54,7 @@ impl RpcKey {
             route: call.route.clone(),
             status: rpc.end.status_name(),
             error: call.error,
-            security: call.link.security,
+            security: call.secured(),
         }
     }
 

@@ -95,7 +95,7 @@ impl Snapshot {
 // === impl Series ===
 
 impl Series {
-    fn new(labels: &Labels, value: Value) -> Self {
+    pub(super) fn new(labels: &Labels, value: Value) -> Self {
         Self {
             labels: labels.clone(),
             more: Box::default(),
@@ -271,6 +271,8 @@ impl Builder {
             datagrams,
             edges,
             pods,
+            judged,
+            compatible,
             ..
         } = aggregator;
         let edges = &edges.store;
@@ -315,18 +317,24 @@ impl Builder {
             ("edges", edges.len(), edges.budget(), edges.overflowed()),
             ("pods", pods.len(), pods.budget(), pods.overflowed()),
         ];
+        let groups = || {
+            groups
+                .into_iter()
+                .chain(judged.groups())
+                .chain(compatible.groups())
+        };
         let group = |name, value| Series::new(&labels([("family", name)]), Value::Integer(value));
         self.add(
             &contract::SERIES,
-            groups.map(|(name, len, ..)| group(name, len as u64)),
+            groups().map(|(name, len, ..)| group(name, len as u64)),
         );
         self.add(
             &contract::SERIES_LIMIT,
-            groups.map(|(name, _, budget, _)| group(name, budget as u64)),
+            groups().map(|(name, _, budget, _)| group(name, budget as u64)),
         );
         self.add(
             &contract::SERIES_OVERFLOW,
-            groups.map(|(name, .., count)| group(name, count)),
+            groups().map(|(name, .., count)| group(name, count)),
         );
     }
 }
@@ -337,6 +345,10 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     for (reason, count) in [
         ("connection_table_full", links.untracked),
         ("connection_forgotten", links.forgotten),
+        (
+            "mesh_connection_table_full",
+            aggregator.compatible.untracked(),
+        ),
     ] {
         health.losses.push(Loss {
             stage: "aggregate",
@@ -392,6 +404,8 @@ pub(super) fn take(aggregator: &mut Aggregator, mut health: Health, at: Monotoni
     builder.pods(aggregator);
     builder.service_graph(aggregator);
     builder.span_metrics(aggregator);
+    builder.families.extend(aggregator.judged.samples());
+    builder.families.extend(aggregator.compatible.samples());
     builder.health(&health);
     builder.cluster(&health.cluster);
     builder.export(&health.export);

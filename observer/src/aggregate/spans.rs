@@ -30,6 +30,7 @@ use crate::{
         call::{Call, Link},
         connection::Role,
         lookup::Resolution,
+        mesh::Hop,
         span::{Span, SpanLink, Subject},
         time::Monotonic,
         trace::{Cause, ParentSource, SpanId, TraceId},
@@ -119,6 +120,10 @@ impl FarEnd {
         peers: TracedPeers,
         is_told: impl FnOnce(&Arc<Workload>) -> bool,
     ) -> Self {
+        // Of a proxy's end nothing is told.
+        if matches!(link.hop, Hop::ToProxy | Hop::FromProxy) {
+            return Self::Unseen;
+        }
         match (&link.peer, peers) {
             (Peer::Local(workload), _) if is_told(workload) => Self::Here,
             (Peer::Local(_), _) | (_, TracedPeers::None) => Self::Unseen,

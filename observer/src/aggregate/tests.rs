@@ -1,6 +1,9 @@
 //! What the aggregate promises, through its public methods.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proptest::prelude::*;
 
@@ -14,11 +17,14 @@ use super::{
     *,
 };
 use crate::{
+    config::{IstioSeries, MeshSeries},
+    mesh::report,
     model::{
         connection::{ConnectFailure, ConnectionId, Role},
         exchange::{HttpVersion, Outcome, RequestHead},
         kubernetes::{self, Pod},
         lookup::LookupOutcome,
+        mesh::Hop,
         rpc::RpcEnd,
         security::{Handshake, Opening, Proxied, ProxyVersion, Security},
         workload::{Peer, Workload},
@@ -596,6 +602,18 @@ fn the_contract_is_what_is_emitted() {
         let mut used: BTreeSet<&str> = ["otel_metric_overflow", "service_peer_name"].into();
         used.extend(["server_address", "server_port"]);
         used.extend(["k8s_service_name", "k8s_service_namespace"]);
+        // Workloads of other kinds.
+        for kind in [
+            "statefulset",
+            "daemonset",
+            "replicaset",
+            "k8s_job",
+            "cronjob",
+        ] {
+            if samples.family.labels.contains(&"dst_service") {
+                used.extend([kind, dst(kind)]);
+            }
+        }
         for series in &samples.series {
             for (name, _) in series.labels() {
                 used.insert(name);
@@ -629,14 +647,61 @@ fn the_contract_is_what_is_emitted() {
     );
 }
 
+/// The label of the destination for one of the source.
+fn dst(kind: &str) -> &'static str {
+    match kind {
+        "statefulset" => "dst_statefulset",
+        "daemonset" => "dst_daemonset",
+        "replicaset" => "dst_replicaset",
+        "k8s_job" => "dst_k8s_job",
+        _ => "dst_cronjob",
+    }
+}
+
+/// Calls and connections of pods as the proxies of meshes tell them, also beyond the budget.
+fn in_a_mesh(aggregator: &mut Aggregator) {
+    let peer = Peer::Pod(fixture::pod("cart", "k"));
+    let through = fixture::call_through_proxies();
+    let mut link = Link::clone(&fixture::link_in(
+        95,
+        ("web", "a"),
+        Role::Client,
+        peer,
+        Some("basket"),
+    ));
+    link.hop = Hop::ToProxy;
+    link.far = through.link.far.clone();
+    let link = Arc::new(link);
+    let call = rpc_on(&link, "/a.B/C", RpcEnd::Status(0));
+    aggregator.call(&call, None, at(5));
+    aggregator.call(&through, None, at(5));
+    for link in [&link, &through.link] {
+        let mut other = Link::clone(link);
+        other.connection.id = ConnectionId(link.connection.id.0 + 100);
+        aggregator.link(&closed(&Arc::new(other), 1_000), at(5));
+    }
+    // One that is not encrypted.
+    let peer = Peer::Pod(fixture::pod("cart", "k"));
+    let plain = fixture::link_in(96, ("web", "a"), Role::Client, peer, None);
+    aggregator.call(&call_on(&plain, "/", 200), None, at(5));
+    aggregator.link(&closed(&plain, 1_000), at(5));
+}
+
 /// Calls, connections, a lookup and datagrams of pods, with every label that there is of them.
 fn in_a_cluster(aggregator: &mut Aggregator) {
     aggregator.reconfigure(Config {
         cluster: "west".to_owned(),
         pod_labels: true,
         span_metrics: true,
+        mesh_series: MeshSeries {
+            istio: IstioSeries::All,
+            linkerd: true,
+        },
         ..Config::default()
     });
+    in_a_mesh(aggregator);
+    let objects = [(PolicyKind::VirtualService, 1)];
+    aggregator.judge(&report::fixture::report(), &objects, at(5));
     let mut pod = Pod::clone(&fixture::pod("orders", "x"));
     let controllers = [
         "Deployment",

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::sync::mpsc;
 
+use super::announce::Announcer;
 use crate::{
     cluster::{
         Changes,
         client::{Access, Client},
+        events,
         index::Index,
         object::{Kind, Source},
         read::{self, Pattern},
@@ -29,6 +31,8 @@ pub(super) struct Cluster {
     pub(super) source: Source,
     /// How well they know it.
     pub(super) informants: Informants,
+    /// Who tells the cluster what was found, where that is wanted.
+    pub(super) announcer: Option<Announcer>,
 }
 
 /// How well those who tell know the cluster.
@@ -77,6 +81,7 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
         }
         (true, node) => Some(Scope::Node(node.to_owned())),
     };
+    let announcer = announcer(config, client.as_ref());
     let (sender, changes) = mpsc::channel(BATCHES);
     let mut informants = Informants::default();
     let mut source = Source::Cluster;
@@ -110,7 +115,23 @@ pub(super) async fn start(config: &Config) -> anyhow::Result<Option<Cluster>> {
         changes,
         source,
         informants,
+        announcer,
     }))
+}
+
+/// Starts who tells the cluster what was found, where that is wanted and there is a way.
+fn announcer(config: &Config, client: Option<&Arc<Client>>) -> Option<Announcer> {
+    let settings = &config.mesh;
+    if !settings.events || !settings.is_on(true) {
+        return None;
+    }
+    let Some(client) = client else {
+        tracing::warn!("mesh.events: the API server is not asked, and is told nothing");
+        return None;
+    };
+    let (sender, task) = events::start(client.clone(), config.kubernetes.node.clone());
+    tokio::spawn(task);
+    Some(Announcer::new(sender))
 }
 
 // === impl Informants ===

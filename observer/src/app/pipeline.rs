@@ -14,6 +14,7 @@ use crate::{
     decode::{self, DecodeError, decode},
     enrich::Enricher,
     host::Host,
+    mesh::ledger::Ledger,
     model::{
         connection::{ConnectionId, Transfer},
         event::Event,
@@ -97,6 +98,8 @@ impl Stages {
                 aggregator: Aggregator::new(settings::aggregate(config)),
                 spans: Spans::new(settings::spans(config, exports.wants_spans())),
                 access_log: AccessLog::new(config.access_log.clone()),
+                ledger: Ledger::new(settings::ledger(config)),
+                judges: config.mesh.is_on(cluster.is_some()),
                 exports,
                 made: Vec::new(),
                 answers,
@@ -197,6 +200,11 @@ impl Stages {
                 break;
             };
             for change in batch {
+                if self.rest.judges
+                    && let Some(declared) = change.declares()
+                {
+                    self.rest.ledger.declare(declared, now);
+                }
                 index.apply(source, change, now, self.offset);
             }
         }
@@ -214,6 +222,8 @@ impl Stages {
             aggregator,
             ignored,
             host,
+            ledger,
+            judges,
             ..
         } = &mut self.rest;
         let mut calls = in_flight.into_iter().filter_map(|request| {
@@ -222,7 +232,11 @@ impl Stages {
         });
         aggregator.in_flight(now, &mut calls);
         aggregator.expire(now);
+        if *judges {
+            ledger.tick(now);
+        }
         host.expire(now);
+        self.announce(now);
         let offset = capture::wall_offset();
         // Small corrections are left alone, so that one flow is told with one time.
         if offset.nanoseconds.abs_diff(self.offset.nanoseconds) > WORTH_CORRECTING {
@@ -275,6 +289,7 @@ impl Stages {
             // Whoever asked may be gone; that is no error.
             Query::Snapshot(reply) => {
                 let health = self.health();
+                self.judge(now);
                 let _ = reply.send(self.rest.aggregator.snapshot(health, now));
             }
             Query::Graph(reply) => {
@@ -282,6 +297,9 @@ impl Stages {
             }
             Query::GraphIn { window, reply } => {
                 let _ = reply.send(self.rest.aggregator.graph_in(window, now));
+            }
+            Query::Mesh { window, reply } => {
+                let _ = reply.send(self.rest.ledger.report(window, now, self.offset));
             }
             Query::History {
                 last,
@@ -297,6 +315,27 @@ impl Stages {
         }
     }
 
+    /// Tells the cluster what was found of the mesh, where that is wanted.
+    fn announce(&mut self, now: Monotonic) {
+        let announcer = self.cluster.as_mut();
+        let Some(announcer) = announcer.and_then(|cluster| cluster.announcer.as_mut()) else {
+            return;
+        };
+        if announcer.is_due(now) {
+            let report = self.rest.ledger.report(None, now, self.offset);
+            announcer.look(&report, now);
+        }
+    }
+
+    /// Makes series of what was found of the mesh.
+    fn judge(&mut self, now: Monotonic) {
+        let Rest {
+            ledger, aggregator, ..
+        } = &mut self.rest;
+        let report = ledger.report(None, now, self.offset);
+        aggregator.judge(&report, &ledger.policies().counts(), now);
+    }
+
     fn configure(&mut self, config: &Config) {
         let Rest {
             host,
@@ -305,6 +344,7 @@ impl Stages {
             aggregator,
             spans,
             access_log,
+            ledger,
             exports,
             ..
         } = &mut self.rest;
@@ -321,6 +361,7 @@ impl Stages {
         exports.reconfigure(config);
         spans.reconfigure(settings::spans(config, exports.wants_spans()));
         access_log.reconfigure(config.access_log.clone());
+        ledger.reconfigure(settings::ledger(config));
         *ignored = Ignored::new(config);
     }
 
@@ -348,15 +389,19 @@ impl Stages {
             reason: "access_log_rate",
             count: self.rest.access_log.limited(),
         });
+        losses.extend(self.rest.ledger.losses());
         losses.extend(self.rest.exports.losses());
         let mut tables = self.assembler.tables();
         tables.extend(self.rest.host.tables());
         tables.extend(self.rest.enricher.tables());
         tables.extend(self.rest.spans.tables());
+        tables.extend(self.rest.ledger.tables());
         tables.extend(self.rest.exports.tables());
         let mut states = Vec::new();
         if let (Some(cluster), Some(index)) = (&self.cluster, self.rest.enricher.index()) {
             losses.extend(cluster.informants.losses());
+            let announcer = cluster.announcer.iter();
+            losses.extend(announcer.flat_map(|announcer| announcer.sender().losses()));
             tables.extend(cluster.informants.tables());
             states = cluster.informants.states(index);
         }
@@ -404,6 +449,8 @@ fn glance(slots: &capture::Slots, index: u32, id: ConnectionId, now: Monotonic) 
             minimum_rtt_us: (slot.min_rtt_us != 0 && slot.min_rtt_us != u32::MAX)
                 .then_some(slot.min_rtt_us),
             understood_bytes: 0,
+            turns: slot.turns.into(),
+            turn_nanoseconds: slot.turns_ns,
         },
         held,
     })

@@ -11,9 +11,10 @@ use crate::{
         networks::{Networks, Prefix},
         object::Source,
     },
-    config::Config,
+    config::{Config, MeshHops},
     enrich::{self, RoutePattern},
     host,
+    mesh::ledger,
 };
 
 /// For [`capture::Capture`].
@@ -92,6 +93,7 @@ pub(super) fn enrich(config: &Config, node: Option<Source>) -> enrich::Config {
             hold: config.kubernetes.hold,
             source,
         }),
+        fold: config.mesh.hops == MeshHops::Fold,
         ..enrich::Config::default()
     }
 }
@@ -119,6 +121,7 @@ pub(super) fn aggregate(config: &Config) -> aggregate::Config {
         histograms: config.metrics.histograms,
         service_graph: config.metrics.service_graph,
         span_metrics: config.metrics.span_metrics,
+        mesh_series: config.mesh.series,
         ..aggregate::Config::default()
     }
 }
@@ -135,5 +138,18 @@ pub(super) fn spans(config: &Config, enabled: bool) -> aggregate::spans::Config 
         wait: traces.wait,
         // When this host was started, to the nanosecond: another for each of them.
         salt: capture::wall_offset().nanoseconds,
+    }
+}
+
+/// For [`ledger::Ledger`].
+pub(super) fn ledger(config: &Config) -> ledger::Config {
+    let mesh = &config.mesh;
+    let default = ledger::Config::default();
+    ledger::Config {
+        edges: mesh.edges as usize,
+        idle: default.idle.max(mesh.readiness_window),
+        minimum: mesh.minimum.into(),
+        settle: mesh.settle,
+        readiness: mesh.readiness_window,
     }
 }

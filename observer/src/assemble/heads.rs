@@ -5,9 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use super::{http1::head::Request, trace_context::Collector};
+use super::{
+    forwarded::{Answered, Asked, Cache},
+    http1::head::Request,
+    trace_context::Collector,
+};
 use crate::{
-    model::{exchange::RequestHead, trace::TraceContext},
+    model::{exchange::RequestHead, mesh::Forwarded, trace::TraceContext},
     telemetry::health::Loss,
 };
 
@@ -23,6 +27,7 @@ const MAX_USER_AGENT: usize = 128;
 pub struct Heads {
     places: Vec<Option<Arc<RequestHead>>>,
     hasher: foldhash::fast::RandomState,
+    forwarded: Cache,
     /// Fields that should tell a trace and could not be read.
     malformed: u64,
 }
@@ -35,6 +40,7 @@ impl Heads {
         Self {
             places: vec![None; places.next_power_of_two()],
             hasher: foldhash::fast::RandomState::default(),
+            forwarded: Cache::default(),
             malformed: 0,
         }
     }
@@ -43,6 +49,20 @@ impl Heads {
     pub fn context(&mut self, fields: &Collector) -> Option<Arc<TraceContext>> {
         self.malformed += fields.malformed();
         fields.context().map(Arc::new)
+    }
+
+    /// What proxies told in the fields of a request; `None` when they told nothing.
+    pub fn asked(&mut self, asked: &Asked<'_>, fields: &Collector) -> Option<Arc<Forwarded>> {
+        self.forwarded.asked(asked, fields.request_id())
+    }
+
+    /// What proxies told in the fields of a request and in those of its response.
+    pub fn answered(
+        &mut self,
+        asked: Option<Arc<Forwarded>>,
+        answered: Answered,
+    ) -> Option<Arc<Forwarded>> {
+        self.forwarded.answered(asked, answered)
     }
 
     /// Fields that should tell a trace and could not be read, since start.

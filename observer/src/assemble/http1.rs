@@ -19,6 +19,7 @@ use super::{grpc::Calling, heads::Heads};
 use crate::model::{
     connection::{Closed, ConnectionId, Role},
     exchange::{Exchange, InFlight, Outcome, RequestHead, Side},
+    mesh::Forwarded,
     time::Monotonic,
     trace::TraceContext,
 };
@@ -61,6 +62,8 @@ pub struct Upgraded {
     pub hop: (u32, u32),
     /// What its fields say of its trace.
     pub context: Option<Arc<TraceContext>>,
+    /// What proxies told in its fields.
+    pub forwarded: Option<Arc<Forwarded>>,
 }
 
 /// The messages of one HTTP/1 connection.

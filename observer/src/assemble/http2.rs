@@ -75,6 +75,7 @@ impl Http2 {
         stream.ordinal = asked.ordinal;
         stream.sent = asked.sent;
         stream.context = asked.context;
+        stream.forwarded = asked.forwarded;
         stream.sent_all = true;
         http.streams.table.insert(1, stream);
         http.streams.highest = 1;

@@ -635,6 +635,35 @@ fn a_held_request_is_in_flight() {
 }
 
 #[test]
+fn turns_are_told_beyond_what_a_slot_counts() {
+    let mut script = Script::client();
+    let mut expected = Vec::new();
+    let mut turns = 0_u64;
+    for more in [3, 0, u64::from(u32::MAX), 1, 1 << 31, 1 << 31] {
+        turns += more;
+        expected.push(turns);
+        let glance = Glance {
+            transfer: Transfer {
+                // Something moved.
+                received_bytes: expected.len() as u64,
+                turns: u64::from(turns as u32),
+                ..Transfer::default()
+            },
+            held: None,
+        };
+        let (now, seen) = (Monotonic(2000), &mut script.seen);
+        script
+            .assembler
+            .glance(now, |slot, _| (slot == 3).then(|| glance.clone()), seen);
+    }
+    let told = script.seen.events.iter().filter_map(|event| match event {
+        ConnectionEvent::Progress { transfer, .. } => Some(transfer.turns),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn ends_and_failures_are_told() {
     let mut script = Script::client();
     let connection = connection(Role::Client, false);

@@ -234,6 +234,20 @@ impl Collector {
         })
     }
 
+    /// A hash of `x-request-id`, where that is a UUID: the same at every hop.
+    pub fn request_id(&self) -> Option<u64> {
+        let told = self
+            .0
+            .as_deref()?
+            .told
+            .get(Propagation::RequestId as usize)?;
+        let Told::Ids(ids) = told else { return None };
+        // Most of its bits are random: any mixture of both halves will do.
+        let id = u128::from_be_bytes(ids.trace.0);
+        let (older, newer) = ((id >> 64) as u64, id as u64);
+        Some(older.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ newer)
+    }
+
     /// How many kinds of fields were there and could not be read.
     pub fn malformed(&self) -> u64 {
         let Some(found) = &self.0 else { return 0 };

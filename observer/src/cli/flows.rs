@@ -69,6 +69,12 @@ pub struct Filters {
     pub dialled: Option<String>,
     /// Trace that the headers of a call name.
     pub trace: Option<String>,
+    /// What the socket is on the way through a mesh.
+    pub hop: Option<String>,
+    /// Identity that a proxy proved.
+    pub identity: Option<String>,
+    /// Whether what was seen is what is declared.
+    pub verdict: Option<String>,
     /// Shortest duration, as `250ms`.
     pub min_duration: Option<String>,
 }
@@ -128,6 +134,9 @@ impl Options {
             ("node", &filters.node),
             ("dialled", &filters.dialled),
             ("trace", &filters.trace),
+            ("hop", &filters.hop),
+            ("identity", &filters.identity),
+            ("verdict", &filters.verdict),
             ("min_duration", &filters.min_duration),
         ] {
             if let Some(value) = value {
@@ -204,6 +213,9 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
         if text("outcome") != "complete" {
             path.push_str(&format!("  {}", text("outcome")));
         }
+        if text("verdict") == "violated" {
+            path.push_str("  not as declared");
+        }
         cells.push(Cell::new(path, Colour::Plain));
     } else if text("kind") == "lookup" {
         cells.extend(lookup(flow, took));
@@ -227,6 +239,9 @@ fn cells(flow: &Value, wide: bool) -> Vec<Cell> {
         };
         if flow.get("reset").and_then(Value::as_bool) == Some(true) {
             detail.push_str(", reset");
+        }
+        if text("verdict") == "violated" {
+            detail.push_str(", not as declared");
         }
         if event == "closed" {
             let size = |key| bytes(number(key).unwrap_or_default());
@@ -257,12 +272,18 @@ fn own(flow: &Value) -> String {
     }
 }
 
-/// The other end: its pod, or else what it is called; and the Service that was dialled.
+/// The other end, proxies left out: its pod, or else what it is called; and the Service that was dialled.
 fn peer(flow: &Value) -> String {
     let text = |key: &str| flow.get(key).and_then(Value::as_str).unwrap_or_default();
-    let mut peer = match text("peer_k8s_pod") {
-        "" => text("peer").to_owned(),
-        pod => format!("{}/{pod}", text("peer_k8s_namespace")),
+    let mut peer = match (text("far_k8s_pod"), text("peer_k8s_pod")) {
+        // Behind its proxy there is somebody else.
+        ("", _) if !text("far_peer").is_empty() => match text("far_k8s_namespace") {
+            "" => text("far_peer").to_owned(),
+            namespace => format!("{namespace}/{}", text("far_peer")),
+        },
+        ("", "") => text("peer").to_owned(),
+        ("", pod) => format!("{}/{pod}", text("peer_k8s_namespace")),
+        (pod, _) => format!("{}/{pod}", text("far_k8s_namespace")),
     };
     if !text("dialled_service").is_empty() {
         let namespace = text("dialled_namespace");
@@ -346,7 +367,7 @@ fn datagrams(flow: &Value, took: String) -> [Cell; 4] {
 
 /// The rest of a flow that a wide line shows, as `key=value`.
 fn details(flow: &Value) -> String {
-    const KEYS: [&str; 62] = [
+    const KEYS: [&str; 80] = [
         "wire_local",
         "wire_remote",
         "transport",
@@ -369,11 +390,29 @@ fn details(flow: &Value) -> String {
         "trace_parent",
         "trace_sampled",
         "trace_source",
+        "forwarded_client",
+        "forwarded_attempt",
+        "forwarded_upstream_seconds",
+        "forwarded_proxy_error",
         "connect_seconds",
         "smoothed_rtt_seconds",
         "minimum_rtt_seconds",
         "retransmits",
+        "turns",
+        "turn_seconds",
         "security",
+        "hop",
+        "hop_proxy",
+        "far_kind",
+        "far_source",
+        "far_security",
+        "client_identity",
+        "server_identity",
+        "route_object",
+        "route_rule",
+        "route_backend",
+        "declared_mtls",
+        "verdict",
         "tls_server_name",
         "tls_alpn_offered",
         "tls_version",
@@ -420,6 +459,7 @@ fn details(flow: &Value) -> String {
         }
         let value = match value {
             Value::Null => continue,
+            Value::String(text) if key == "hop" && text == "direct" => continue,
             Value::String(text) if text.is_empty() => continue,
             Value::String(text) if key == "container" => text.chars().take(12).collect(),
             Value::String(text) => text.clone(),

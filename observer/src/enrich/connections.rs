@@ -76,11 +76,12 @@ impl Enricher {
                 let mut link = Link::clone(&state.link);
                 link.opening = Some(opening);
                 state::classify(&mut link);
-                state.link = Arc::new(link);
-                Some(LinkEvent::Recognised {
-                    link: state.link.clone(),
-                    at: now,
-                })
+                self.reckon(&mut link);
+                let link = Arc::new(link);
+                if let Some(state) = self.connections.get_mut(&id) {
+                    state.link = link.clone();
+                }
+                Some(LinkEvent::Recognised { link, at: now })
             }
             ConnectionEvent::Closed { connection, closed } => {
                 let link = self.close(connection, host, now);
@@ -137,7 +138,12 @@ impl Enricher {
             closed: false,
             waits: known == Knowledge::Awaited,
             unsure: false,
+            beyond: (0, 0),
+            caller: None,
         });
+        if self.connections.contains_key(&id) {
+            self.wires.set(&link);
+        }
         if known == Knowledge::Unsure {
             self.doubt(id);
         }
@@ -175,12 +181,14 @@ impl Enricher {
         let Some(state) = self.connections.get_mut(&id) else {
             return;
         };
-        state.link = Arc::new(Link {
-            peer: Peer::Local(named),
-            ..Link::clone(&state.link)
-        });
+        let mut link = Link::clone(&state.link);
+        link.peer = Peer::Local(named);
         // What comes on that end is about this pod as well.
         state.waits |= known == Knowledge::Awaited;
+        self.reckon(&mut link);
+        if let Some(state) = self.connections.get_mut(&id) {
+            state.link = Arc::new(link);
+        }
         if known == Knowledge::Unsure {
             self.doubt(id);
         }
@@ -296,6 +304,8 @@ impl Enricher {
             closed: false,
             waits: false,
             unsure: false,
+            beyond: (0, 0),
+            caller: None,
         });
         call(link, route, exchange)
     }
@@ -321,12 +331,28 @@ impl Enricher {
     pub(super) fn forget(&mut self, id: ConnectionId) -> Option<State> {
         let state = self.connections.remove(&id)?;
         self.peers.remove(&state.link.connection);
+        self.wires.remove(id);
         self.routes.release(state.service);
         Some(state)
     }
 
     /// Gives a link what the cluster knows, and says how much that is.
     pub(super) fn identify(
+        &mut self,
+        link: &mut Link,
+        host: &mut Host,
+        now: Monotonic,
+        last: bool,
+    ) -> Knowledge {
+        if self.cluster.is_none() {
+            return Knowledge::Complete;
+        }
+        let known = self.ask_cluster(link, host, now, last);
+        self.reckon(link);
+        known
+    }
+
+    fn ask_cluster(
         &mut self,
         link: &mut Link,
         host: &mut Host,

@@ -1,6 +1,6 @@
 //! How full the tables of this stage are, and what did not fit.
 
-use super::{Config, Enricher, datagrams::MAX_SOCKETS, pods::Pods, waiting::Waiting};
+use super::{Config, Enricher, datagrams::MAX_SOCKETS, pods::Pods, waiting::Waiting, wires::Wires};
 use crate::telemetry::health::{Loss, Table};
 
 impl Enricher {
@@ -37,6 +37,7 @@ impl Enricher {
                 Waiting::LIMIT,
             ));
             tables.push(table("enrich_pods", cluster.pods.len(), Pods::LIMIT));
+            tables.push(table("enrich_wires", self.wires.len(), Wires::LIMIT));
             tables.extend(cluster.index.tables());
         }
         tables
@@ -65,6 +66,7 @@ impl Enricher {
             losses.push(loss("waiting_full", self.waiting().full));
             losses.push(loss("pod_unknown", cluster.losses.pod_unknown));
             losses.push(loss("peer_unknown", cluster.losses.peer_unknown));
+            losses.push(loss("wires_full", self.wires.full));
             losses.extend(cluster.index.losses());
         }
         losses

@@ -151,7 +151,13 @@ impl Enricher {
             held.told = told;
         }
         if known != Knowledge::Awaited || last {
-            out.append(&mut self.waiting.take(id));
+            let mut told = self.waiting.take(id);
+            for one in &mut told {
+                if let Told::Call(call) = one {
+                    self.find_caller(call);
+                }
+            }
+            out.append(&mut told);
             if known != Knowledge::Complete {
                 self.doubt(id);
             }

@@ -18,7 +18,10 @@ use crate::{
     },
 };
 
-use super::routes::{self, Path, Routes, ServiceIndex};
+use super::{
+    far::Caller,
+    routes::{self, Path, Routes, ServiceIndex},
+};
 
 /// What is remembered of a connection.
 #[derive(Debug)]
@@ -37,6 +40,11 @@ pub(super) struct State {
     pub(super) waits: bool,
     /// More may become known of it: it is among those that are asked for again.
     pub(super) unsure: bool,
+    /// Revisions of its proxy's connections and of the cluster, when it was last asked whom it is
+    /// really with.
+    pub(super) beyond: (u64, u64),
+    /// Who made the last call that a proxy handed on.
+    pub(super) caller: Option<Caller>,
 }
 
 /// A request head and the route it got. Equal heads are shared, so the pointer tells.

@@ -158,6 +158,19 @@ pub struct Rule {
     pub partial: Option<Cow<'static, str>>,
 }
 
+/// A rule as it is declared, whether or not anything matches it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeclaredRule {
+    /// The object that it stands in.
+    pub object: ObjectRef,
+    /// Its name, or its number from 0: that of [`Self::rule`].
+    pub name: Box<str>,
+    /// Hosts and Services that it is about: full names where they are in the cluster.
+    pub hosts: Vec<Box<str>>,
+    /// What it comes to.
+    pub rule: Rule,
+}
+
 /// Where a rule leads.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backend {
@@ -176,7 +189,7 @@ pub struct Backend {
 /// Retries of failed requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retries {
-    /// Attempts after the first.
+    /// Attempts after the first; `u32::MAX` where a budget is their only limit.
     pub attempts: u32,
     /// Time of each attempt; `None` for that of the request.
     pub per_try: Option<Duration>,
@@ -275,10 +288,6 @@ impl Certainty {
     }
 
     /// The opposite.
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "a name that reads with the others"
-    )]
     pub const fn not(self) -> Self {
         match self {
             Self::Yes => Self::No,

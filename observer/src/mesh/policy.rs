@@ -115,6 +115,23 @@ impl Context {
 // === impl Policies ===
 
 impl Policies {
+    /// Whether no object is known.
+    pub fn is_empty(&self) -> bool {
+        self.objects.is_empty()
+    }
+
+    /// How many objects there are of each kind that there is any of.
+    pub fn counts(&self) -> Vec<(PolicyKind, usize)> {
+        let mut counts = [0; PolicyKind::ALL.len()];
+        for object in self.objects.values() {
+            if let Some(count) = counts.get_mut(object.kind.index()) {
+                *count += 1;
+            }
+        }
+        let counts = PolicyKind::ALL.into_iter().zip(counts);
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Takes a change.
     pub fn apply(&mut self, change: PolicyChange) {
         self.revision += 1;
@@ -254,7 +271,9 @@ impl Policies {
     /// What a pod takes at one of its ports.
     pub fn accepts(&self, server: &Pod, port: u16) -> Decision<Accepts> {
         match self.plane(server) {
-            Plane::Linkerd => self.linkerd.accepts(&self.context, server, port),
+            Plane::Linkerd => self
+                .linkerd
+                .accepts(&self.context, &self.gateways, server, port),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio.accepts(&self.context, server, port)
             }
@@ -313,9 +332,10 @@ impl Policies {
         request: Option<&Request<'_>>,
     ) -> Decision<Access> {
         match self.plane(server) {
-            Plane::Linkerd => self
-                .linkerd
-                .access(&self.context, server, port, caller, request),
+            Plane::Linkerd => {
+                self.linkerd
+                    .access(&self.context, &self.gateways, server, port, caller, request)
+            }
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio
                     .access(&self.context, server, port, caller, request)
@@ -330,7 +350,9 @@ impl Policies {
     /// Whether a pod may reach a destination outside of the cluster.
     pub fn egress(&self, client: &Pod, to: &Destination<'_>) -> Decision<Egress> {
         match self.plane(client) {
-            Plane::Linkerd => self.linkerd.egress(&self.context, client, to),
+            Plane::Linkerd => self
+                .linkerd
+                .egress(&self.context, &self.gateways, client, to),
             Plane::IstioSidecar | Plane::IstioAmbient => {
                 self.istio.egress(&self.context, client, to)
             }

@@ -332,3 +332,6 @@ impl From<&ObjectRef> for Object {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod fixture;

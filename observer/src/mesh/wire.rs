@@ -1,5 +1,7 @@
 //! Names of meshes as they are on the wire.
 
+use crate::model::mesh::Identity;
+
 /// What the server name of Istio's mutual TLS says of the routing decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IstioTarget<'a> {
@@ -60,17 +62,56 @@ pub fn linkerd_identity(name: &str) -> Option<LinkerdIdentity<'_>> {
         })
 }
 
+/// An identity of Istio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IstioIdentity<'a> {
+    /// Trust domain.
+    pub trust_domain: &'a str,
+    /// Namespace of the service account.
+    pub namespace: &'a str,
+    /// Service account.
+    pub service_account: &'a str,
+}
+
+/// Reads `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`. `None` when it is anything
+/// else.
+pub fn istio_identity(uri: &str) -> Option<IstioIdentity<'_>> {
+    let mut parts = uri.strip_prefix("spiffe://")?.split('/');
+    let mut part = || parts.next().filter(|part| !part.is_empty());
+    let trust_domain = part()?;
+    let namespace = part().filter(|kind| *kind == "ns").and_then(|_| part())?;
+    let service_account = part().filter(|kind| *kind == "sa").and_then(|_| part())?;
+    parts.next().is_none().then_some(IstioIdentity {
+        trust_domain,
+        namespace,
+        service_account,
+    })
+}
+
 /// Whether a URI is `spiffe://<trust domain>/ns/<namespace>/sa/<service account>`.
 pub fn names_istio_workload(uri: &str) -> bool {
-    let Some(rest) = uri.strip_prefix("spiffe://") else {
-        return false;
+    istio_identity(uri).is_some()
+}
+
+/// The identity that a proxy vouches for, whichever mesh it is of. What is not understood is its
+/// text alone.
+pub fn identity(text: &str) -> Identity {
+    let (trust_domain, namespace, service_account) = if let Some(istio) = istio_identity(text) {
+        (istio.trust_domain, istio.namespace, istio.service_account)
+    } else if let Some(linkerd) = linkerd_identity(text) {
+        (
+            linkerd.trust_domain,
+            linkerd.namespace,
+            linkerd.service_account,
+        )
+    } else {
+        ("", "", "")
     };
-    let parts: Vec<&str> = rest.splitn(7, '/').collect();
-    match parts.as_slice() {
-        [domain, "ns", namespace, "sa", account] => ![domain, namespace, account]
-            .iter()
-            .any(|part| part.is_empty()),
-        _ => false,
+    Identity {
+        text: text.into(),
+        trust_domain: trust_domain.into(),
+        namespace: namespace.into(),
+        service_account: service_account.into(),
     }
 }
 
@@ -157,6 +198,42 @@ mod tests {
             "web.shop.svc.cluster.local",
         ] {
             assert_eq!(linkerd_identity(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn identities_are_understood_or_kept_as_text() {
+        let read = |text: &str| {
+            let identity = identity(text);
+            assert_eq!(&*identity.text, text);
+            let parts = [
+                identity.trust_domain,
+                identity.namespace,
+                identity.service_account,
+            ];
+            parts.join(" ")
+        };
+        for (text, expected) in [
+            (
+                "spiffe://cluster.local/ns/shop/sa/web",
+                "cluster.local shop web",
+            ),
+            ("spiffe://td/ns/a/sa/b.c", "td a b.c"),
+            (
+                "web.shop.serviceaccount.identity.linkerd.cluster.local",
+                "cluster.local shop web",
+            ),
+            ("a.b.shop.serviceaccount.identity.linkerd.td", "td shop a.b"),
+            ("spiffe://td/ns/a/sa/", "  "),
+            ("spiffe://td/ns//sa/b", "  "),
+            ("spiffe://td/sa/a/ns/b", "  "),
+            ("spiffe://td/ns/a/sa/b/c", "  "),
+            ("spiffe://td/ns/a/sa/b/", "  "),
+            ("spiffe://dc1.consul/ns/default/dc/dc1/svc/web", "  "),
+            ("web.shop.svc.cluster.local", "  "),
+            ("", "  "),
+        ] {
+            assert_eq!(read(text), expected, "{text}");
         }
     }
 

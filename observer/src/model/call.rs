@@ -53,6 +53,8 @@ pub struct Call {
     pub http_error: Option<&'static str>,
     /// Whom it is really with, where that is known better than of its connection.
     pub far: Option<Arc<Far>>,
+    /// It is a probe of the kubelet: no call of anybody to anybody.
+    pub probe: bool,
 }
 
 /// A change of a connection with who it belongs to.
@@ -105,6 +107,11 @@ impl Link {
     pub fn peer(&self) -> &Peer {
         self.far.as_ref().map_or(&self.peer, |far| &far.peer)
     }
+
+    /// How the way to the other end is secured, proxies left out.
+    pub fn secured(&self) -> Security {
+        self.far.as_ref().map_or(self.security, |far| far.security)
+    }
 }
 
 // === impl Call ===
@@ -118,5 +125,10 @@ impl Call {
     /// Who is at the other end, proxies left out.
     pub fn peer(&self) -> &Peer {
         self.far().map_or(&self.link.peer, |far| &far.peer)
+    }
+
+    /// How the way to the other end is secured, proxies left out.
+    pub fn secured(&self) -> Security {
+        self.far().map_or(self.link.security, |far| far.security)
     }
 }

@@ -121,6 +121,13 @@ pub struct Transfer {
     pub minimum_rtt_us: Option<u32>,
     /// Payload bytes, both ways, that were understood as part of an exchange.
     pub understood_bytes: u64,
+    /// Turns of a connection whose bytes are not read: what the client says, and what the server
+    /// answers before the client speaks again. Handshakes of TLS are none. With one request at a
+    /// time they are the requests; with several at once they are fewer, and mean little.
+    pub turns: u64,
+    /// From the first byte of the client to the last of the server, at this socket, all turns
+    /// together. Of the last one what was answered so far; nothing of one without an answer.
+    pub turn_nanoseconds: u64,
 }
 
 /// The end of a connection.

@@ -46,6 +46,9 @@ pub enum Hop {
     ToProxy,
     /// The application's own, and its proxy made the connection: the peer is whom that speaks for.
     FromProxy,
+    /// The application's own or a proxy's, and it talks with a proxy about that: health, metrics, probes. No
+    /// call of anybody to anybody.
+    Meta,
     /// A proxy's: it carries what is counted at the application's own socket.
     Proxy(ProxyKind),
 }
@@ -92,8 +95,8 @@ pub struct Far {
     pub security: Security,
     /// The identity that was proved.
     pub identity: Option<Arc<Identity>>,
-    /// The proxy that took or made the connection.
-    pub proxy: Arc<Workload>,
+    /// The proxy that took or made the connection, where it was seen.
+    pub proxy: Option<Arc<Workload>>,
 }
 
 /// What proxies tell in the fields of a request and its response. Nothing else of them is kept.
@@ -101,12 +104,13 @@ pub struct Far {
 pub struct Forwarded {
     /// URI of the client's certificate, from the last element of `x-forwarded-client-cert` (Envoy),
     /// which the nearest proxy wrote. At most 512 bytes.
-    pub client_uri: Option<Box<str>>,
+    pub client_uri: Option<Arc<str>>,
     /// `l5d-client-id` (Linkerd). At most 512 bytes.
-    pub client_id: Option<Box<str>>,
+    pub client_id: Option<Arc<str>>,
     /// `x-envoy-attempt-count`: which attempt this is, from 1.
     pub attempt: Option<u16>,
-    /// `x-request-id` as its 64-bit hash, to find the other hops of a request on this node.
+    /// `x-request-id` as a 64-bit hash where it is a UUID, to find the other hops of a request on
+    /// this node. What Envoy notes in it of its trace is left out.
     pub request_id: Option<u64>,
     /// Response: `x-envoy-upstream-service-time`, as the proxy measured it; whole milliseconds.
     pub upstream: Option<Duration>,
@@ -155,6 +159,18 @@ pub struct RouteMatch {
     pub backend: Box<str>,
 }
 
+// === impl Identity ===
+
+impl Identity {
+    /// What to call it: the service account, or all of it.
+    pub fn name(&self) -> &str {
+        match &*self.service_account {
+            "" => &self.text,
+            account => account,
+        }
+    }
+}
+
 // === impl Plane ===
 
 impl Plane {
@@ -195,8 +211,13 @@ impl Hop {
     pub const fn is_between(self) -> bool {
         match self {
             Self::Proxy(kind) => kind.is_transparent(),
-            Self::Direct | Self::ToProxy | Self::FromProxy => false,
+            Self::Direct | Self::ToProxy | Self::FromProxy | Self::Meta => false,
         }
+    }
+
+    /// What passes here is a call of somebody to somebody, and counted here.
+    pub const fn is_counted(self) -> bool {
+        !self.is_between() && !matches!(self, Self::Meta)
     }
 
     /// Name in flows and JSON.
@@ -205,6 +226,7 @@ impl Hop {
             Self::Direct => "direct",
             Self::ToProxy => "to_proxy",
             Self::FromProxy => "from_proxy",
+            Self::Meta => "meta",
             Self::Proxy(_) => "proxy",
         }
     }

@@ -113,11 +113,14 @@ impl Workload {
 // === impl Peer ===
 
 impl Peer {
-    /// Service name of the peer, if it is a process of this host or a pod.
+    /// Service name of the peer, if it is a process of this host or a pod; of what a proxy hides, the
+    /// name of the Service, or of the service account.
     pub fn service(&self) -> Option<&str> {
         match self {
             Self::Local(workload) => Some(&workload.service),
             Self::Pod(pod) => Some(&pod.service.name),
+            Self::Service(service) => Some(&service.name),
+            Self::Identity(identity) => Some(identity.name()),
             _ => None,
         }
     }
@@ -127,6 +130,8 @@ impl Peer {
         match self {
             Self::Local(workload) => Some(&workload.namespace),
             Self::Pod(pod) => Some(&pod.service.namespace),
+            Self::Service(service) => Some(&service.namespace),
+            Self::Identity(identity) => Some(&identity.namespace),
             _ => None,
         }
     }
@@ -140,7 +145,7 @@ impl Peer {
             Self::Network(network) => Some(&network.name),
             Self::Named { name, .. } => Some(name),
             Self::Service(service) => Some(&service.name),
-            Self::Identity(identity) => Some(&identity.text),
+            Self::Identity(identity) => Some(identity.name()),
             Self::Address(_) => None,
         }
     }

@@ -10,12 +10,17 @@ use crate::{
         datagram::{Conversation, DatagramProtocol},
         kubernetes::Service,
         lookup::Resolution,
-        rpc::RpcEnd,
+        mesh::{Far, Verdict},
         security::Security,
         trace::TraceId,
         workload::{Peer, Workload},
     },
 };
+
+mod text;
+
+pub(super) use text::parse_duration;
+use text::{glob, parse_security, parse_status, parse_trace, path};
 
 /// All conditions that a flow must meet. Each is a list of alternatives; an empty list is none.
 ///
@@ -50,6 +55,12 @@ pub struct FlowFilter {
     dialled: Vec<String>,
     /// Traces that the fields of the request name.
     trace: Vec<TraceId>,
+    /// What the socket is on the way of a call through a mesh.
+    hop: Vec<&'static str>,
+    /// Identity of either end that a proxy proved; `*` stands for any characters.
+    identity: Vec<String>,
+    /// Whether what was seen is what is declared.
+    verdict: Vec<Verdict>,
     /// Shortest duration; connections have one when they are closed.
     min_duration: Option<Duration>,
 }
@@ -94,6 +105,11 @@ enum Secured {
     Is(Security),
 }
 
+/// What a socket can be in a mesh.
+const HOPS: [&str; 5] = ["direct", "to_proxy", "from_proxy", "proxy", "meta"];
+
+const VERDICTS: [Verdict; 3] = [Verdict::Satisfied, Verdict::Violated, Verdict::Unknown];
+
 /// Most bytes of a parameter.
 const LONGEST: usize = 1_024;
 
@@ -101,7 +117,7 @@ const LONGEST: usize = 1_024;
 
 impl FlowFilter {
     /// Names of all parameters.
-    pub const KEYS: [&str; 15] = [
+    pub const KEYS: [&str; 18] = [
         "service",
         "peer",
         "port",
@@ -116,6 +132,9 @@ impl FlowFilter {
         "node",
         "dialled",
         "trace",
+        "hop",
+        "identity",
+        "verdict",
         "min_duration",
     ];
 
@@ -148,6 +167,18 @@ impl FlowFilter {
                 "dialled" => self.dialled.push(part.to_owned()),
                 "trace" => self.trace.push(
                     parse_trace(part).ok_or_else(|| invalid(part, "32 hexadecimal digits"))?,
+                ),
+                "hop" => self.hop.push(
+                    HOPS.into_iter()
+                        .find(|hop| *hop == part)
+                        .ok_or_else(|| invalid(part, "direct, to_proxy, from_proxy, proxy or meta"))?,
+                ),
+                "identity" => self.identity.push(part.to_owned()),
+                "verdict" => self.verdict.push(
+                    VERDICTS
+                        .into_iter()
+                        .find(|verdict| verdict.as_str() == part)
+                        .ok_or_else(|| invalid(part, "satisfied, violated or unknown"))?,
                 ),
                 "port" => match part.parse() {
                     Ok(port) if port > 0 => self.port.push(port),
@@ -190,6 +221,10 @@ impl FlowFilter {
 
     /// `flow` meets all conditions.
     pub fn matches(&self, flow: &Flow) -> bool {
+        let judged = flow.judgement.as_ref().map(|judgement| judgement.verdict);
+        if !any(&self.verdict, |verdict| judged == Some(*verdict)) {
+            return false;
+        }
         match &flow.event {
             FlowEvent::Call(call) => self.call(call),
             FlowEvent::Link(event) => self.event(event),
@@ -199,7 +234,7 @@ impl FlowFilter {
                 peer,
                 dialled,
             }) => {
-                self.security.is_empty()
+                self.is_of_no_connection()
                     && self.is_other(Protocol::Dns, Some(lookup.duration()))
                     && self.ends(&[lookup.local, lookup.remote], workload)
                     && self.peer(lookup.remote, peer)
@@ -216,13 +251,18 @@ impl FlowFilter {
                     DatagramProtocol::Quic => Protocol::Quic,
                     DatagramProtocol::Other => Protocol::Udp,
                 };
-                self.security.is_empty()
+                self.is_of_no_connection()
                     && self.is_other(protocol, Some(datagrams.duration()))
                     && self.ends(&[datagrams.local, datagrams.remote], workload)
                     && self.peer(datagrams.remote, peer)
                     && self.cluster(workload, peer, dialled.as_deref())
             }
         }
+    }
+
+    /// There are no conditions that only connections and their calls can meet.
+    fn is_of_no_connection(&self) -> bool {
+        self.security.is_empty() && self.hop.is_empty() && self.identity.is_empty()
     }
 
     /// What is no call meets the conditions that are about all flows.
@@ -266,7 +306,7 @@ impl FlowFilter {
                     .as_ref()
                     .is_some_and(|context| context.trace == *trace)
             })
-            && self.link(&call.link)
+            && self.link(&call.link, call.far().map(|far| &**far))
     }
 
     fn event(&self, event: &LinkEvent) -> bool {
@@ -284,10 +324,10 @@ impl FlowFilter {
                     .unwrap_or(link.connection.started),
             )
         });
-        self.is_other(Protocol::Tcp, duration) && self.link(link)
+        self.is_other(Protocol::Tcp, duration) && self.link(link, link.far.as_deref())
     }
 
-    fn link(&self, link: &Link) -> bool {
+    fn link(&self, link: &Link, far: Option<&Far>) -> bool {
         let security = |wanted: &Secured| match wanted {
             Secured::Encrypted => link.security.is_encrypted(),
             Secured::Is(security) => link.security == *security,
@@ -300,13 +340,32 @@ impl FlowFilter {
         } = link.connection;
         let (wire_local, wire_remote) = wire.unwrap_or((local, remote));
         self.ends(&[local, remote, wire_local, wire_remote], &link.workload)
-            && self.peer(remote, &link.peer)
+            && (self.peer(remote, &link.peer)
+                || far.is_some_and(|far| self.peer(remote, &far.peer)))
             && any(&self.security, security)
-            && self.cluster(&link.workload, &link.peer, link.dialled.as_deref())
+            && any(&self.hop, |hop| link.hop.as_str() == *hop)
+            && any(&self.identity, |pattern| {
+                let proved = far.and_then(|far| far.identity.as_deref());
+                proved.is_some_and(|identity| glob(pattern, &identity.text))
+            })
+            && self.cluster_of(
+                &link.workload,
+                [Some(&link.peer), far.map(|far| &far.peer)],
+                link.dialled.as_deref(),
+            )
     }
 
-    /// Where the ends are on Kubernetes, and what was dialled of it.
     fn cluster(&self, workload: &Workload, peer: &Peer, dialled: Option<&Service>) -> bool {
+        self.cluster_of(workload, [Some(peer), None], dialled)
+    }
+
+    /// Where the ends are on Kubernetes, proxies and who they speak for, and what was dialled of it.
+    fn cluster_of(
+        &self,
+        workload: &Workload,
+        peers: [Option<&Peer>; 2],
+        dialled: Option<&Service>,
+    ) -> bool {
         let Self {
             namespace,
             pod,
@@ -321,10 +380,18 @@ impl FlowFilter {
         {
             return true;
         }
-        let pods = || workload.pod().into_iter().chain(peer.pod());
-        let of_node = |pattern: &str| match peer {
-            Peer::Node(node) => glob(pattern, &node.name),
-            _ => false,
+        let peers = || peers.into_iter().flatten();
+        let pods = || {
+            workload
+                .pod()
+                .into_iter()
+                .chain(peers().filter_map(Peer::pod))
+        };
+        let of_node = |pattern: &str| {
+            peers().any(|peer| match peer {
+                Peer::Node(node) => glob(pattern, &node.name),
+                _ => false,
+            })
         };
         any(namespace, |pattern| {
             pods().any(|pod| glob(pattern, &pod.namespace))
@@ -368,99 +435,11 @@ fn any<T>(alternatives: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     alternatives.is_empty() || alternatives.iter().any(matches)
 }
 
-/// `pattern` matches as many of the last `parts` as it has itself, with a `/` between them. A `*`
-/// does not reach over one.
-fn path(pattern: &str, parts: &[&str]) -> bool {
-    let mut parts = parts.iter().rev();
-    pattern
-        .rsplit('/')
-        .all(|pattern| parts.next().is_some_and(|part| glob(pattern, part)))
-}
-
-/// `text` is `pattern`, in which every `*` stands for any characters.
-fn glob(pattern: &str, text: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else {
-        return false;
-    };
-    let Some(last) = parts.next_back() else {
-        return rest.is_empty();
-    };
-    for part in parts {
-        match rest.find(part) {
-            Some(start) => rest = rest.get(start + part.len()..).unwrap_or_default(),
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
-}
-
-fn parse_trace(text: &str) -> Option<TraceId> {
-    // A number may have a sign.
-    let right = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let number = right.then(|| u128::from_str_radix(text, 16).ok())??;
-    TraceId::new(number.to_be_bytes())
-}
-
-fn parse_security(text: &str) -> Option<Secured> {
-    if text == "encrypted" {
-        return Some(Secured::Encrypted);
-    }
-    let mut all = Security::ALL.into_iter();
-    all.find(|security| security.as_str() == text)
-        .map(Secured::Is)
-}
-
-fn parse_status(text: &str) -> Option<Status> {
-    let named = RpcEnd::STATUSES
-        .into_iter()
-        .find(|name| name.eq_ignore_ascii_case(text));
-    if let Some(name) = named {
-        return Some(Status::Named(name));
-    }
-    let (lowest, highest) = parse_range(text)?;
-    Some(Status::Range(lowest, highest))
-}
-
-fn parse_range(text: &str) -> Option<(u16, u16)> {
-    let status = |text: &str| {
-        let digits = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
-        text.parse()
-            .ok()
-            .filter(|status| digits && (100..=999).contains(status))
-    };
-    if let Some(class) = text.strip_suffix("xx") {
-        let class: u16 = class.parse().ok().filter(|class| (1..=5).contains(class))?;
-        return Some((class * 100, class * 100 + 99));
-    }
-    match text.split_once('-') {
-        Some((lowest, highest)) => {
-            let range = (status(lowest)?, status(highest)?);
-            (range.0 <= range.1).then_some(range)
-        }
-        None => status(text).map(|status| (status, status)),
-    }
-}
-
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|character: char| !(character.is_ascii_digit() || character == '.'))?;
-    let (number, unit) = text.split_at_checked(digits)?;
-    let scale = match unit {
-        "us" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        _ => return None,
-    };
-    let number: f64 = number.parse().ok()?;
-    Duration::try_from_secs_f64(number * scale).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::aggregate::fixture;
+    use crate::aggregate::{fixture, history::Judgement};
+    use crate::model::rpc::RpcEnd;
     use crate::model::trace::{Propagation, TraceContext};
 
     fn filter(query: &str) -> Result<FlowFilter, InvalidFilter> {
@@ -473,7 +452,11 @@ mod tests {
     }
 
     fn flow(event: FlowEvent) -> Flow {
-        Flow { sequence: 1, event }
+        Flow {
+            sequence: 1,
+            event,
+            judgement: None,
+        }
     }
 
     #[test]
@@ -572,6 +555,41 @@ mod tests {
     }
 
     #[test]
+    fn meshes() {
+        let call = fixture::call_through_proxies();
+        let mut judged = flow(FlowEvent::Call(call));
+        judged.judgement = Some(Judgement {
+            verdict: Verdict::Violated,
+            ..Judgement::default()
+        });
+        let plain = flow(FlowEvent::Call(fixture::call("web", "/", 200)));
+        let closed = fixture::closed(&fixture::link(1, "web"), 10);
+        let closed = flow(FlowEvent::Link(closed));
+        let role = crate::model::connection::Role::Client;
+        let outcome = crate::model::lookup::LookupOutcome::Answered;
+        let lookup = flow(FlowEvent::Lookup(fixture::resolution(role, outcome, None)));
+        for (query, of_judged, of_others) in [
+            ("hop=from_proxy", true, false),
+            ("hop=direct,from_proxy", true, true),
+            ("hop=to_proxy,proxy", false, false),
+            ("identity=spiffe://*/sa/cart", true, false),
+            ("identity=*/sa/web", false, false),
+            ("verdict=violated,satisfied", true, false),
+            ("verdict=unknown", false, false),
+            // Who the proxy speaks for.
+            ("peer=cart", true, false),
+            ("workload=Deployment/cart", true, false),
+            ("pod=shop/cart-5d4f-k", true, false),
+        ] {
+            let filter = filter(query).unwrap();
+            assert_eq!(filter.matches(&judged), of_judged, "{query}");
+            assert_eq!(filter.matches(&plain), of_others, "{query}");
+            assert_eq!(filter.matches(&closed), of_others, "{query}");
+            assert!(!filter.matches(&lookup), "{query}");
+        }
+    }
+
+    #[test]
     fn kubernetes() {
         let peer = Peer::Pod(fixture::pod("cart", "k"));
         let role = crate::model::connection::Role::Client;
@@ -655,6 +673,8 @@ mod tests {
             "trace=00000000000000000000000000000000",
             "min_duration=ms",
             "min_duration=1.2.3s",
+            "hop=sidecar",
+            "verdict=ok",
             "service=a,,b",
         ] {
             let error = filter(query).unwrap_err();

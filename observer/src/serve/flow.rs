@@ -7,8 +7,11 @@
 //! seconds; sizes are bytes; addresses are `ip:port`, `[ip]:port` for IPv6. Queries, bodies and
 //! header fields other than those named here are never kept.
 
+mod forwarded;
 mod kubernetes;
+mod mesh;
 mod opening;
+mod place;
 mod procedure;
 mod text;
 mod traced;
@@ -18,16 +21,22 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use self::text::{hexadecimal, timestamp};
 pub use self::{
+    forwarded::Told,
     kubernetes::{Kubernetes, Pairs},
+    mesh::Meshed,
     opening::{Handshake, Secured},
+    place::Place,
     procedure::Procedure,
     traced::Traced,
 };
+use self::{
+    place::{place, place_of},
+    text::timestamp,
+};
 
 use crate::{
-    aggregate::history::{Flow, FlowEvent},
+    aggregate::history::{Flow, FlowEvent, Judgement},
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionId, Owner, Role, Transfer},
@@ -94,12 +103,18 @@ pub struct CallLine<'a> {
     /// The trace that it belongs to.
     #[serde(flatten)]
     pub traced: Traced,
+    /// What proxies told.
+    #[serde(flatten)]
+    pub forwarded: Told<'a>,
     /// Over which connection.
     #[serde(flatten)]
     pub place: Place<'a>,
     /// Who secured that.
     #[serde(flatten)]
     pub secured: Secured<'a>,
+    /// What a service mesh does to it.
+    #[serde(flatten)]
+    pub meshed: Meshed<'a>,
     /// Number of the exchange on its connection, from 0.
     pub ordinal: u64,
     /// HTTP/2: number of its stream.
@@ -161,6 +176,11 @@ pub struct ConnectionLine<'a> {
     pub smoothed_rtt_seconds: Option<f64>,
     /// Closed: lowest round-trip time.
     pub minimum_rtt_seconds: Option<f64>,
+    /// Closed, where bytes were not read, as of TLS: how often the server answered what the client
+    /// had said. With one request at a time that is their number; else it is less, and means little.
+    pub turns: Option<u64>,
+    /// With `turns`: from the first byte of the client to the last of the answer, all together.
+    pub turn_seconds: Option<f64>,
     /// Older than the observer.
     pub pre_existing: bool,
     /// Which connection.
@@ -169,6 +189,9 @@ pub struct ConnectionLine<'a> {
     /// Who secured it.
     #[serde(flatten)]
     pub secured: Secured<'a>,
+    /// What a service mesh does to it.
+    #[serde(flatten)]
+    pub meshed: Meshed<'a>,
     /// What else its first bytes showed.
     #[serde(flatten)]
     pub handshake: Handshake<'a>,
@@ -200,34 +223,6 @@ pub struct Who<'a> {
     pub kubernetes: Kubernetes<'a>,
 }
 
-/// Addresses and owner of a connection; part of [`CallLine`] and [`ConnectionLine`].
-#[derive(Clone, Debug, Serialize)]
-pub struct Place<'a> {
-    /// The socket's own address.
-    pub local: SocketAddr,
-    /// The address that the socket talks to.
-    pub remote: SocketAddr,
-    /// Own address on the wire, where translation made it differ.
-    pub wire_local: Option<SocketAddr>,
-    /// Remote address on the wire, where translation made it differ: who really answered.
-    pub wire_remote: Option<SocketAddr>,
-    /// Process id; 0 when unknown.
-    pub pid: u32,
-    /// Thread name of the process.
-    pub command: &'a str,
-    /// Executable path; empty when unknown.
-    pub executable: &'a str,
-    /// Container id.
-    pub container: Option<&'a str>,
-    /// systemd unit.
-    pub unit: Option<&'a str>,
-    /// Path of the cgroup.
-    pub cgroup: &'a str,
-    /// The socket's cookie, 16 hexadecimal digits.
-    #[serde(serialize_with = "hexadecimal")]
-    pub connection: u64,
-}
-
 // === impl LostLine ===
 
 impl LostLine {
@@ -242,10 +237,11 @@ impl LostLine {
 
 /// Appends `flow` as one line.
 pub fn render(out: &mut Vec<u8>, flow: &Flow, offset: WallOffset) {
+    let judgement = flow.judgement.as_ref();
     match &flow.event {
-        FlowEvent::Call(call) => line(out, &call_line(call, offset)),
+        FlowEvent::Call(call) => line(out, &call_line(call, judgement, offset)),
         FlowEvent::Link(event) => {
-            if let Some(event) = connection_line(event, offset) {
+            if let Some(event) = connection_line(event, judgement, offset) {
                 line(out, &event);
             }
         }
@@ -264,7 +260,11 @@ pub fn line(out: &mut Vec<u8>, value: &impl Serialize) {
     out.push(b'\n');
 }
 
-fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
+fn call_line<'a>(
+    call: &'a Call,
+    judgement: Option<&'a Judgement>,
+    offset: WallOffset,
+) -> CallLine<'a> {
     let exchange = &call.exchange;
     let head = &exchange.request;
     CallLine {
@@ -297,8 +297,15 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
         response_body_bytes: exchange.received.map_or(0, |side| side.body_bytes),
         procedure: Procedure::of(exchange),
         traced: Traced::of(exchange),
+        forwarded: Told::of(exchange),
         place: place(&call.link),
         secured: Secured::of(&call.link),
+        meshed: Meshed::of(
+            &call.link,
+            call.far().map(|far| &**far),
+            exchange.role,
+            judgement,
+        ),
         ordinal: exchange.ordinal,
         stream: exchange.stream,
         pushed: exchange.pushed,
@@ -310,7 +317,11 @@ fn call_line(call: &Call, offset: WallOffset) -> CallLine<'_> {
     }
 }
 
-fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLine<'_>> {
+fn connection_line<'a>(
+    event: &'a LinkEvent,
+    judgement: Option<&'a Judgement>,
+    offset: WallOffset,
+) -> Option<ConnectionLine<'a>> {
     let (name, link, at) = match event {
         LinkEvent::Opened(link) => {
             let at = link
@@ -349,9 +360,12 @@ fn connection_line(event: &LinkEvent, offset: WallOffset) -> Option<ConnectionLi
         retransmits: 0,
         smoothed_rtt_seconds: None,
         minimum_rtt_seconds: None,
+        turns: None,
+        turn_seconds: None,
         pre_existing: connection.pre_existing,
         place: place(link),
         secured: Secured::of(link),
+        meshed: Meshed::of(link, link.far.as_deref(), connection.role, judgement),
         handshake: Handshake::of(link),
     };
     match event {
@@ -387,6 +401,10 @@ impl ConnectionLine<'_> {
         let smoothed = transfer.smoothed_rtt_us;
         self.smoothed_rtt_seconds = (smoothed > 0).then(|| seconds(smoothed));
         self.minimum_rtt_seconds = transfer.minimum_rtt_us.map(seconds);
+        if transfer.turns > 0 {
+            self.turns = Some(transfer.turns);
+            self.turn_seconds = Some(transfer.turn_nanoseconds as f64 / 1e9);
+        }
     }
 }
 
@@ -419,51 +437,6 @@ fn who_of<'a>(
         peer: text,
         peer_service: peer.service(),
         kubernetes: Kubernetes::of(workload, peer, dialled),
-    }
-}
-
-fn place(link: &Link) -> Place<'_> {
-    let connection = &link.connection;
-    Place {
-        wire_local: connection.wire.map(|(local, _)| local),
-        wire_remote: connection.wire.map(|(_, remote)| remote),
-        ..place_of(
-            (connection.local, connection.remote),
-            &connection.owner,
-            &link.workload,
-            connection.id,
-        )
-    }
-}
-
-fn place_of<'a>(
-    (local, remote): (SocketAddr, SocketAddr),
-    owner: &'a Owner,
-    workload: &'a Workload,
-    id: ConnectionId,
-) -> Place<'a> {
-    let known = |left: u32, right: u32| if left > 0 { left } else { right };
-    let (container, unit) = match &workload.runtime {
-        Runtime::Container { id, .. } => (Some(&**id), None),
-        Runtime::Unit { name } => (None, Some(&**name)),
-        Runtime::Host => (None, None),
-    };
-    let command: &str = match &*workload.command {
-        "" => &owner.command,
-        command => command,
-    };
-    Place {
-        local,
-        remote,
-        wire_local: None,
-        wire_remote: None,
-        pid: known(owner.pid, workload.pid),
-        command,
-        executable: &workload.executable,
-        container,
-        unit,
-        cgroup: &workload.cgroup,
-        connection: id.0,
     }
 }
 

@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use super::Hub;
 use parameters::Parameters;
+pub(super) use parameters::is_called;
 use picture::Picture;
 
 mod parameters;

@@ -8,7 +8,7 @@ use axum::{
     routing::get,
 };
 
-use super::{Hub, NoAnswer, exposition::Wanted, flows, graph, node_graph, services, status};
+use super::{Hub, NoAnswer, exposition::Wanted, flows, graph, mesh, node_graph, services, status};
 use crate::telemetry::health::ClusterState;
 
 const INDEX: &str = "\
@@ -19,13 +19,23 @@ GET /livez            200 while the pipeline runs
 GET /readyz           200 while capture is attached; verbose tells what is known of Kubernetes
 GET /api/v1/flows     flows as JSON lines; last=N follow=true
                       service= peer= port= protocol= method= path= status= min_duration=
-                      security= namespace= pod= workload= node= dialled=
+                      security= namespace= pod= workload= node= dialled= trace=
+                      hop= identity= verdict=
 GET /api/v1/services  table of services as JSON
 GET /api/v1/graph     graph of services as JSON
 GET /api/v1/node-graph  the same for the Node Graph panel of Grafana
                       window= group=workload|namespace|service|zone focus= depth= limit=
                       errors=true min_rate= namespace= workload= service= kind= protocol=
                       security=
+GET /api/v1/findings  what is wrong with service meshes, or may be, worst first, as JSON
+                      severity= id= namespace= workload=
+GET /api/v1/mesh      edges of service meshes: declared and observed, as JSON
+                      namespace= workload=
+GET /api/v1/mesh/mtls       encryption of edges, and by namespace; namespace= workload=
+GET /api/v1/mesh/readiness  which servers could take mutual TLS only; window= namespace= workload=
+GET /api/v1/mesh/split      declared and observed shares of backends; namespace= host=
+GET /api/v1/mesh/routes     rules of routes, and how often they matched; namespace= host=
+GET /api/v1/mesh/authz      what policy says of requests, and what was done; namespace= workload=
 GET /api/v1/status    what the observer knows of itself and of Kubernetes, as JSON
 ";
 
@@ -40,6 +50,13 @@ pub(super) fn router(hub: Hub) -> Router {
         .route("/api/v1/services", get(services::services))
         .route("/api/v1/graph", get(graph::graph))
         .route("/api/v1/node-graph", get(node_graph::node_graph))
+        .route("/api/v1/findings", get(mesh::findings))
+        .route("/api/v1/mesh", get(mesh::edges))
+        .route("/api/v1/mesh/mtls", get(mesh::mtls))
+        .route("/api/v1/mesh/readiness", get(mesh::readiness))
+        .route("/api/v1/mesh/split", get(mesh::split))
+        .route("/api/v1/mesh/routes", get(mesh::routes))
+        .route("/api/v1/mesh/authz", get(mesh::authz))
         .route("/api/graph/fields", get(node_graph::plugin::fields))
         .route("/api/graph/data", get(node_graph::plugin::data))
         .route("/api/health", get(node_graph::plugin::health))

@@ -13,6 +13,7 @@ use tokio::{
 use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
+    mesh::report,
     model::time::Monotonic,
     telemetry::health::{ClusterState, ExportState, Health},
 };
@@ -90,6 +91,13 @@ fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
                     Query::GraphIn { window, reply } => {
                         let _ = reply.send(aggregator.graph_in(window, now));
                     }
+                    Query::Mesh { window, reply } => {
+                        let mut report = report::fixture::report();
+                        if let Some(window) = window {
+                            report.readiness[0].window_seconds = window.as_secs_f64();
+                        }
+                        let _ = reply.send(report);
+                    }
                     Query::History {
                         last,
                         filter,
@@ -161,6 +169,8 @@ async fn endpoints() {
         "/readyz",
         "/api/v1/flows",
         "/api/v1/services",
+        "/api/v1/findings",
+        "/api/v1/mesh/readiness",
     ] {
         assert!(index.contains(path), "{path} is not in the index");
     }
@@ -545,4 +555,37 @@ async fn the_graph_for_grafana() {
     assert_eq!(server.status("/api/graph/fields").await.0, 200);
     assert_eq!(server.status("/api/health").await.0, 503);
     pipeline.abort();
+}
+
+#[tokio::test]
+async fn the_mesh() {
+    let (server, pipeline) = serve(Config::default()).await;
+    drive(pipeline, 0);
+    for (path, list) in [
+        ("/api/v1/findings?severity=critical", "findings"),
+        ("/api/v1/mesh", "edges"),
+        ("/api/v1/mesh/mtls", "namespaces"),
+        ("/api/v1/mesh/readiness?window=2d", "readiness"),
+        ("/api/v1/mesh/split?host=cart", "splits"),
+        ("/api/v1/mesh/routes", "routes"),
+        ("/api/v1/mesh/authz?namespace=shop", "authorizations"),
+    ] {
+        let (status, body) = server.status(path).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        let answer: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(answer["observed_seconds"], 7_200.0, "{path}");
+        assert!(!answer[list].as_array().unwrap().is_empty(), "{path}");
+        if list == "readiness" {
+            assert_eq!(answer[list][0]["window_seconds"], 172_800.0);
+        }
+    }
+    for path in [
+        "/api/v1/findings?severity=worst",
+        "/api/v1/mesh/readiness?window=1y",
+        "/api/v1/mesh/split?workload=a",
+    ] {
+        let (status, text) = server.status(path).await;
+        assert_eq!(status, 400, "{path}");
+        assert!(text.ends_with('\n') && text.len() > 20, "{text}");
+    }
 }

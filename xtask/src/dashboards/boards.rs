@@ -9,6 +9,7 @@ use super::{
 mod edge;
 mod encryption;
 mod health;
+mod mesh;
 mod overview;
 mod service;
 mod tcp;
@@ -58,6 +59,7 @@ pub(super) fn all() -> Vec<Board> {
         edge::board(),
         tcp::board(),
         encryption::board(),
+        mesh::board(),
         topology::board(),
         health::board(),
     ]

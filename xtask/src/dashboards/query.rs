@@ -224,6 +224,11 @@ impl Query {
         self.aggregate("min", by)
     }
 
+    /// Mean by labels.
+    pub(super) fn mean(self, by: &[&'static str]) -> Self {
+        self.aggregate("avg", by)
+    }
+
     /// Number of series by labels.
     pub(super) fn number(self, by: &[&'static str]) -> Self {
         self.aggregate("count", by)
@@ -244,7 +249,7 @@ impl Query {
     /// In parentheses, unless it is one call or one name already.
     fn wrapped(&self) -> String {
         let operators = [
-            " and ", " or ", " unless ", " / ", " * ", " + ", " > ", " < ", " == ",
+            " and ", " or ", " unless ", " / ", " * ", " + ", " - ", " > ", " < ", " == ",
         ];
         let plain = !operators
             .iter()
@@ -309,6 +314,17 @@ impl Query {
     /// Added to the other, which has the same labels.
     pub(super) fn plus(self, other: Self) -> Self {
         self.joined("+", other)
+    }
+
+    /// How far it is from the other, which has the same labels.
+    pub(super) fn distance(mut self, other: Self) -> Self {
+        if self.labels != other.labels {
+            self.problems
+                .push("both sides of `-` must have the same labels".to_owned());
+        }
+        let mut joined = self.joined("-", other);
+        joined.text = format!("abs({})", joined.text);
+        joined
     }
 
     /// Times a number.

@@ -70,7 +70,7 @@ pub(super) fn all() -> Vec<File> {
         },
         File {
             name: "alerts",
-            groups: vec![alerts::traffic(), alerts::observation()],
+            groups: vec![alerts::traffic(), alerts::mesh(), alerts::observation()],
         },
     ]
 }

@@ -21,10 +21,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "enrich",
         &["model", "config", "telemetry", "host", "cluster", "mesh"],
     ),
-    ("aggregate", &["model", "config", "telemetry"]),
+    ("aggregate", &["model", "config", "telemetry", "mesh"]),
     (
         "serve",
-        &["model", "config", "telemetry", "aggregate", "listen"],
+        &[
+            "model",
+            "config",
+            "telemetry",
+            "aggregate",
+            "listen",
+            "mesh",
+        ],
     ),
     ("export", &["model", "config", "telemetry", "aggregate"]),
     // The command line prints what it is told; of capture it knows whether there is an object.

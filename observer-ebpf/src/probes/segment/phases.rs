@@ -163,7 +163,13 @@ pub(super) fn obey(socket: &mut Socket, slot: &mut Slot) {
         socket.verdict = word;
         socket.shipped = 0;
         match word & 0xff {
-            verdict::OPAQUE => socket.phase = phase::OPAQUE,
+            verdict::OPAQUE => {
+                if socket.phase != phase::OPENING {
+                    // Turns were not followed until now.
+                    socket.turn = 0;
+                }
+                socket.phase = phase::OPAQUE;
+            }
             verdict::HTTP => socket.phase = phase::HTTP,
             verdict::HTTP2 | verdict::HTTP2_DATA => {
                 if socket.phase != phase::HTTP2 {
@@ -178,6 +184,7 @@ pub(super) fn obey(socket: &mut Socket, slot: &mut Slot) {
             }
             verdict::RESYNC => {
                 socket.phase = phase::UNSYNCED;
+                socket.turn = 0;
                 // Volatile: two stores side by side become a call of `memset`, whose pointer
                 // arithmetic is refused without CAP_PERFMON.
                 // SAFETY: fields of the map value.

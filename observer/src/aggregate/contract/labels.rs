@@ -144,6 +144,161 @@ pub(super) const EDGE: &[&str] = of_edge![];
 
 pub(super) const EDGE_FAILED: &[&str] = of_edge!["reason"];
 
+pub(super) const MESH_FINDING_LABELS: &[&str] = &[
+    "k8s_cluster_name",
+    "id",
+    "severity",
+    "namespace",
+    "workload",
+    "peer",
+    OVERFLOW,
+];
+
+/// Labels of both ends of an edge of a mesh, then those given.
+macro_rules! of_mesh_edge {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "k8s_cluster_name",
+            "source_kind",
+            "source_namespace",
+            "source_workload_kind",
+            "source_name",
+            "destination_kind",
+            "destination_namespace",
+            "destination_workload_kind",
+            "destination_name",
+            $($label,)*
+        ]
+    };
+}
+
+pub(super) const MESH_EDGE: &[&str] = of_mesh_edge![
+    "k8s_service_name",
+    "k8s_service_namespace",
+    "server_port",
+    "declared"
+];
+
+pub(super) const MESH_PART: &[&str] = of_mesh_edge![
+    "k8s_service_name",
+    "k8s_service_namespace",
+    "server_port",
+    "declared",
+    "part"
+];
+
+pub(super) const MESH_DECISION: &[&str] =
+    of_mesh_edge!["server_port", "client_identity", "decision"];
+
+pub(super) const MESH_SERVER: &[&str] = &[
+    "k8s_cluster_name",
+    "namespace",
+    "workload_kind",
+    "workload",
+    "declared",
+];
+
+pub(super) const MESH_SERVER_STATE: &[&str] = &[
+    "k8s_cluster_name",
+    "namespace",
+    "workload_kind",
+    "workload",
+    "declared",
+    "state",
+];
+
+pub(super) const MESH_BACKEND: &[&str] = &[
+    "k8s_cluster_name",
+    "object_kind",
+    "object_namespace",
+    "object_name",
+    "rule",
+    "host",
+    "backend",
+    "subset",
+];
+
+/// Labels that all series of Istio's proxies have, then those given.
+macro_rules! of_istio {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "reporter",
+            "source_workload",
+            "source_workload_namespace",
+            "source_principal",
+            "source_app",
+            "source_version",
+            "source_canonical_service",
+            "source_canonical_revision",
+            "source_cluster",
+            "destination_workload",
+            "destination_workload_namespace",
+            "destination_principal",
+            "destination_app",
+            "destination_version",
+            "destination_service",
+            "destination_service_name",
+            "destination_service_namespace",
+            "destination_canonical_service",
+            "destination_canonical_revision",
+            "destination_cluster",
+            "connection_security_policy",
+            "request_protocol",
+            $($label,)*
+            "response_flags",
+            OVERFLOW,
+        ]
+    };
+}
+
+pub(super) const ISTIO_HTTP: &[&str] = of_istio!["response_code", "grpc_response_status"];
+
+pub(super) const ISTIO_TCP: &[&str] = of_istio![];
+
+/// Labels that series of Linkerd's proxies have, then those given.
+macro_rules! of_linkerd {
+    ($($label:expr),* $(,)?) => {
+        &[
+            "direction",
+            "authority",
+            "namespace",
+            "pod",
+            "deployment",
+            "statefulset",
+            "daemonset",
+            "replicaset",
+            "k8s_job",
+            "cronjob",
+            "dst_namespace",
+            "dst_pod",
+            "dst_deployment",
+            "dst_statefulset",
+            "dst_daemonset",
+            "dst_replicaset",
+            "dst_k8s_job",
+            "dst_cronjob",
+            "dst_service",
+            "server_id",
+            "client_id",
+            "tls",
+            "no_tls_reason",
+            $($label,)*
+            OVERFLOW,
+        ]
+    };
+}
+
+pub(super) const LINKERD_REQUEST: &[&str] = of_linkerd![];
+
+pub(super) const LINKERD_HTTP: &[&str] =
+    of_linkerd!["classification", "status_code", "grpc_status"];
+
+pub(super) const LINKERD_TCP: &[&str] = of_linkerd!["peer"];
+
+pub(super) const MESH_KIND: &[&str] = &["k8s_cluster_name", "kind", "group"];
+
+pub(super) const CLUSTER: &[&str] = &["k8s_cluster_name"];
+
 pub(super) const EXPORT: &[&str] = &["signal"];
 
 pub(super) const POD: &[&str] = &[

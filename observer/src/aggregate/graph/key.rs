@@ -27,6 +27,8 @@ pub(in crate::aggregate) struct EdgeKey {
     protocol: &'static str,
     security: Security,
     role: Role,
+    /// The peer is behind a proxy.
+    behind: bool,
 }
 
 /// [`Party`] without copies.
@@ -122,7 +124,7 @@ impl<'a> End<'a> {
             },
             Peer::Identity(identity) => Self {
                 namespace: &identity.namespace,
-                ..Self::of(PartyKind::Identity, &identity.service_account)
+                ..Self::of(PartyKind::Identity, identity.name())
             },
             Peer::Named { name, .. } if role == Role::Client => Self::of(PartyKind::Name, name),
             Peer::Named { address, .. } | Peer::Address(address) => Self::of_address(*address),
@@ -143,9 +145,37 @@ impl<'a> End<'a> {
 
 impl EdgeKey {
     pub(in crate::aggregate) fn of_link(link: &Link, role: Role, protocol: &'static str) -> Self {
-        let dialled = link.dialled.clone();
-        let security = link.security;
-        Self::new(&link.workload, &link.peer, role, protocol, security).dialled(dialled)
+        let (peer, security) = (link.peer(), link.secured());
+        let key = Self::new(&link.workload, peer, role, protocol, security);
+        Self {
+            behind: link.far.is_some(),
+            ..key.dialled(link.dialled.clone())
+        }
+    }
+
+    pub(in crate::aggregate) fn of_call(call: &Call) -> Self {
+        let (role, protocol) = (call.exchange.role, protocol_of_call(call));
+        let workload = &call.link.workload;
+        let key = Self::new(workload, call.peer(), role, protocol, call.secured());
+        Self {
+            behind: call.far().is_some(),
+            ..key.dialled(call.link.dialled.clone())
+        }
+    }
+
+    /// Both ends are on this host.
+    fn same_host(&self) -> bool {
+        if self.peer.is_local() {
+            return true;
+        }
+        // Behind a proxy nothing but the pod tells.
+        match (self.workload.pod(), &self.peer) {
+            (Some(own), Peer::Pod(pod)) if self.behind => {
+                let node = own.node_name();
+                !node.is_empty() && pod.node_name() == node
+            }
+            _ => false,
+        }
     }
 
     pub(in crate::aggregate) fn new(
@@ -162,6 +192,7 @@ impl EdgeKey {
             protocol,
             security,
             role,
+            behind: false,
         }
     }
 
@@ -202,7 +233,7 @@ impl EdgeKey {
             self.protocol,
             self.security,
             self.role,
-            self.peer.is_local(),
+            self.same_host(),
         )
     }
 
@@ -226,7 +257,7 @@ impl EdgeKey {
             ("protocol", self.protocol),
             ("security", self.security.as_str()),
             ("reporter", self.role.as_str()),
-            ("same_host", if self.peer.is_local() { "true" } else { "" }),
+            ("same_host", if self.same_host() { "true" } else { "" }),
         ])
     }
 
@@ -244,7 +275,7 @@ impl EdgeKey {
             source_zone: source.zone.to_owned(),
             destination_zone: destination.zone.to_owned(),
             reporter: self.role.as_str(),
-            same_host: self.peer.is_local(),
+            same_host: self.same_host(),
             ..EdgeRow::default()
         }
     }

@@ -6,18 +6,21 @@ use crate::{
     aggregate::{
         Aggregator,
         access::AccessLog,
+        history::Judgement,
         spans::{FarEnd, Spans},
     },
     app::{export::Exports, ignored::Ignored},
     assemble::{Instruction, Sink},
     enrich::{Enricher, Told},
     host::Host,
+    mesh::ledger::Ledger,
     model::{
         call::{Call, Link, LinkEvent},
         connection::{ConnectionEvent, ConnectionId},
         datagram::{Conversation, Datagrams},
         exchange::Exchange,
         lookup::{Lookup, Resolution},
+        mesh::RouteMatch,
         span::Span,
         time::Monotonic,
         trace::{SpanId, TraceId},
@@ -33,6 +36,10 @@ pub(super) struct Rest {
     pub(super) aggregator: Aggregator,
     pub(super) spans: Spans,
     pub(super) access_log: AccessLog,
+    /// What was seen of service meshes, and what is declared.
+    pub(super) ledger: Ledger,
+    /// Whether that is asked for.
+    pub(super) judges: bool,
     /// Where spans and entries of the access log go.
     pub(super) exports: Exports,
     pub(super) answers: serve::Pipeline,
@@ -68,7 +75,12 @@ impl Rest {
         if self.ignored.is(&link_of(event).workload) {
             return;
         }
-        if let Some(flow) = self.aggregator.link(event, self.now) {
+        if self.judges {
+            self.ledger.link(event, self.now);
+        }
+        let (ledger, link) = (&self.ledger, link_of(event));
+        let judge = || judgement(ledger, link, None);
+        if let Some(flow) = self.aggregator.link_judged(event, judge, self.now) {
             self.answers.publish(flow);
         }
     }
@@ -77,12 +89,23 @@ impl Rest {
         if self.ignored.is(&call.link.workload) {
             return;
         }
-        let names = self.trace(call);
-        if self.access_log.wants(call) {
-            self.exports.access(call, names);
-        }
         let ended = call.exchange.ended;
-        if let Some(flow) = self.aggregator.call(call, names, ended) {
+        let matched = if self.judges {
+            self.ledger.call(call, ended)
+        } else {
+            None
+        };
+        let mut names = None;
+        // What passes between proxies is told where it begins and ends.
+        if call.link.hop.is_counted() {
+            names = self.trace(call);
+            if self.access_log.wants(call) {
+                self.exports.access(call, names);
+            }
+        }
+        let ledger = &self.ledger;
+        let judge = || judgement(ledger, &call.link, matched.as_ref());
+        if let Some(flow) = self.aggregator.call_judged(call, names, judge, ended) {
             self.answers.publish(flow);
         }
     }
@@ -159,6 +182,20 @@ impl Sink for Rest {
     fn instruct(&mut self, slot: u32, id: ConnectionId, instruction: Instruction) {
         self.instructions.push((slot, id, instruction));
     }
+}
+
+/// What the ledger says of a connection, and of a call that matched `route`; `None` while nothing is
+/// declared.
+fn judgement(ledger: &Ledger, link: &Link, route: Option<&RouteMatch>) -> Option<Judgement> {
+    if ledger.policies().is_empty() {
+        return None;
+    }
+    let (declared, verdict) = ledger.verdict(link);
+    Some(Judgement {
+        declared,
+        verdict,
+        route: route.map(|route| Arc::new(route.clone())),
+    })
 }
 
 fn link_of(event: &LinkEvent) -> &Arc<Link> {

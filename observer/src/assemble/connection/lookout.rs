@@ -79,6 +79,9 @@ impl Tracked {
         }
         let mut transfer = glance.transfer;
         transfer.understood_bytes = self.understood();
+        // A slot has the lower half of them.
+        let more = (transfer.turns as u32).wrapping_sub(self.last.turns as u32);
+        transfer.turns = self.last.turns + u64::from(more);
         if transfer != self.last {
             self.last = transfer;
             self.active = now;

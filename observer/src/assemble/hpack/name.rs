@@ -1,6 +1,6 @@
 //! Names of fields that are wanted, and how much of their values.
 
-use crate::assemble::trace_context::Carrier;
+use crate::assemble::{forwarded::Mark, trace_context::Carrier};
 
 /// A field that the observer reads. Values of all others are neither kept nor told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,6 +29,8 @@ pub enum Name {
     GrpcTimeout,
     /// `host`, without user information.
     Host,
+    /// What a proxy writes, see [`Mark::cut`].
+    Mark(Mark),
     /// `te`.
     Te,
     /// What tells of a request's trace, see [`Carrier::cut`].
@@ -40,7 +42,7 @@ pub enum Name {
 }
 
 /// Length of the longest name that is wanted.
-pub(super) const LONGEST: usize = 21;
+pub(super) const LONGEST: usize = 29;
 
 // === impl Name ===
 
@@ -63,8 +65,22 @@ impl Name {
             b"te" => Self::Te,
             b"upgrade" => Self::Upgrade,
             b"user-agent" => Self::UserAgent,
-            _ => return Self::of_trace(name),
+            _ => return Self::of_trace(name).or_else(|| Self::of_mark(name)),
         })
+    }
+
+    /// As [`Self::of`], for those that proxies write.
+    fn of_mark(name: &[u8]) -> Option<Self> {
+        let mark = match name {
+            b"x-forwarded-client-cert" => Mark::ClientCertificate,
+            b"l5d-client-id" => Mark::ClientId,
+            b"x-envoy-attempt-count" => Mark::AttemptCount,
+            b"x-envoy-upstream-service-time" => Mark::UpstreamTime,
+            b"l5d-proxy-error" => Mark::ProxyError,
+            b"server" => Mark::Server,
+            _ => return None,
+        };
+        Some(Self::Mark(mark))
     }
 
     /// As [`Self::of`], for those that tell of a trace.
@@ -86,7 +102,7 @@ impl Name {
         Some(Self::Trace(carrier))
     }
 
-    /// The part of a value that may be kept: no query, no user information.
+    /// The part of a value that may be kept: no query, no user information, no certificate.
     pub fn cut(self, value: &[u8]) -> &[u8] {
         match self {
             Self::Path => {
@@ -98,6 +114,7 @@ impl Name {
                 &value[start..]
             }
             Self::Trace(carrier) => carrier.cut(value),
+            Self::Mark(mark) => mark.cut(value),
             _ => value,
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Malformed, Name};
+use crate::assemble::forwarded::Mark;
 
 /// Most that is kept of a dynamic table, by the sizes that RFC 7541 section 4.1 counts. Of a table
 /// that may be larger, the oldest entries are forgotten.
@@ -108,7 +109,7 @@ static STATIC: [Found<'static>; 61] = [
     other(7),  // referer
     other(7),  // refresh
     other(11), // retry-after
-    other(6),  // server
+    wanted(6, Name::Mark(Mark::Server), b""),
     other(10), // set-cookie
     other(25), // strict-transport-security
     other(17), // transfer-encoding

@@ -113,7 +113,7 @@ impl Http1 {
             outcome,
             ended,
             hop: pending.hop,
-            forwarded: None,
+            forwarded: pending.forwarded,
             context: pending.context,
             cause: None,
         }

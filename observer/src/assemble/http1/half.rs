@@ -12,6 +12,7 @@ use crate::{
     assemble::grpc::Calling,
     model::{
         exchange::{HttpVersion, RequestHead, Side},
+        mesh::Forwarded,
         time::Monotonic,
         trace::TraceContext,
     },
@@ -56,6 +57,8 @@ pub(super) struct Pending {
     pub(super) rpc: Option<Box<Calling>>,
     /// What its fields say of its trace.
     pub(super) context: Option<Arc<TraceContext>>,
+    /// What proxies told in its fields, and in those of its response once that is there.
+    pub(super) forwarded: Option<Arc<Forwarded>>,
 }
 
 /// What the request says of its response's framing.

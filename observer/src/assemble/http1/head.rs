@@ -12,7 +12,11 @@ use memchr::{memchr, memchr2};
 
 use self::fields::{Fields, read_fields};
 use crate::{
-    assemble::{grpc::Format, trace_context::Collector},
+    assemble::{
+        forwarded::{Answered, Asked},
+        grpc::Format,
+        trace_context::Collector,
+    },
     model::exchange::HttpVersion,
 };
 
@@ -68,6 +72,8 @@ pub struct Request<'a> {
     pub rpc: Option<(Format, Option<Duration>)>,
     /// What tells of its trace.
     pub trace: Collector,
+    /// What proxies tell of it.
+    pub asked: Asked<'a>,
 }
 
 /// A response head.
@@ -85,6 +91,8 @@ pub struct Response {
     pub rpc_status: Option<u32>,
     /// An `Upgrade` field names HTTP/2 in the clear (RFC 7540 section 3.2).
     pub to_http2: bool,
+    /// What proxies tell of it.
+    pub answered: Answered,
 }
 
 /// Finds the end of a head: the byte after its empty line. A single LF counts as a line end
@@ -183,6 +191,7 @@ pub fn response(bytes: &[u8], searched: usize) -> Parsed<Response> {
                 rpc: fields.rpc,
                 rpc_status: fields.rpc_status,
                 to_http2: fields.to_http2,
+                answered: fields.answered,
             };
             Parsed::Complete(response, line_end + 1 + length)
         }
@@ -285,6 +294,7 @@ fn request_line(line: &[u8]) -> Option<Request<'_>> {
         upgrade: false,
         rpc: None,
         trace: Collector::default(),
+        asked: Asked::default(),
     };
     if method == b"CONNECT" {
         // authority-form
@@ -362,6 +372,7 @@ impl<'a> Request<'a> {
         }
         self.user_agent = fields.user_agent;
         self.trace = fields.trace;
+        self.asked = fields.asked;
     }
 }
 

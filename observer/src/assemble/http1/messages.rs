@@ -48,6 +48,7 @@ impl Http1 {
             answer: None,
             rpc,
             context: heads.context(&request.trace),
+            forwarded: heads.asked(&request.asked, &request.trace),
         });
         self.ordinal += 1;
         match (expects, length) {
@@ -124,6 +125,7 @@ impl Http1 {
         if let Some(calling) = &mut pending.rpc {
             calling.answered(response.rpc, response.rpc_status);
         }
+        pending.forwarded = heads.answered(pending.forwarded.take(), response.answered);
         pending.answer = Some(Answer::new(response, side, body.is_none()));
         if switched {
             self.client = Half::Ignored;
@@ -136,6 +138,7 @@ impl Http1 {
                         sent: pending.sent,
                         hop: pending.hop,
                         context: pending.context,
+                        forwarded: pending.forwarded,
                     });
                     return Verdict::Upgraded;
                 }

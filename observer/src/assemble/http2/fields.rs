@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::{
     assemble::{
+        forwarded::{Answered, Asked, Mark, attempt},
         grpc::{self, Format},
         heads::Heads,
         hpack::{Decoder, Field, Malformed, Name},
@@ -41,6 +42,11 @@ pub(super) struct Fields {
     pub(super) unknown: bool,
     /// What tells of the request's trace.
     pub(super) trace: Collector,
+    client_uri: Vec<u8>,
+    client_id: Vec<u8>,
+    attempt: Option<u16>,
+    /// What proxies tell of a response.
+    pub(super) answered: Answered,
 }
 
 // === impl Fields ===
@@ -87,7 +93,17 @@ impl Fields {
             upgrade: false,
             rpc: None,
             trace: Collector::default(),
+            asked: Asked::default(),
         })
+    }
+
+    /// What proxies tell of a request.
+    pub(super) fn asked(&self) -> Asked<'_> {
+        Asked {
+            client_uri: &self.client_uri,
+            client_id: &self.client_id,
+            attempt: self.attempt,
+        }
     }
 
     fn set(&mut self, name: Name, value: &[u8]) {
@@ -107,6 +123,10 @@ impl Fields {
             Name::GrpcStatus => self.rpc_status = grpc::status(value),
             Name::GrpcTimeout => self.deadline = grpc::timeout(value),
             Name::Trace(carrier) => self.trace.push(carrier, value),
+            Name::Mark(Mark::ClientCertificate) => keep(&mut self.client_uri, value),
+            Name::Mark(Mark::ClientId) => keep(&mut self.client_id, value),
+            Name::Mark(Mark::AttemptCount) => self.attempt = attempt(value),
+            Name::Mark(mark) => self.answered.push(mark, value),
             Name::ContentLength | Name::GrpcEncoding | Name::Te | Name::Upgrade => {}
         }
     }
@@ -124,6 +144,8 @@ impl Fields {
             &mut self.authority,
             &mut self.host,
             &mut self.user_agent,
+            &mut self.client_uri,
+            &mut self.client_id,
         ] {
             text.clear();
         }
@@ -135,6 +157,8 @@ impl Fields {
         self.deadline = None;
         self.unknown = false;
         self.trace.clear();
+        self.attempt = None;
+        self.answered = Answered::default();
     }
 }
 

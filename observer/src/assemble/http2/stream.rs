@@ -7,6 +7,7 @@ use crate::{
     model::{
         connection::{ConnectionId, Role},
         exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+        mesh::Forwarded,
         rpc::{Rpc, RpcEnd},
         time::Monotonic,
         trace::TraceContext,
@@ -41,6 +42,8 @@ pub(super) struct Stream {
     pub(super) rpc: Option<Box<Calling>>,
     /// What its fields say of its trace.
     pub(super) context: Option<Arc<TraceContext>>,
+    /// What proxies told in its fields, and in those of its response once that is there.
+    pub(super) forwarded: Option<Arc<Forwarded>>,
 }
 
 /// Whose exchange it is.
@@ -81,6 +84,7 @@ impl Stream {
             uncertain: false,
             rpc: None,
             context: None,
+            forwarded: None,
         }
     }
 
@@ -185,7 +189,7 @@ impl Stream {
             hop: self.hop,
             context: self.context,
             cause: None,
-            forwarded: None,
+            forwarded: self.forwarded,
         })
     }
 

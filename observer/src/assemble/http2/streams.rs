@@ -190,6 +190,8 @@ impl Streams {
             .or_insert_with(|| Stream::new(seen.first, seen.hop));
         stream.request = Some(self.fields.request(seen.heads));
         stream.context = seen.heads.context(&self.fields.trace);
+        let asked = self.fields.asked();
+        stream.forwarded = seen.heads.asked(&asked, &self.fields.trace);
         stream.ordinal = self.ordinal;
         self.ordinal += 1;
         stream.hop = seen.hop;
@@ -226,6 +228,8 @@ impl Streams {
         }
         // A first block without a status that could be read may have been an interim response.
         stream.status = fields.status;
+        let answered = fields.answered;
+        stream.forwarded = seen.heads.answered(stream.forwarded.take(), answered);
         stream.received = Some(Side {
             first: seen.first,
             last: seen.time,

@@ -7,6 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     aggregate::{Aggregator, fixture},
+    mesh::report::Report,
     model::{
         call::LinkEvent,
         connection::{ConnectFailure, Role},
@@ -29,6 +30,9 @@ fn answer(aggregator: &mut Aggregator, pipeline: &mut Pipeline) {
             }
             Query::GraphIn { window, reply } => {
                 let _ = reply.send(aggregator.graph_in(window, Monotonic(9)));
+            }
+            Query::Mesh { reply, .. } => {
+                let _ = reply.send(Report::default());
             }
             Query::History {
                 last,
@@ -370,5 +374,62 @@ fn pods_and_what_was_dialled() {
             "service=web k8s_container=main peer_kind=pod peer_zone=eu-1b dialled_kind=cluster_ip"
         ),
         "{wide}"
+    );
+}
+
+#[test]
+fn who_is_behind_a_proxy_is_shown() {
+    let flow = json!({
+        "kind": "call", "time": "2023-11-14T22:13:20.000000000Z", "side": "server",
+        "service": "web", "peer": "web", "k8s_namespace": "shop", "k8s_pod": "web-1",
+        "peer_k8s_namespace": "shop", "peer_k8s_pod": "web-1", "far_k8s_namespace": "pay",
+        "far_k8s_pod": "bill-2", "far_peer": "bill", "status": 200, "duration_seconds": 0.002,
+        "method": "GET", "path": "/", "outcome": "complete", "hop": "from_proxy",
+        "client_identity": "spiffe://cluster.local/ns/pay/sa/bill", "verdict": "violated",
+        "declared_mtls": "strict", "far_security": "plaintext",
+    });
+    let line = |flow: &Value, wide| {
+        let line = Columns::default().line(Style::plain(), &cells(flow, wide));
+        line.trim_end().to_owned()
+    };
+    assert_eq!(
+        line(&flow, false),
+        "22:13:20.000  server  shop/web-1  <-  pay/bill-2  200  2.00ms  GET  /  not as declared"
+    );
+    let wide = line(&flow, true);
+    for part in [
+        "hop=from_proxy",
+        "far_security=plaintext",
+        "client_identity=spiffe://cluster.local/ns/pay/sa/bill",
+        "declared_mtls=strict verdict=violated",
+    ] {
+        assert!(wide.contains(part), "{wide}");
+    }
+    // Of several behind a Service nobody knows which.
+    let mut service = flow.clone();
+    for key in ["far_k8s_pod", "verdict"] {
+        service[key] = Value::Null;
+    }
+    service["hop"] = "direct".into();
+    let found = line(&service, false);
+    assert!(found.contains("<-  pay/bill  200"), "{found}");
+    assert!(!line(&service, true).contains("hop="));
+}
+
+#[test]
+fn filters_of_the_mesh_are_sent() {
+    let options = Options {
+        filters: Filters {
+            hop: Some("proxy".to_owned()),
+            identity: Some("*/sa/a b".to_owned()),
+            verdict: Some("violated".to_owned()),
+            ..Filters::default()
+        },
+        ..Options::default()
+    };
+    let path = options.path();
+    assert!(
+        path.ends_with("&hop=proxy&identity=%2A%2Fsa%2Fa%20b&verdict=violated"),
+        "{path}"
     );
 }

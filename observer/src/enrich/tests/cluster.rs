@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod churn;
+mod mesh;
 mod time;
 
 const UID: &str = "5d3f9e0c-1b7a-4a4e-9b0e-0f1e2d3c4b5a";

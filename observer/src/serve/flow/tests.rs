@@ -9,6 +9,8 @@ use crate::{
     aggregate::fixture,
     model::{
         connection::ConnectFailure,
+        mesh::{DeclaredMtls, Far, Forwarded, Hop, ProxyKind, RouteMatch, Verdict},
+        policy::ObjectRef,
         rpc::RpcEnd,
         security::{self, Certificate, MeshSigns, Opening, Proxied, ProxyVersion, Security},
         time::Monotonic,
@@ -56,10 +58,38 @@ const HANDSHAKE: &[&str] = &[
     "proxied_version",
 ];
 
+/// What a mesh does, but for `hop`.
+const MESH: &[&str] = &[
+    "hop_proxy",
+    "far_peer",
+    "far_kind",
+    "far_service",
+    "far_k8s_namespace",
+    "far_k8s_pod",
+    "far_k8s_workload_kind",
+    "far_k8s_workload",
+    "far_source",
+    "far_security",
+    "client_identity",
+    "server_identity",
+    "route_object",
+    "route_rule",
+    "route_backend",
+    "declared_mtls",
+    "verdict",
+];
+
 /// What caused a call.
 const CAUSE: &[&str] = &["cause_connection", "cause_sequence", "cause_certain"];
 
 const TRACED: &[&str] = &["trace_id", "trace_parent", "trace_sampled", "trace_source"];
+
+const FORWARDED: &[&str] = &[
+    "forwarded_client",
+    "forwarded_attempt",
+    "forwarded_upstream_seconds",
+    "forwarded_proxy_error",
+];
 
 const PROCEDURE: &[&str] = &[
     "rpc_system",
@@ -119,7 +149,8 @@ pub(super) fn elsewhere(mut line: Value, peer_kind: &str) -> Value {
 fn with(mut line: Value, parts: &[&[&str]]) -> Value {
     line = elsewhere(line, "address");
     line["security"] = "unknown".into();
-    for key in parts.iter().copied().flatten() {
+    line["hop"] = "direct".into();
+    for key in parts.iter().copied().chain([MESH]).flatten() {
         line[*key] = Value::Null;
     }
     line
@@ -127,7 +158,12 @@ fn with(mut line: Value, parts: &[&[&str]]) -> Value {
 
 fn parse(event: FlowEvent) -> Value {
     let mut out = Vec::new();
-    render(&mut out, &Flow { sequence: 1, event }, OFFSET);
+    let flow = Flow {
+        sequence: 1,
+        event,
+        judgement: None,
+    };
+    render(&mut out, &flow, OFFSET);
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
     serde_json::from_slice(&out).unwrap()
 }
@@ -149,9 +185,72 @@ fn a_call_in_full() {
         "cgroup": "/system.slice/web.service", "connection": "0000000000000001",
         "ordinal": 3, "scheme": null, "stream": null, "pushed": false, "reset_code": null
     });
-    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE, TRACED]);
+    let mut expected = with(expected, &[SECURED, PROCEDURE, CAUSE, TRACED, FORWARDED]);
     expected["request_sequence"] = 1.into();
     assert_eq!(line, expected);
+}
+
+#[test]
+fn a_call_through_proxies_tells_whom_it_is_with() {
+    let call = fixture::call_through_proxies();
+    let flow = Flow {
+        sequence: 1,
+        event: FlowEvent::Call(call.clone()),
+        judgement: Some(Judgement {
+            declared: DeclaredMtls::Strict,
+            verdict: Verdict::Satisfied,
+            route: Some(Arc::new(RouteMatch {
+                object: ObjectRef {
+                    kind: "VirtualService".into(),
+                    namespace: "shop".into(),
+                    name: "orders".into(),
+                    ..ObjectRef::default()
+                },
+                rule: "0".into(),
+                backend: "".into(),
+            })),
+        }),
+    };
+    let mut out = Vec::new();
+    render(&mut out, &flow, OFFSET);
+    let line: Value = serde_json::from_slice(&out).unwrap();
+    let expected = json!({
+        "hop": "from_proxy", "hop_proxy": null, "far_peer": "cart", "far_kind": "pod",
+        "far_service": "cart", "far_k8s_namespace": "shop", "far_k8s_pod": "cart-5d4f-k",
+        "far_k8s_workload_kind": "Deployment", "far_k8s_workload": "cart",
+        "far_source": "identity", "far_security": "istio_mtls",
+        "client_identity": "spiffe://cluster.local/ns/shop/sa/cart", "server_identity": null,
+        "route_object": "VirtualService shop/orders", "route_rule": "0", "route_backend": null,
+        "declared_mtls": "strict", "verdict": "satisfied", "peer": "web",
+        "peer_k8s_pod": "web-5d4f-a",
+    });
+    for (key, value) in expected.as_object().unwrap() {
+        assert_eq!(&line[key], value, "{key}");
+    }
+
+    // What is known of one call goes before what is known of its connection.
+    let mut call = call;
+    let mut far = Far::clone(call.far().unwrap());
+    far.peer = Peer::Address([192, 0, 2, 9].into());
+    far.identity = None;
+    call.far = Some(Arc::new(far));
+    call.exchange.role = Role::Client;
+    let line = parse(FlowEvent::Call(call));
+    assert_eq!(line["far_peer"], "192.0.2.9");
+    assert_eq!(line["far_k8s_pod"], Value::Null);
+    assert_eq!(line["client_identity"], Value::Null);
+    assert_eq!(line["verdict"], Value::Null);
+}
+
+#[test]
+fn sockets_of_proxies_say_what_proxies_they_are() {
+    let mut link = Link::clone(&fixture::link(1, "envoy"));
+    link.hop = Hop::Proxy(ProxyKind::Sidecar);
+    let line = parse(FlowEvent::Link(LinkEvent::Opened(Arc::new(link))));
+    assert_eq!(
+        (&line["hop"], &line["hop_proxy"]),
+        (&json!("proxy"), &json!("sidecar"))
+    );
 }
 
 #[test]
@@ -168,6 +267,30 @@ fn a_call_tells_what_caused_it() {
     assert_eq!(line["cause_connection"], json!("00000000000000ab"));
     assert_eq!(line["cause_sequence"], json!(12));
     assert_eq!(line["cause_certain"], json!(true));
+}
+
+#[test]
+fn what_proxies_vouch_for_is_told() {
+    let mut call = fixture::call("web", "/", 200);
+    call.exchange.forwarded = Some(Arc::new(Forwarded {
+        client_uri: Some("spiffe://td/ns/shop/sa/web".into()),
+        attempt: Some(2),
+        upstream: Some(std::time::Duration::from_millis(7)),
+        ..Forwarded::default()
+    }));
+    let line = parse(FlowEvent::Call(call.clone()));
+    assert_eq!(line["forwarded_client"], "spiffe://td/ns/shop/sa/web");
+    assert_eq!(line["forwarded_attempt"], 2);
+    assert_eq!(line["forwarded_upstream_seconds"], 0.007);
+    assert_eq!(line["forwarded_proxy_error"], Value::Null);
+    call.exchange.forwarded = Some(Arc::new(Forwarded {
+        client_id: Some("web.shop".into()),
+        proxy_error: true,
+        ..Forwarded::default()
+    }));
+    let line = parse(FlowEvent::Call(call));
+    assert_eq!(line["forwarded_client"], "web.shop");
+    assert_eq!(line["forwarded_proxy_error"], true);
 }
 
 #[test]
@@ -344,6 +467,7 @@ fn connections_in_full() {
         "connect_seconds": 0.002, "sent_bytes": 100, "received_bytes": 10,
         "sent_segments": 6, "received_segments": 5, "retransmits": 1,
         "smoothed_rtt_seconds": 0.0003, "minimum_rtt_seconds": 0.0002,
+        "turns": null, "turn_seconds": null,
         "pre_existing": false, "local": "10.0.0.1:40000", "remote": "198.51.100.9:443",
         "wire_local": null, "wire_remote": null, "pid": 4242, "command": "web",
         "executable": "/usr/bin/web", "container": null, "unit": "web.service",
@@ -353,6 +477,16 @@ fn connections_in_full() {
     expected["peer_kind"] = "local".into();
     expected["peer_namespace"] = "shop".into();
     assert_eq!(parse(FlowEvent::Link(fixture::closed(&link, 10))), expected);
+
+    let mut closed = fixture::closed(&link, 10);
+    if let LinkEvent::Closed { transfer, .. } = &mut closed {
+        (transfer.turns, transfer.turn_nanoseconds) = (3, 60_000_000);
+    }
+    let line = parse(FlowEvent::Link(closed));
+    assert_eq!(
+        (&line["turns"], &line["turn_seconds"]),
+        (&json!(3), &json!(0.06))
+    );
 
     for key in [
         "closed_by",

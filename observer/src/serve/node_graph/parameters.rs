@@ -258,7 +258,7 @@ fn parse_window(text: &str) -> Option<Duration> {
 }
 
 /// Whether something is meant by `NAME` or `NAMESPACE/NAME`.
-pub(super) fn is_called(namespace: &str, name: &str, wanted: &str) -> bool {
+pub(in crate::serve) fn is_called(namespace: &str, name: &str, wanted: &str) -> bool {
     name == wanted
         || wanted
             .split_once('/')

@@ -21,6 +21,17 @@ fn recorded(name: &str) -> Query {
 const WARNING: &str = "warning";
 const CRITICAL: &str = "critical";
 
+/// What tells backends of rules of routes apart, on an agent.
+const BACKEND: &[&str] = &[
+    "instance",
+    "object_kind",
+    "object_namespace",
+    "object_name",
+    "rule",
+    "backend",
+    "subset",
+];
+
 /// What tells kinds of telemetry that is sent apart.
 const SIGNAL: &[&str] = &["instance", "signal"];
 
@@ -85,6 +96,69 @@ pub(super) fn traffic() -> Group {
         },
     ];
     group("observer-traffic", alerts)
+}
+
+pub(super) fn mesh() -> Group {
+    let findings = |severity: &str| {
+        of(&contract::MESH_FINDING)
+            .is("severity", severity)
+            .now()
+            .max(&["id", "namespace", "workload", "peer"])
+            .above("0")
+    };
+    let split = |family| of(family).now().max(BACKEND);
+    let alerts = vec![
+        Alert {
+            name: "ObserverMeshFindingCritical",
+            hold: "5m",
+            severity: CRITICAL,
+            more: &[],
+            summary: "{{ $labels.id }} of {{ $labels.namespace }}/{{ $labels.workload }}: the mesh does not keep a promise of security",
+            description: "The other end is {{ $labels.peer }}. `observer findings` says what was seen, which objects decided, and what to do.",
+            query: findings("critical"),
+        },
+        Alert {
+            name: "ObserverMeshFindingHigh",
+            hold: "15m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.id }} of {{ $labels.namespace }}/{{ $labels.workload }}: the mesh does not do what is declared",
+            description: "The other end is {{ $labels.peer }}. `observer findings` says what was seen, which objects decided, and what to do.",
+            query: findings("high"),
+        },
+        Alert {
+            name: "ObserverMeshPlaintext",
+            hold: "5m",
+            severity: CRITICAL,
+            more: &[],
+            summary: "{{ $labels.source_name }} reaches {{ $labels.destination_name }} in the clear although only mutual TLS is declared",
+            description: "Only {{ $value | humanizePercentage }} of what {{ $labels.source_namespace }}/{{ $labels.source_name }} sends to port {{ $labels.server_port }} of {{ $labels.destination_namespace }}/{{ $labels.destination_name }} is encrypted.",
+            query: of(&contract::MESH_ENCRYPTED)
+                .is("declared", "strict")
+                .now()
+                .min(&[
+                    "source_namespace",
+                    "source_name",
+                    "destination_namespace",
+                    "destination_name",
+                    "server_port",
+                ])
+                .below("1"),
+        },
+        Alert {
+            name: "ObserverMeshWeightDrift",
+            hold: "30m",
+            severity: WARNING,
+            more: &[],
+            summary: "{{ $labels.object_kind }} {{ $labels.object_namespace }}/{{ $labels.object_name }} does not split requests as declared",
+            description: "The share of {{ $labels.backend }} {{ $labels.subset }} is {{ $value | humanizePercentage }} away from what rule {{ $labels.rule }} declares.",
+            query: split(&contract::MESH_SPLIT_OBSERVED)
+                .distance(split(&contract::MESH_SPLIT_DECLARED))
+                .above("0.05")
+                .and(split(&contract::MESH_SPLIT_REQUESTS).above("20")),
+        },
+    ];
+    group("observer-mesh", alerts)
 }
 
 pub(super) fn observation() -> Group {

@@ -1,4 +1,4 @@
-//! The fields of a head that frame a message, or tell of gRPC-Web and of traces.
+//! The fields of a head that frame a message, or tell of gRPC-Web, of traces and of proxies.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use memchr::memchr;
 
 use super::{BodyLength, trim, trim_cr};
 use crate::assemble::{
+    forwarded::{Answered, Asked, Mark},
     grpc::{self, Format},
     trace_context::{Carrier, Collector},
 };
@@ -25,6 +26,8 @@ pub(super) struct Fields<'a> {
     pub(super) rpc_timeout: Option<Duration>,
     pub(super) rpc_status: Option<u32>,
     pub(super) trace: Collector,
+    pub(super) asked: Asked<'a>,
+    pub(super) answered: Answered,
 }
 
 /// Reads fields up to the empty line; the length of them all with it, if it is there. Only those of
@@ -85,7 +88,15 @@ pub(super) fn read_fields<const REQUEST: bool>(bytes: &[u8]) -> (Fields<'_>, Opt
                     fields.trace(line);
                 }
             }
-            b'b' | b'x' if REQUEST => fields.trace(line),
+            b'b' if REQUEST => fields.trace(line),
+            b'x' if REQUEST => {
+                if !fields.marked::<REQUEST>(line) {
+                    fields.trace(line);
+                }
+            }
+            b'l' | b's' | b'x' => {
+                fields.marked::<REQUEST>(line);
+            }
             _ => {}
         }
     }
@@ -94,7 +105,7 @@ pub(super) fn read_fields<const REQUEST: bool>(bytes: &[u8]) -> (Fields<'_>, Opt
 
 // === impl Fields ===
 
-impl Fields<'_> {
+impl<'a> Fields<'a> {
     /// A list of equal numbers is one number (RFC 9110 section 8.6).
     fn length(&mut self, value: &[u8]) {
         for item in value.split(|byte| *byte == b',') {
@@ -114,6 +125,17 @@ impl Fields<'_> {
         if let Some((carrier, value)) = Carrier::of_line(line) {
             self.trace.push(carrier, value);
         }
+    }
+
+    /// Takes a field that proxies write; false if it is none.
+    fn marked<const REQUEST: bool>(&mut self, line: &'a [u8]) -> bool {
+        let Some((mark, value)) = Mark::of_line::<REQUEST>(line) else {
+            return false;
+        };
+        let value = mark.cut(value);
+        self.asked.push(mark, value);
+        self.answered.push(mark, value);
+        true
     }
 
     /// Only the last coding tells how the message ends.

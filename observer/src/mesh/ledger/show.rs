@@ -1,0 +1,62 @@
+//! Edges as they are reported.
+
+use super::{edge::Edge, edges::Edges};
+use crate::{
+    mesh::{
+        findings::{reasons, seconds},
+        report,
+    },
+    model::{security::Security, time::WallOffset},
+};
+
+/// An edge as it is reported; `None` when its parties are not known.
+pub(super) fn edge(edges: &Edges, edge: &Edge, offset: WallOffset) -> Option<report::Edge> {
+    let client = edges.known(edge.key.client)?;
+    let server = edges.known(edge.key.server)?;
+    let service = edges.known(edge.key.service);
+    let (connections, requests) = (edge.connections.combined(), edge.requests.combined());
+    let counts = connections.into_iter().zip(requests);
+    let observed = Security::ALL
+        .into_iter()
+        .zip(counts)
+        .filter(|(_, (connections, requests))| connections + requests > 0)
+        .map(|(security, (connections, requests))| report::Observed {
+            security: security.as_str(),
+            connections,
+            requests,
+        })
+        .collect();
+    let (first, again) = edge.attempts;
+    Some(report::Edge {
+        client: (*client.party).clone(),
+        server: (*server.party).clone(),
+        service: service.map(|it| format!("{}.{}", it.party.name, it.party.namespace)),
+        port: edge.key.port,
+        client_plane: client.plane.as_str(),
+        server_plane: server.plane.as_str(),
+        declared: edge.judged.declared.as_str(),
+        observed,
+        encrypted_share: encrypted(&requests).or_else(|| encrypted(&connections)),
+        verdict: edge.judged.verdict.as_str(),
+        because: reasons(&edge.judged.because),
+        first_seen: seconds(edge.first, offset),
+        last_seen: seconds(edge.last, offset),
+        retry_ratio: (first > 0).then(|| again as f64 / first as f64),
+        latency: edge.latency.report(),
+    })
+}
+
+/// Share of what is known that was encrypted; `None` of nothing.
+fn encrypted(counts: &[u64; Security::ALL.len()]) -> Option<f64> {
+    let of = |wanted: fn(Security) -> bool| {
+        Security::ALL
+            .into_iter()
+            .zip(counts)
+            .filter(|(security, _)| wanted(*security))
+            .map(|(_, count)| *count)
+            .sum::<u64>()
+    };
+    let known = of(|security| security != Security::Unknown);
+    let encrypted = of(Security::is_encrypted);
+    (known > 0).then(|| encrypted as f64 / known as f64)
+}

@@ -1,0 +1,444 @@
+//! What edges are, how they are counted and judged, readiness, and what is bounded.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    super::Config, MUTUAL, PLAIN, cart, peer, permissive, strict, tunnelled, web, world::*,
+};
+use crate::{
+    mesh::{
+        ledger::Ledger,
+        report::{Edge, Readiness},
+    },
+    model::{
+        mesh::{DeclaredMtls, Verdict},
+        policy::PolicyKind,
+        security::Security,
+        time::WallOffset,
+        workload::Peer,
+    },
+};
+
+const DAY: u64 = 24 * 3600;
+
+/// The only edge there is.
+fn only(world: &World) -> Edge {
+    let edges = world.report().edges;
+    match <[Edge; 1]>::try_from(edges) {
+        Ok([edge]) => edge,
+        Err(edges) => panic!("one edge is expected: {edges:#?}"),
+    }
+}
+
+fn seen(edge: &Edge) -> Vec<(&'static str, u64, u64)> {
+    edge.observed
+        .iter()
+        .map(|it| (it.security, it.connections, it.requests))
+        .collect()
+}
+
+#[test]
+fn all_ends_of_a_way_are_one_edge() {
+    let mut world = World::shop(&[], strict);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    world.connect(3, &Wire::sidecar(&web, &cart, MUTUAL));
+    world.connect(3, &Wire::into_sidecar(&cart, peer(&web), MUTUAL));
+    world.calls(30, &Wire::to_proxy(&web, &cart, MUTUAL), |_, _| {});
+    world.calls(
+        25,
+        &Wire::from_proxy(&cart, peer(&web), MUTUAL),
+        |index, exchange| {
+            exchange.forwarded = by_envoy(Some(if index < 20 { 1 } else { 2 }));
+        },
+    );
+    world.pass(1);
+
+    let edge = only(&world);
+    assert_eq!(edge.client.describe(), "Deployment shop/web");
+    assert_eq!(edge.server.describe(), "Deployment shop/cart");
+    assert_eq!(
+        (edge.service.as_deref(), edge.port),
+        (Some("cart.shop"), 8080)
+    );
+    assert_eq!(seen(&edge), [("istio_mtls", 3, 30)]);
+    assert_eq!(
+        (edge.client_plane, edge.server_plane),
+        ("istio_sidecar", "istio_sidecar")
+    );
+    assert_eq!((edge.declared, edge.verdict), ("strict", "satisfied"));
+    assert_eq!(edge.encrypted_share, Some(1.0));
+    assert_eq!(edge.retry_ratio, Some(0.25));
+    assert!(edge.latency.client.is_some() && edge.latency.server.is_some());
+}
+
+#[test]
+fn a_tunnel_is_of_the_only_port_that_the_application_serves() {
+    let mut world = World::shop(&[], strict);
+    let (web, cart) = (web(Mesh::Ambient), cart(Mesh::Ambient));
+    let place = Wire {
+        namespace: 7,
+        ..Wire::from_proxy(&web, Peer::Address([10, 0, 0, 9].into()), PLAIN)
+    };
+    world.connect(1, &place);
+    world.connect(5, &tunnelled(&web, &cart));
+    let unknown: Vec<u16> = world
+        .report()
+        .edges
+        .iter()
+        .filter(|edge| edge.server.name == "cart")
+        .map(|edge| edge.port)
+        .collect();
+    assert_eq!(unknown, [0]);
+
+    let served = Wire::from_proxy(&cart, peer(&web), Security::Hbone);
+    world.connect(1, &served);
+    let ports = |world: &World| {
+        let edges = world.report().edges;
+        let of_web = edges
+            .iter()
+            .filter(|edge| edge.client.name == "web" && edge.server.name == "cart");
+        of_web
+            .map(|edge| (edge.port, seen(edge)))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ports(&world), [(8080, vec![("hbone", 5, 0)])]);
+
+    // With another one it cannot be told.
+    let other = Wire {
+        local: address("10.0.2.2:9090"),
+        ..served
+    };
+    world.connect(1, &other);
+    world.calls(1, &other, |_, _| {});
+    let ports = ports(&world);
+    assert_eq!(ports.len(), 2, "{ports:?}");
+}
+
+#[test]
+fn verdicts_wait_until_all_is_settled() {
+    let mut world = World::shop(&[], permissive);
+    let wire = Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar));
+    let link = world.open(&wire);
+    for _ in 0..30 {
+        world.call(&link, |_| {});
+    }
+    world.pass(1);
+    assert_eq!(
+        world.ledger.verdict(&link),
+        (DeclaredMtls::Permissive, Verdict::Satisfied)
+    );
+
+    // What began before the change is never held against it.
+    world.mode("STRICT");
+    world.pass(11);
+    for _ in 0..30 {
+        world.call(&link, |_| {});
+    }
+    world.connect(30, &wire);
+    assert_eq!(
+        world.ledger.verdict(&link),
+        (DeclaredMtls::Strict, Verdict::Unknown)
+    );
+    assert!(world.found().is_empty());
+    world.pass(60);
+    for _ in 0..30 {
+        world.call(&link, |_| {});
+    }
+    world.pass(1);
+    assert!(world.found().is_empty());
+
+    world.connect(30, &wire);
+    assert_eq!(
+        world.ledger.verdict(&link),
+        (DeclaredMtls::Strict, Verdict::Violated)
+    );
+    assert_eq!(world.found(), ["M01"]);
+    let report = world.report();
+    let finding = report.findings.first().expect("it is found");
+    assert_eq!((finding.count, finding.samples.len()), (30, 5));
+    let clients = finding.samples.iter().map(|sample| &*sample.client);
+    assert!(clients.into_iter().all(|client| client == "10.0.1.1:40000"));
+    let object = finding
+        .because
+        .iter()
+        .find_map(|reason| reason.object.as_ref());
+    let object = object.expect("an object decided");
+    assert_eq!(
+        (&*object.kind, &*object.namespace, &*object.name),
+        ("PeerAuthentication", "istio-system", "default")
+    );
+
+    // A change that makes it right closes it at once.
+    world.mode("PERMISSIVE");
+    world.pass(11);
+    assert!(world.found().is_empty());
+}
+
+#[test]
+fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
+    let mut world = World::shop(&[], strict);
+    let wire = Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar));
+    world.connect(30, &wire);
+    assert_eq!(world.found(), ["M01"]);
+    world.object(
+        PolicyKind::PeerAuthentication,
+        "other/default",
+        r#"{"spec":{"mtls":{"mode":"DISABLE"}}}"#,
+    );
+    world.pass(20);
+    assert_eq!(world.found(), ["M01"]);
+    assert_eq!(only(&world).verdict, "violated");
+    world.remove(PolicyKind::PeerAuthentication, "other/default");
+    world.pass(20);
+    assert_eq!(world.found(), ["M01"]);
+}
+
+#[test]
+fn nothing_is_judged_before_anything_is_declared() {
+    let mut world = World::new();
+    let wire = Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar));
+    world.connect(50, &wire);
+    assert!(world.found().is_empty());
+}
+
+#[test]
+fn findings_are_forgotten_a_day_after_the_last_sign() {
+    let mut world = World::shop(&[], strict);
+    world.connect(30, &Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar)));
+    world.pass(DAY - 10);
+    assert_eq!(world.found(), ["M01"]);
+    world.pass(100);
+    assert!(world.found().is_empty());
+    assert_eq!(world.report().edges.len(), 1);
+    world.pass(7 * DAY);
+    assert!(world.report().edges.is_empty());
+    let tables = world.ledger.tables();
+    let entries: u64 = tables.iter().map(|table| table.entries).sum();
+    assert_eq!(entries, 0, "{tables:?}");
+}
+
+#[test]
+fn a_connection_that_lasts_stays_a_sign() {
+    let mut world = World::shop(&[], strict);
+    let wire = Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar));
+    world.connect(30, &wire);
+    let link = world.open(&wire);
+    for _ in 0..40 {
+        world.progress(&wire, &link);
+        world.pass(3600);
+    }
+    assert_eq!(world.found(), ["M01"]);
+    let report = world.report();
+    let count = report.findings.first().map(|finding| finding.count);
+    assert!(count.is_some_and(|count| count > 60), "{count:?}");
+}
+
+fn readiness(world: &World, window: u64) -> Readiness {
+    let window = Duration::from_secs(window);
+    let report = world
+        .ledger
+        .report(Some(window), world.now, WallOffset::default());
+    let of_cart = report
+        .readiness
+        .into_iter()
+        .find(|it| it.workload.name == "cart");
+    of_cart.expect("the server is in the mesh")
+}
+
+#[test]
+fn readiness_takes_a_whole_window_of_mutual_tls() {
+    let mut world = World::shop(&[], permissive);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    let mutual = Wire::sidecar(&web, &cart, MUTUAL);
+    world.connect(10, &mutual);
+    let early = readiness(&world, 3600);
+    assert_eq!((early.state, early.connections), ("INSUFFICIENT", 10));
+
+    for _ in 0..48 {
+        world.pass(3600);
+        world.connect(10, &mutual);
+    }
+    let ready = readiness(&world, DAY);
+    assert_eq!((ready.state, ready.declared), ("READY", "permissive"));
+    assert!(ready.plaintext.is_empty());
+    assert_eq!(readiness(&world, 7 * DAY).state, "INSUFFICIENT");
+
+    // A job that runs once a day.
+    let job = pod("job", Mesh::None, same);
+    world.connect(1, &Wire::direct(&job, &cart));
+    let late = readiness(&world, DAY);
+    assert_eq!(late.state, "NOT READY");
+    let [client] = late.plaintext.as_slice() else {
+        panic!("{late:?}");
+    };
+    assert_eq!(client.client.describe(), "Deployment shop/job");
+    assert_eq!((client.port, client.connections), (8080, 1));
+
+    for _ in 0..30 {
+        world.pass(3600);
+        world.connect(10, &mutual);
+    }
+    assert_eq!(readiness(&world, DAY).state, "READY");
+    assert_eq!(readiness(&world, 2 * DAY).state, "NOT READY");
+}
+
+#[test]
+fn readiness_is_not_told_of_what_is_not_known() {
+    let mut world = World::shop(&[], permissive);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    for _ in 0..30 {
+        world.pass(3600);
+        world.connect(10, &Wire::sidecar(&web, &cart, MUTUAL));
+    }
+    assert_eq!(readiness(&world, DAY).state, "READY");
+    let wire = Wire::direct(&pod("job", Mesh::None, same), &cart);
+    world.connect(1, &wire.secured(Security::Unknown));
+    let unknown = readiness(&world, DAY);
+    assert_eq!(unknown.state, "INSUFFICIENT");
+    assert!(unknown.why.contains("not known"), "{}", unknown.why);
+}
+
+#[test]
+fn readiness_is_a_finding_of_servers_that_take_both() {
+    let found = |world: &World| {
+        let report = world.report();
+        let of_cart = report
+            .findings
+            .iter()
+            .filter(|it| it.id == "M03" && it.workload.name == "cart");
+        of_cart.map(|it| it.summary.clone()).collect::<Vec<_>>()
+    };
+    let mut world = World::shop(&[], permissive);
+    let (web, cart) = (web(Mesh::None), cart(Mesh::Sidecar));
+    world.connect(30, &Wire::direct(&web, &cart));
+    world.pass(120);
+    let [summary] = &*found(&world) else {
+        panic!("it is found");
+    };
+    assert!(
+        summary.contains("cannot take mutual TLS only yet"),
+        "{summary}"
+    );
+    world.mode("STRICT");
+    world.pass(120);
+    assert!(found(&world).is_empty());
+}
+
+#[test]
+fn what_does_not_fit_is_counted() {
+    let mut world = World::shop(&[], strict);
+    world.ledger = Ledger::new(Config {
+        edges: 10,
+        ..Config::default()
+    });
+    let cart = cart(Mesh::Sidecar);
+    for index in 0..50 {
+        let client = pod(&format!("client-{index}"), Mesh::None, same);
+        world.connect(1, &Wire::direct(&client, &cart));
+    }
+    assert!(world.report().edges.len() <= 10);
+    let losses = world.ledger.losses();
+    let full = losses.iter().find(|loss| loss.reason == "mesh_edges_full");
+    assert!(full.is_some_and(|loss| loss.count >= 40), "{losses:?}");
+    for table in world.ledger.tables() {
+        assert!(table.entries <= table.limit, "{table:?}");
+    }
+    // Room is made by those that are idle.
+    world.pass(8 * DAY);
+    world.connect(1, &Wire::direct(&web(Mesh::None), &cart));
+    assert_eq!(world.report().edges.len(), 1);
+}
+
+#[test]
+fn pods_of_one_workload_with_and_without_a_proxy_are_told_apart() {
+    let mut world = World::shop(&[("istio-injection", "enabled")], permissive);
+    let web = web(Mesh::Sidecar);
+    for _ in 0..30 {
+        world.connect(1, &Wire::sidecar(&web, &cart(Mesh::Sidecar), MUTUAL));
+        let plain = Wire {
+            dialled: Some(cart_service()),
+            ..Wire::sidecar(&web, &cart(Mesh::None), PLAIN)
+        };
+        world.connect(1, &plain);
+    }
+    let planes: Vec<_> = world
+        .report()
+        .edges
+        .iter()
+        .map(|edge| edge.server_plane)
+        .collect();
+    assert_eq!(planes.len(), 2, "{planes:?}");
+    assert_eq!(world.found(), ["M06", "M09"]);
+}
+
+#[test]
+fn links_that_are_told_anew_are_counted_once() {
+    let mut world = World::shop(&[], strict);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    let vague = Wire {
+        peer: Peer::Address([10, 0, 2, 2].into()),
+        ..Wire::sidecar(&web, &cart, Security::Unknown)
+    };
+    let known = Wire::sidecar(&web, &cart, MUTUAL);
+    let link = world.open(&vague);
+    world.pass(5);
+    world.progress(&vague, &link);
+    let better = Arc::new(crate::model::call::Link {
+        connection: link.connection.clone(),
+        ..(*world.link(&known)).clone()
+    });
+    world.progress(&known, &better);
+    world.close(&known, better);
+    world.pass(1);
+    let edges = world.report().edges;
+    let with_something: Vec<_> = edges
+        .iter()
+        .filter(|edge| !edge.observed.is_empty())
+        .map(|edge| (edge.server.describe(), seen(edge)))
+        .collect();
+    assert_eq!(
+        with_something,
+        [(
+            "Deployment shop/cart".to_owned(),
+            vec![("istio_mtls", 1, 0)]
+        )]
+    );
+}
+
+#[test]
+fn the_time_of_a_request_has_its_shares() {
+    let mut world = World::shop(&[], strict);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    let took = |milliseconds: u64| {
+        move |_, exchange: &mut crate::model::exchange::Exchange| {
+            exchange.ended = exchange
+                .sent
+                .first
+                .plus(Duration::from_millis(milliseconds));
+        }
+    };
+    world.calls(100, &Wire::to_proxy(&web, &cart, MUTUAL), took(20));
+    world.calls(100, &Wire::from_proxy(&cart, peer(&web), MUTUAL), took(10));
+    for (mut wire, milliseconds) in [
+        (Wire::sidecar(&web, &cart, MUTUAL), 15),
+        (Wire::into_sidecar(&cart, peer(&web), MUTUAL), 12),
+    ] {
+        wire.turns = (50, Duration::from_millis(milliseconds));
+        world.connect(2, &wire);
+    }
+    world.pass(1);
+    let latency = only(&world).latency;
+    let shares = [
+        (latency.client, 0.020),
+        (latency.client_proxy, 0.005),
+        (latency.wire_client, 0.015),
+        (latency.network, 0.003),
+        (latency.wire_server, 0.012),
+        (latency.server_proxy, 0.002),
+        (latency.server, 0.010),
+    ];
+    for (share, expected) in shares {
+        let near = share.is_some_and(|share| (share - expected).abs() < 1e-9);
+        assert!(near, "{latency:?}");
+    }
+}

@@ -1,0 +1,119 @@
+//! Whether what was seen of an edge is what is declared for it.
+
+use std::time::Duration;
+
+use super::edge::{Declared, Edge, Sign, Signs};
+use crate::{
+    mesh::decision::{Accepts, Reason, Sends},
+    model::{
+        mesh::{DeclaredMtls, Verdict},
+        time::Monotonic,
+    },
+};
+
+/// How long something bad is held against an edge after it was last seen.
+pub(super) const KEEP: Duration = Duration::from_secs(24 * 3600);
+
+/// A verdict and why.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Judged {
+    pub(super) declared: DeclaredMtls,
+    pub(super) verdict: Verdict,
+    pub(super) because: Vec<Reason>,
+}
+
+/// What of mutual TLS is declared, as far as the server tells.
+pub(super) fn declared(accepts: &Accepts) -> DeclaredMtls {
+    match accepts {
+        Accepts::Mutual => DeclaredMtls::Strict,
+        Accepts::Both => DeclaredMtls::Permissive,
+        Accepts::Plaintext => DeclaredMtls::Disabled,
+        Accepts::NoMesh => DeclaredMtls::NoMesh,
+        Accepts::Unknown(_) | Accepts::Unasked => DeclaredMtls::Unknown,
+    }
+}
+
+/// Judges an edge by what was seen since what is declared was declared.
+pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
+    let Some(told) = edge.declared.as_deref() else {
+        return unknown(DeclaredMtls::Unknown, Vec::new(), "nothing was asked yet");
+    };
+    let declared = declared(&told.accepts.value);
+    let mut because = told.accepts.because.clone();
+    because.extend(told.sends.because.iter().cloned());
+    if let Some(why) = edge.exempt {
+        return unknown(declared, because, why);
+    }
+    if now < edge.judged_from {
+        return unknown(declared, because, "what is declared has just changed");
+    }
+    if edge.judgeable() < minimum.max(1) {
+        let few = "too few connections and requests since what is declared last changed";
+        return unknown(declared, because, few);
+    }
+    if let Some(why) = bad(&edge.since, told) {
+        because.insert(0, Reason::plain(why));
+        return Judged {
+            declared,
+            verdict: Verdict::Violated,
+            because,
+        };
+    }
+    match good(told) {
+        Ok(why) => {
+            because.insert(0, Reason::plain(why));
+            Judged {
+                declared,
+                verdict: Verdict::Satisfied,
+                because,
+            }
+        }
+        Err(why) => unknown(declared, because, why),
+    }
+}
+
+/// What of all that was seen is not as declared; `None` when nothing is.
+pub(super) fn bad(seen: &Signs, told: &Declared) -> Option<&'static str> {
+    let plain = seen.has(Sign::Plain) || seen.has(Sign::PlainRequest);
+    match (&told.accepts.value, &told.sends.value) {
+        (Accepts::Mutual, _) if plain => Some("plaintext where only mutual TLS is to be taken"),
+        (Accepts::Mutual, _) if seen.has(Sign::Foreign) => {
+            Some("TLS that is none of the mesh where only its mutual TLS is to be taken")
+        }
+        (Accepts::Plaintext, _) if seen.has(Sign::Mutual) => {
+            Some("mutual TLS where only plaintext is to be taken")
+        }
+        (Accepts::Both | Accepts::NoMesh, Sends::Mutual) if plain => {
+            Some("plaintext where the client's proxy is to send mutual TLS")
+        }
+        (Accepts::Both | Accepts::NoMesh, Sends::Tls) if plain => {
+            Some("plaintext where the client's proxy is to send TLS")
+        }
+        _ => None,
+    }
+}
+
+/// Why it is as declared when nothing bad was seen, or why it cannot be told.
+fn good(told: &Declared) -> Result<&'static str, &'static str> {
+    match (&told.accepts.value, &told.sends.value) {
+        (Accepts::Mutual, _) => Ok("only mutual TLS was seen, as declared"),
+        (Accepts::Plaintext, _) => Ok("no mutual TLS was seen, as declared"),
+        (Accepts::Both, Sends::Mutual) => Ok("only encrypted traffic was seen, as declared"),
+        (Accepts::Both, Sends::Plaintext | Sends::NoProxy) => {
+            Ok("plaintext and mutual TLS are both taken")
+        }
+        (Accepts::Both | Accepts::NoMesh, Sends::Tls) => Ok("only TLS was seen, as declared"),
+        (Accepts::Both, Sends::Unknown(_)) => Err("what the client is to send cannot be told"),
+        (Accepts::NoMesh, _) => Err("the server is in no mesh"),
+        (Accepts::Unknown(_) | Accepts::Unasked, _) => Err("what the server takes cannot be told"),
+    }
+}
+
+fn unknown(declared: DeclaredMtls, mut because: Vec<Reason>, why: &'static str) -> Judged {
+    because.insert(0, Reason::plain(why));
+    Judged {
+        declared,
+        verdict: Verdict::Unknown,
+        because,
+    }
+}

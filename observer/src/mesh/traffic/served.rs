@@ -1,0 +1,278 @@
+//! Requests at their servers: whether policy lets them pass, which backend served them, and which
+//! attempt they were.
+
+use std::sync::Arc;
+
+use super::{
+    Traffic,
+    answers::Answers,
+    declared::{Usage, selects},
+    ends::{self, ServerEnd},
+    grants::Passed,
+    host,
+    memory::Question,
+    pairs::{Judged, Pair, PairKey},
+    routes::Judge,
+    split::Served,
+};
+use crate::{
+    mesh::decision::{Access, Backend, Decision, Destination, Reason, Routing, Rule},
+    model::{call::Call, kubernetes::Pod, mesh::Plane, time::Monotonic},
+};
+
+/// What was found of a request at its server.
+#[derive(Debug)]
+pub(super) struct Found {
+    access: Decision<Access>,
+    /// Place of client and server.
+    pair: Option<u32>,
+    /// Place of the rule that it matched, and which of its backends this is.
+    rule: Option<(u32, Served)>,
+    /// It is a copy.
+    copy: bool,
+    /// Attempts that the rule allows after the first.
+    retries: Option<u32>,
+}
+
+/// Whether a pod is of a backend; `None` when that cannot be told.
+fn is_of(answers: &impl Answers, backend: &Backend, pod: &Pod) -> Option<bool> {
+    let (name, namespace) = host::service(&backend.host)?;
+    let service = answers.service(namespace, name)?;
+    if *service.namespace != *pod.namespace || service.selector.is_empty() {
+        return (*service.namespace != *pod.namespace).then_some(false);
+    }
+    if !selects(&service.selector, &pod.traits.labels) {
+        return Some(false);
+    }
+    match (backend.subset.is_empty(), backend.labels.is_empty()) {
+        (true, _) => Some(true),
+        (false, true) => None,
+        (false, false) => Some(selects(&backend.labels, &pod.traits.labels)),
+    }
+}
+
+/// Which backend of a rule a pod is.
+pub(super) fn backend_of(answers: &impl Answers, rule: &Rule, pod: &Pod) -> Served {
+    if rule.answers || rule.partial.is_some() || rule.backends.is_empty() {
+        return Served::Unclear;
+    }
+    let mut found = None;
+    for (place, backend) in rule.backends.iter().enumerate() {
+        match is_of(answers, backend, pod) {
+            None => return Served::Unclear,
+            Some(false) => {}
+            Some(true) if found.is_some() => return Served::Unclear,
+            Some(true) => found = Some((place, backend.share > 0.0)),
+        }
+    }
+    match found {
+        Some((place, true)) => Served::Backend(place),
+        Some((place, false)) => Served::Idle(place),
+        None => Served::Stray,
+    }
+}
+
+impl Traffic {
+    /// Takes a request at its server.
+    pub(super) fn served(
+        &mut self,
+        answers: &impl Answers,
+        end: &ServerEnd,
+        call: &Call,
+        judge: Judge,
+    ) {
+        let question = Question {
+            scope: end.scope,
+            head: &call.exchange.request,
+            grpc: ends::is_grpc(&call.exchange),
+            valid: self.valid(answers),
+        };
+        let limit = self.config.answers;
+        let (found, first) = match self.served.get(&question, limit) {
+            Some(found) => (found, false),
+            None => {
+                let found = Arc::new(self.find(answers, end, call, judge.now));
+                self.served.put(&question, found.clone(), limit);
+                (found, true)
+            }
+        };
+        let forwarded = call.exchange.forwarded.as_ref();
+        let attempt = forwarded.and_then(|forwarded| forwarded.attempt);
+        if let Some((place, served)) = found.rule
+            && let Some(rule) = self.routes.rules.get_mut(place)
+        {
+            if found.copy {
+                rule.split.copied(judge);
+            } else if attempt.unwrap_or(1) <= 1 {
+                let local = rule.clients.contains(&end.client);
+                rule.split.served(call, served, local, judge);
+            }
+        }
+        let Some(place) = found.pair else {
+            return;
+        };
+        let because = &found.access.because;
+        let settled = found.access.value != Access::Denied
+            || self.settled(answers.revision(), end.namespaces(because), judge.now);
+        if let Some(pair) = self.pairs.get_mut(place) {
+            pair.attempt(call, found.retries, judge.now);
+            let judged = Judged {
+                access: &found.access.value,
+                because,
+                passed: true,
+                settled,
+            };
+            if pair.take(judged, judge) {
+                pair.against(true).call(call, judge.now);
+            }
+        }
+        if found.access.value == Access::Allowed {
+            let passed = Passed {
+                identity: end.identity.as_ref(),
+                head: Some(&call.exchange.request),
+                route: &call.route,
+                because,
+                server: (&end.who, end.port),
+            };
+            let limit = self.config.entries;
+            self.grants.passed(passed, first, limit, judge.now);
+        }
+    }
+
+    fn find(
+        &mut self,
+        answers: &impl Answers,
+        end: &ServerEnd,
+        call: &Call,
+        now: Monotonic,
+    ) -> Found {
+        let head = &call.exchange.request;
+        let mut fields = Vec::new();
+        let request = ends::request(head, ends::is_grpc(&call.exchange), &mut fields);
+        let access = match end.plane {
+            Plane::None => Decision {
+                value: Access::Allowed,
+                because: Vec::new(),
+            },
+            _ => answers.access(&end.pod, end.port, &end.caller(), Some(&request)),
+        };
+        let pair = match end.plane {
+            Plane::None => None,
+            _ => self.pair(end),
+        };
+        let original = host::without_shadow(&head.authority);
+        let rule = self.rule_of(answers, end, call, original, now);
+        if original.is_none() {
+            self.mirrors(answers, end);
+        }
+        Found {
+            access,
+            pair,
+            retries: rule.as_ref().and_then(|(_, _, retries)| *retries),
+            rule: rule.map(|(place, served, _)| (place, served)),
+            copy: original.is_some(),
+        }
+    }
+
+    /// Place of client and server.
+    pub(super) fn pair(&mut self, end: &ServerEnd) -> Option<u32> {
+        let key = PairKey {
+            client: end.client.clone(),
+            identity: end.identity.clone(),
+            server: end.who.clone(),
+            port: end.port,
+        };
+        self.pairs.place(&key, self.config.entries, Pair::default)
+    }
+
+    /// The rule that a request must have matched at its client, and which of its backends the server
+    /// is.
+    fn rule_of(
+        &mut self,
+        answers: &impl Answers,
+        end: &ServerEnd,
+        call: &Call,
+        original: Option<&str>,
+        now: Monotonic,
+    ) -> Option<(u32, Served, Option<u32>)> {
+        let client = end.client_pod.as_ref()?;
+        if answers.plane(client) == Plane::None {
+            return None;
+        }
+        let head = &call.exchange.request;
+        let authority = original.unwrap_or(&head.authority);
+        let name = host::without_port(authority);
+        let known = |namespace: &str, name: &str| answers.service(namespace, name).cloned();
+        let service = match host::service(name) {
+            Some((name, namespace)) => known(namespace, name),
+            None => match name.split_once('.') {
+                Some((name, namespace)) => known(namespace, name),
+                None => known(&client.namespace, name),
+            },
+        };
+        let port = authority
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok());
+        let port = port.unwrap_or_else(|| {
+            let mut ports = service.iter().flat_map(|service| service.ports.iter());
+            let port = ports.find(|port| ends::target(port, Some(&end.pod)) == end.port);
+            port.map_or(80, |port| port.port)
+        });
+        let service = service
+            .as_ref()
+            .map(|service| (&*service.namespace, &*service.name));
+        let to = Destination {
+            service,
+            authority,
+            port,
+            ..Destination::default()
+        };
+        let mut fields = Vec::new();
+        let request = ends::request(head, ends::is_grpc(&call.exchange), &mut fields);
+        let request = crate::mesh::decision::Request {
+            authority,
+            ..request
+        };
+        let Routing::Rule(rule) = answers.routing(Some(client), &to, &request).value else {
+            return None;
+        };
+        let canonical = match service {
+            Some((namespace, name)) => format!("{name}.{namespace}"),
+            None => host::canonical(authority).into_owned(),
+        };
+        let place = self.rule(&rule, &canonical, now)?;
+        let served = backend_of(answers, &rule, &end.pod);
+        if let Served::Backend(place) = served
+            && let Some(backend) = rule.backends.get(place)
+            && !backend.subset.is_empty()
+        {
+            let name = host::canonical(&backend.host);
+            self.uses.mark(Usage::Subset, &name, &backend.subset, "");
+        }
+        let retries = rule.retries.map(|retries| retries.attempts);
+        Some((place, served, retries))
+    }
+
+    /// Tells rules whose copies this server gets that it is there.
+    fn mirrors(&mut self, answers: &impl Answers, end: &ServerEnd) {
+        for (_, state) in self.routes.rules.iter_mut() {
+            let mut mirrors = state.rule.mirrors.iter();
+            if mirrors.any(|(backend, _)| is_of(answers, backend, &end.pod) == Some(true)) {
+                state.split.mirror_serves();
+            }
+        }
+    }
+}
+
+// === impl ServerEnd ===
+
+impl ServerEnd {
+    /// Namespaces whose objects may decide about what it gets.
+    pub(super) fn namespaces<'a>(&'a self, why: &'a [Reason]) -> impl Iterator<Item = &'a str> {
+        let client = self.client_pod.as_ref().map(|pod| &*pod.namespace);
+        let objects = why.iter().filter_map(|why| why.object.as_ref());
+        std::iter::once(&*self.pod.namespace)
+            .chain(client)
+            .chain(objects.map(|object| &*object.namespace))
+    }
+}

@@ -1,0 +1,362 @@
+//! Hosts outside, protocols of ports, what nobody uses, and what it costs.
+
+use serde_json::json;
+
+use super::*;
+use crate::model::{
+    connection::{ClosedBy, Transfer},
+    security::{Handshake, MeshSigns, Opening},
+};
+
+fn outside(world: &mut World, address: &str, name: Option<&str>) -> Link {
+    let number = world.number();
+    let address = fixture::address(address);
+    let peer = match name {
+        Some(name) => Peer::Named {
+            name: name.into(),
+            address: address.ip(),
+        },
+        None => Peer::Address(address.ip()),
+    };
+    let own = Peer::Pod(client());
+    let mut link = fixture::link(number, &client(), Role::Client, Hop::ToProxy, own);
+    link.connection.remote = address;
+    link.far = fixture::far(&client(), peer, Security::Unknown, None);
+    link
+}
+
+fn only_declared(world: &mut World) {
+    let mut change = fixture::object(PolicyKind::MeshConfig, "istio-system", "istio", &json!({}));
+    if let PolicyChange::Set(object) = &mut change {
+        let mesh = "outboundTrafficPolicy:\n  mode: REGISTRY_ONLY\n";
+        Arc::make_mut(object).content = json!({ "mesh": mesh }).to_string().into();
+    }
+    world.declare(change);
+}
+
+fn entry(hosts: &[&str]) -> Value {
+    json!({"hosts": hosts, "location": "MESH_EXTERNAL", "resolution": "DNS",
+        "ports": [{"number": 443, "name": "https", "protocol": "HTTPS"},
+            {"number": 80, "name": "http", "protocol": "HTTP"}]})
+}
+
+#[test]
+fn hosts_outside_that_are_not_declared_are_found() {
+    for (closed, declared, authority, status, own, expected) in [
+        (
+            true,
+            None,
+            "api.example.com",
+            200,
+            false,
+            vec![("M28", "high")],
+        ),
+        (
+            true,
+            None,
+            "api.example.com",
+            502,
+            true,
+            vec![("M28", "medium")],
+        ),
+        (
+            true,
+            Some("api.example.com"),
+            "api.example.com",
+            200,
+            false,
+            vec![],
+        ),
+        (
+            true,
+            Some("*.example.com"),
+            "api.example.com",
+            200,
+            false,
+            vec![],
+        ),
+        (
+            false,
+            Some("other.example.com"),
+            "api.example.com",
+            200,
+            false,
+            vec![("M28", "low")],
+        ),
+        // Nobody declares anything: then nothing is missing.
+        (false, None, "api.example.com", 200, false, vec![]),
+        // Only an address, which may be anybody's.
+        (true, None, "192.0.2.1", 200, false, vec![]),
+    ] {
+        let mut world = World::new();
+        if closed {
+            only_declared(&mut world);
+        }
+        if let Some(host) = declared {
+            world.object(PolicyKind::ServiceEntry, "out", entry(&[host]));
+        }
+        world.settle();
+        let link = Arc::new(outside(&mut world, "192.0.2.1:80", None));
+        let asked = Asked {
+            authority,
+            status: Some(status),
+            ..get("/")
+        };
+        for _ in 0..30 {
+            world.call(&link, asked, Some(fixture::by_envoy(own)));
+        }
+        let findings = world.findings();
+        let found: Vec<(&str, &str)> = findings.iter().map(|it| (it.id, it.severity)).collect();
+        assert_eq!(
+            found, expected,
+            "{closed} {declared:?} {authority} {status}"
+        );
+        assert!(
+            findings
+                .iter()
+                .all(|it| it.summary.contains("api.example.com"))
+        );
+    }
+}
+
+#[test]
+fn connections_outside_are_known_by_the_name_in_tls() {
+    for (received_bytes, expected) in [(5_000, 1), (0, 0)] {
+        let mut world = World::new();
+        only_declared(&mut world);
+        world.settle();
+        let mut link = outside(&mut world, "192.0.2.1:443", Some("cdn.example.net"));
+        link.opening = Some(Arc::new(Opening {
+            protocol: Some("tls"),
+            tls: Some(Arc::new(Handshake {
+                server_name: Some("pay.example.com".into()),
+                ..Handshake::default()
+            })),
+            ..Opening::default()
+        }));
+        let event = LinkEvent::Closed {
+            link: Arc::new(link),
+            at: world.now,
+            by: ClosedBy::Local,
+            reset: false,
+            transfer: Transfer {
+                received_bytes,
+                sent_bytes: 500,
+                ..Transfer::default()
+            },
+        };
+        world.traffic.link(&world.policies, &event, world.now);
+        let findings = world.findings();
+        assert_eq!(findings.len(), expected);
+        assert!(
+            findings
+                .iter()
+                .all(|it| it.summary.contains("pay.example.com"))
+        );
+    }
+}
+
+fn recognised(world: &mut World, times: u64, mut link: Link, protocol: &'static str) {
+    link.opening = Some(Arc::new(Opening {
+        protocol: Some(protocol),
+        ..Opening::default()
+    }));
+    for _ in 0..times {
+        link.connection.id = ConnectionId(world.number());
+        let event = LinkEvent::Recognised {
+            link: Arc::new(link.clone()),
+            at: world.now,
+        };
+        // It is told again when more is known, and counts once.
+        world.traffic.link(&world.policies, &event, world.now);
+        world.traffic.link(&world.policies, &event, world.now);
+    }
+}
+
+#[test]
+fn ports_that_speak_something_else_are_found() {
+    for (name, right, wrong, protocol, expected) in [
+        ("http", 0, 20, "tls", 1),
+        ("http", 0, 19, "tls", 0),
+        ("http", 30, 20, "tls", 0),
+        ("http", 0, 20, "redis", 1),
+        ("tcp-cart", 0, 20, "http/1", 1),
+        ("tcp-cart", 0, 20, "tls", 0),
+        ("", 0, 20, "tls", 0),
+        ("", 0, 20, "mysql", 1),
+        ("http2", 0, 20, "http/1", 0),
+    ] {
+        let mut world = World::new();
+        let selector = [("app", "cart")];
+        world.declare(fixture::service(
+            "shop",
+            "cart",
+            &selector,
+            &[(name, 80, 8080)],
+        ));
+        world.settle();
+        let link = world.to_proxy(&client(), None);
+        recognised(&mut world, right, link.clone(), "http/1");
+        recognised(&mut world, wrong, link, protocol);
+        let findings = world.findings();
+        assert_eq!(findings.len(), expected, "{name} {protocol}");
+        for finding in findings {
+            assert_eq!(
+                (finding.id, finding.port, finding.count),
+                ("M29", 8080, wrong)
+            );
+            assert_eq!(finding.workload.name, "cart");
+        }
+    }
+    // Of pods without a mesh nothing is said.
+    let mut world = World::new();
+    let selector = [("app", "cart")];
+    world.declare(fixture::service(
+        "shop",
+        "cart",
+        &selector,
+        &[("http", 80, 8080)],
+    ));
+    let plain = fixture::pod("shop", "cron", &[], &[]);
+    let peer = Peer::Pod(server("v1"));
+    let mut link = fixture::link(0, &plain, Role::Client, Hop::Direct, peer);
+    link.dialled = fixture::dialled("shop", "cart");
+    recognised(&mut world, 30, link, "tls");
+    assert_eq!(world.found(), [""; 0]);
+}
+
+#[test]
+fn what_is_declared_and_never_used_is_found() {
+    let mut world = World::new();
+    let hosts = ["api.example.com", "old.example.com"];
+    world.object(PolicyKind::ServiceEntry, "out", entry(&hosts));
+    world.object(
+        PolicyKind::Sidecar,
+        "default",
+        json!({"egress": [{"hosts": ["./*", "istio-system/*", "shop/cart.shop.svc.cluster.local",
+            "other/unused.other.svc.cluster.local", "*/api.example.com"]}]}),
+    );
+    world.object(
+        PolicyKind::VirtualService,
+        "cart",
+        routes(json!([{"route": [to("v1", 100)]}])),
+    );
+    world.settle();
+    world.sent(30, get("/"), None);
+    world.arrived(30, &server("v1"), get("/"), attempt(1));
+    let link = Arc::new(outside(&mut world, "192.0.2.1:80", None));
+    let asked = Asked {
+        authority: "api.example.com",
+        ..get("/")
+    };
+    for _ in 0..30 {
+        world.call(&link, asked, None);
+    }
+    assert_eq!(world.found(), [""; 0]);
+    world.pass(Duration::from_secs(3_600));
+    let mut summaries: Vec<String> = world
+        .findings()
+        .into_iter()
+        .map(|finding| {
+            assert_eq!(finding.id, "M36");
+            finding.summary
+        })
+        .collect();
+    summaries.sort();
+    assert_eq!(summaries.len(), 3, "{summaries:?}");
+    for (summary, part) in
+        summaries
+            .iter()
+            .zip(["subset v2 of cart.shop", "old.example.com", "unused.other"])
+    {
+        assert!(summary.contains(part), "{part}: {summary}");
+    }
+}
+
+#[test]
+fn subsets_on_the_wire_are_held_against_rules() {
+    for (subset, expected) in [("v1", false), ("v2", true), ("", false)] {
+        let mut world = World::new();
+        let spec = routes(json!([{"route": [to("v1", 100)]}]));
+        world.object(PolicyKind::VirtualService, "cart", spec);
+        world.settle();
+        let peer = Peer::Pod(server("v1"));
+        let hop = Hop::Proxy(crate::model::mesh::ProxyKind::Sidecar);
+        let mut link = fixture::link(0, &client(), Role::Client, hop, peer);
+        link.mesh = Some(Arc::new(MeshSigns {
+            subset: Some(subset.into()),
+            port: Some(80),
+            host: Some("cart.shop.svc.cluster.local".into()),
+            server_identity: None,
+        }));
+        recognised(&mut world, 30, link, "tls");
+        assert_eq!(world.found().contains(&"M14"), expected, "{subset}");
+    }
+}
+
+#[test]
+fn everything_is_bounded() {
+    let mut world = World::new();
+    world.traffic.reconfigure(Config {
+        entries: 4,
+        answers: 8,
+        connections: 4,
+        ..Config::default()
+    });
+    world.object(
+        PolicyKind::VirtualService,
+        "cart",
+        routes(json!([{"route": [to("v1", 100)]}])),
+    );
+    only_declared(&mut world);
+    world.settle();
+    for number in 0..40 {
+        let name = format!("web-{number}");
+        let pod = fixture::pod("shop", &name, &[("app", &name)], &[SIDECAR]);
+        let link = Arc::new(world.to_proxy(&pod, None));
+        let path = format!("/{number}");
+        world.call(&link, get(&path), None);
+        let link = Arc::new(world.from_proxy(&server("v1"), &pod));
+        world.call(&link, get(&path), None);
+    }
+    for table in world.traffic.tables() {
+        assert!(table.entries <= table.limit, "{table:?}");
+    }
+    let losses = world.traffic.losses();
+    let lost = |reason| losses.iter().any(|it| it.reason == reason && it.count > 0);
+    assert!(lost("mesh_parties_full") && lost("mesh_sockets_full"));
+}
+
+#[test]
+fn what_is_idle_is_forgotten() {
+    let mut world = World::new();
+    world.object(
+        PolicyKind::VirtualService,
+        "cart",
+        routes(json!([{"route": [to("v1", 100)]}])),
+    );
+    world.settle();
+    world.sent(3, get("/"), None);
+    world.arrived(3, &server("v1"), get("/"), None);
+    world.pass(Duration::from_secs(8 * 24 * 3_600));
+    let full: Vec<Table> = world
+        .traffic
+        .tables()
+        .into_iter()
+        .filter(|table| table.entries > 0)
+        .collect();
+    // What is declared stays, and answers are let go by others.
+    for table in full {
+        let stays = [
+            "mesh_rules",
+            "mesh_uses",
+            "mesh_routed",
+            "mesh_authorized",
+            "mesh_parties",
+        ];
+        assert!(stays.contains(&table.name), "{table:?}");
+    }
+    // It goes on after that.
+    world.sent(3, get("/"), None);
+    assert_eq!(world.report().routes[0].requests, 6);
+}

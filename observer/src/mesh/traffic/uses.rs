@@ -1,0 +1,147 @@
+//! What objects declare, and nobody uses.
+
+use hashbrown::HashMap;
+
+use super::{
+    declared::{Declared, Usage, Use},
+    evidence::Evidence,
+    host,
+    routes::{Judge, party_of, words_of},
+};
+use crate::{
+    mesh::{
+        decision::{Reason, Rule},
+        findings::{Findings, Id, Key, Saying},
+    },
+    model::time::Monotonic,
+};
+
+/// Kind, namespace and name of an object; usage, host and subset.
+type UseKey = (Box<str>, Box<str>, Box<str>, Usage, Box<str>, Box<str>);
+
+/// What is declared to be used.
+#[derive(Debug, Default)]
+pub(super) struct Uses {
+    all: HashMap<UseKey, State>,
+    /// Requests and connections that could have used something, by [`Usage`]; of subsets it is those
+    /// of their host that count.
+    seen: [u64; 3],
+    /// What did not fit, of what is declared now.
+    lost: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    declared: Use,
+    since: Monotonic,
+    used: bool,
+}
+
+fn key_of(declared: &Use) -> UseKey {
+    let object = &declared.object;
+    (
+        object.kind.clone(),
+        object.namespace.clone(),
+        object.name.clone(),
+        declared.what,
+        declared.host.clone(),
+        declared.subset.clone(),
+    )
+}
+
+// === impl Uses ===
+
+impl Uses {
+    /// Takes what is declared.
+    pub(super) fn declare(&mut self, declared: &Declared, limit: usize, now: Monotonic) {
+        let mut known = std::mem::take(&mut self.all);
+        self.lost += declared.uses.len().saturating_sub(limit) as u64;
+        for declared in declared.uses.iter().take(limit) {
+            let key = key_of(declared);
+            let mut state = known.remove(&key).unwrap_or(State {
+                declared: declared.clone(),
+                since: now,
+                used: false,
+            });
+            state.declared.object = declared.object.clone();
+            self.all.insert(key, state);
+        }
+    }
+
+    /// A request or connection could have used something of a kind.
+    pub(super) fn seen(&mut self, what: Usage) {
+        if let Some(count) = self.seen.get_mut(what as usize) {
+            *count = count.saturating_add(1);
+        }
+    }
+
+    /// Something of a kind was used: a host, or one of its subsets, by somebody in a namespace.
+    /// Takes time by the number of all that is not used yet.
+    pub(super) fn mark(&mut self, what: Usage, name: &str, subset: &str, namespace: &str) {
+        for state in self.all.values_mut().filter(|state| !state.used) {
+            let declared = &state.declared;
+            let meant = declared.what == what
+                && *declared.subset == *subset
+                && host::matches(&declared.host, name)
+                && (what != Usage::Scope || *declared.object.namespace == *namespace);
+            state.used |= meant;
+        }
+    }
+
+    /// A rule that is followed leads to subsets.
+    pub(super) fn leads(&mut self, rule: &Rule) {
+        for backend in rule.backends.iter().filter(|backend| backend.share > 0.0) {
+            let name = host::canonical(&backend.host);
+            self.mark(Usage::Subset, &name, &backend.subset, "");
+        }
+    }
+
+    /// How much is declared.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// How much did not fit.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// What is not used. `requests` tells those to a canonical host.
+    pub(super) fn judge(&self, into: &mut Findings, judge: Judge, requests: impl Fn(&str) -> u64) {
+        for state in self.all.values() {
+            let declared = &state.declared;
+            let seen = match declared.what {
+                Usage::Subset => requests(&declared.host),
+                what => self.seen.get(what as usize).copied().unwrap_or_default(),
+            };
+            let long = judge.now.since(state.since) >= judge.window;
+            if state.used || !long || seen < judge.minimum {
+                continue;
+            }
+            let what = match declared.what {
+                Usage::Outside => format!("host {}", declared.host),
+                Usage::Subset => format!("subset {} of {}", declared.subset, declared.host),
+                Usage::Scope => format!("host {} in its scope", declared.host),
+            };
+            let summary = format!(
+                "{} declares {what}, which nobody on this node used.",
+                words_of(&declared.object)
+            );
+            let evidence = Evidence::lasting(state.since, judge.now, seen);
+            let key = Key {
+                id: Id::M36,
+                workload: party_of(&declared.host).into(),
+                peer: None,
+                port: 0,
+                about: format!("{} {what}", words_of(&declared.object)).into(),
+            };
+            let because = vec![Reason::of(declared.object.clone(), what)];
+            let saying = Saying {
+                summary,
+                because,
+                severity: None,
+            };
+            evidence.raise(into, key, saying);
+        }
+    }
+}

@@ -1,0 +1,573 @@
+//! What is declared and what is done: each finding is told where they differ, and no other.
+//!
+//! A case is the objects of a file of `mesh_findings`, what proxies do whatever those say, and the
+//! traffic of an ordinary cluster: `front` and `stranger` call `web`.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use observer::model::policy::PolicyKind;
+use observer_tests::{
+    agent::Agent,
+    kubernetes::{NAMESPACE, knows, serve_at},
+    mesh::{
+        self, Member, Mesh, Plane, Protocol, Spec, Subset, Target,
+        istio::{Accepts, Sidecar},
+        linkerd, service_address,
+        traffic::Requests,
+    },
+    requirement::lacking,
+    server::Server,
+    wait::{self, PATIENCE, SETTLE},
+};
+use serde_json::{Value, json};
+
+/// A finding: its id, and who it is about; the client, the server, or both.
+type Expected = (&'static str, &'static [&'static str]);
+
+/// What is done, whatever is declared.
+struct Case {
+    /// File of what is declared.
+    objects: &'static str,
+    /// What `front` is in.
+    front: Spec<'static>,
+    /// What `web` is in.
+    web: Spec<'static>,
+    /// The namespace is to be in the mesh.
+    injected: bool,
+    /// Name of the Service's port.
+    port: &'static str,
+    /// What the sidecar of `web` takes.
+    accepts: Accepts,
+    /// Paths that it refuses.
+    refuses: Option<&'static str>,
+    /// What the sidecar of `front` does with requests.
+    target: fn(&mut Target),
+    /// Its newest version of TLS.
+    newest: Option<&'static str>,
+    /// Half of the requests go to a second version.
+    halved: Option<[u32; 2]>,
+    /// Requests of `front`: path, how many, status.
+    front_asks: Option<(&'static str, usize, u16)>,
+    /// Requests of `stranger`, who is in no mesh.
+    stranger_asks: Option<(&'static str, usize, u16)>,
+    /// Requests of `front` to somebody outside.
+    leaves: usize,
+    /// What must be found.
+    expected: &'static [Expected],
+    /// What may be found too.
+    allowed: &'static [&'static str],
+}
+
+const CONFIGURATION: &str = "mesh:\n  settle: 0s\n  minimum: 5\n";
+
+/// An ordinary case, in which nothing is wrong.
+fn case(objects: &'static str) -> Case {
+    Case {
+        objects,
+        front: Spec::new("front", Plane::Istio),
+        web: Spec::new("web", Plane::Istio),
+        injected: false,
+        port: "http",
+        accepts: Accepts::Permissive,
+        refuses: None,
+        target: |_| (),
+        newest: None,
+        halved: None,
+        front_asks: Some(("/hop", 30, 200)),
+        stranger_asks: None,
+        leaves: 0,
+        expected: &[],
+        // That a server could take more than it has to is a plan, not a fault.
+        allowed: &["M03"],
+    }
+}
+
+/// The objects of a file.
+fn declared(name: &str) -> Result<Vec<Value>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("mesh_findings/{name}.yaml"));
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let blank = |line: &str| line.trim().is_empty() || line.starts_with('#');
+    text.split("---\n")
+        .filter(|document| !document.lines().all(blank))
+        .map(|document| serde_saphyr::from_str(document).context("not YAML"))
+        .collect()
+}
+
+/// Waits until the agent knows what is declared.
+fn told(agent: &Agent, objects: &[Value]) -> Result<()> {
+    for kind in PolicyKind::ALL {
+        let own = |object: &&Value| {
+            let version = object["apiVersion"].as_str().unwrap_or_default();
+            let group = version.split_once('/').map_or("", |(group, _)| group);
+            object["kind"] == kind.as_str() && group == kind.group()
+        };
+        let count = objects.iter().filter(own).count();
+        if count > 0 {
+            knows(agent, kind.resource(), count)?;
+        }
+    }
+    Ok(())
+}
+
+/// Findings now, with whom each is about.
+fn findings(agent: &Agent) -> Result<(BTreeSet<(String, BTreeSet<String>)>, Value)> {
+    let answer: Value = serde_json::from_str(&agent.get("/api/v1/findings")?)?;
+    let all = answer["findings"].as_array().context("no findings")?;
+    let about = |finding: &Value| {
+        let names = ["workload", "peer"].map(|key| finding[key]["name"].as_str());
+        let names = names.into_iter().flatten().filter(|name| !name.is_empty());
+        let id = finding["id"].as_str().unwrap_or_default();
+        (id.to_owned(), names.map(str::to_owned).collect())
+    };
+    let found = all.iter().map(about).collect();
+    Ok((found, answer))
+}
+
+/// Checks that what must be found is, and nothing that may not.
+fn expect(agent: &Agent, case: &Case) -> Result<()> {
+    let has = |found: &BTreeSet<(String, BTreeSet<String>)>, (id, names): &Expected| {
+        let all = |about: &BTreeSet<String>| names.iter().all(|name| about.contains(*name));
+        found.iter().any(|(own, about)| own == id && all(about))
+    };
+    let missing = || -> Result<Vec<Expected>> {
+        let (found, _) = findings(agent)?;
+        let expected = case.expected.iter().copied();
+        Ok(expected.filter(|one| !has(&found, one)).collect())
+    };
+    // What is missing is told below, with all that there is.
+    let _ = wait::until("findings", PATIENCE, || {
+        Ok(missing()?.is_empty().then_some(()))
+    });
+    // What is not to be found has time to be.
+    std::thread::sleep(3 * SETTLE);
+    let (found, answer) = findings(agent)?;
+    let missing = missing()?;
+    let wanted: Vec<&str> = case.expected.iter().map(|(id, _)| *id).collect();
+    let strange: Vec<_> = found
+        .iter()
+        .filter(|(id, _)| !wanted.contains(&&**id) && !case.allowed.contains(&&**id))
+        .collect();
+    ensure!(
+        missing.is_empty() && strange.is_empty(),
+        "missing {missing:?}, not expected {strange:?} of {answer:#}\nof what was seen: {:#}",
+        serde_json::from_str::<Value>(&agent.get("/api/v1/mesh")?)?
+    );
+    let misunderstood = answer["misunderstood"].as_array();
+    ensure!(misunderstood.is_none_or(Vec::is_empty), "{answer:#}");
+    Ok(())
+}
+
+fn ask(client: &Member<'_>, target: &Target, asks: Option<(&str, usize, u16)>) -> Result<()> {
+    let Some((path, times, status)) = asks else {
+        return Ok(());
+    };
+    let requests = Requests {
+        host: &target.name,
+        address: target.dialled()?,
+        path,
+        times,
+        // Connections count too.
+        at_once: 1,
+        options: &["--header", "Connection: close"],
+    };
+    requests.expect(&client.app()?, status).map(drop)
+}
+
+/// Starts the proxies of a case.
+fn proxies(
+    mesh: &Mesh<'_>,
+    case: &Case,
+    (front, webs): (&Member<'_>, &[&Member<'_>]),
+    target: &Target,
+) -> Result<Vec<Server>> {
+    let mut proxies = Vec::new();
+    for web in webs {
+        proxies.extend(match web.plane {
+            Plane::Istio => Some(mesh.istio(
+                web,
+                &Sidecar {
+                    accepts: case.accepts,
+                    refuses: case.refuses,
+                    serves: web.serves,
+                    ..Sidecar::default()
+                },
+            )?),
+            Plane::Linkerd => Some(mesh.linkerd(web, &linkerd::Sidecar::default())?),
+            Plane::None | Plane::Ambient => None,
+        });
+    }
+    let targets = [target];
+    proxies.extend(match front.plane {
+        Plane::Istio => Some(mesh.istio(
+            front,
+            &Sidecar {
+                targets: &targets,
+                newest: case.newest,
+                ..Sidecar::default()
+            },
+        )?),
+        Plane::Linkerd => Some(mesh.linkerd(
+            front,
+            &linkerd::Sidecar {
+                targets: &targets,
+                ..linkerd::Sidecar::default()
+            },
+        )?),
+        Plane::None | Plane::Ambient => None,
+    });
+    Ok(proxies)
+}
+
+fn check(case: &Case) -> Result<()> {
+    if lacking(&mesh::NEEDS)? {
+        return Ok(());
+    }
+    mesh::scene(case.objects, 1, |mesh| {
+        mesh.install(case.injected)?;
+        let objects = declared(case.objects)?;
+        mesh.declare(&objects)?;
+        let front = mesh.pod(1, &case.front)?;
+        let stranger = mesh.pod(1, &Spec::new("stranger", Plane::None).opted_out())?;
+        let web = mesh.pod(1, &case.web)?;
+        let second = match case.halved {
+            Some(_) => Some(mesh.pod(1, &Spec::new("web-v2", Plane::Istio).version("web", "v2"))?),
+            None => None,
+        };
+        let webs: Vec<&Member<'_>> = [Some(&web), second.as_ref()]
+            .into_iter()
+            .flatten()
+            .collect();
+        let mut target = Target::new("web", service_address(10, 80), &[&web]);
+        if let (Some(shares), Some(second)) = (case.halved, &second) {
+            target.subsets = vec![
+                Subset::new("v1", shares[0], &[&web]),
+                Subset::new("v2", shares[1], &[second]),
+            ];
+        }
+        (case.target)(&mut target);
+        mesh.services(&[(&target, case.port, &webs)])?;
+        let servers = webs.iter().map(|web| web.serve());
+        let _servers = servers.collect::<Result<Vec<_>>>()?;
+        let _proxies = proxies(mesh, case, (&front, &webs), &target)?;
+        let outside = mesh.outside();
+        let _outside = serve_at(&outside, "outside")?;
+        let agent = mesh.agent_with(1, CONFIGURATION)?;
+        told(&agent, &objects)?;
+        ask(&front, &target, case.front_asks)?;
+        ask(&stranger, &target, case.stranger_asks)?;
+        if case.leaves > 0 {
+            let foreign = Target {
+                name: "registered.nowhere.test".to_owned(),
+                address: Some("192.0.2.2:8080".parse()?),
+                ..Target::default()
+            };
+            ask(&front, &foreign, Some(("/away", case.leaves, 200)))?;
+        }
+        expect(&agent, case)?;
+        mesh::finish([agent])
+    })
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_wrong() -> Result<()> {
+    check(&Case {
+        accepts: Accepts::Strict,
+        allowed: &[],
+        ..case("clean")
+    })
+}
+
+#[test]
+fn nothing_is_found_where_nothing_is_declared() -> Result<()> {
+    check(&case("nothing"))
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn plaintext_that_is_taken_under_strict() -> Result<()> {
+    check(&Case {
+        stranger_asks: Some(("/plain", 30, 200)),
+        expected: &[("M01", &["web", "stranger"])],
+        ..case("strict")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn plaintext_that_is_refused_under_strict() -> Result<()> {
+    check(&Case {
+        accepts: Accepts::Strict,
+        stranger_asks: Some(("/plain", 30, 0)),
+        expected: &[("M02", &["web", "stranger"])],
+        ..case("strict")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn a_client_that_keeps_a_server_from_strict() -> Result<()> {
+    check(&Case {
+        stranger_asks: Some(("/plain", 30, 200)),
+        expected: &[("M03", &["web"])],
+        ..case("permissive")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn clients_and_servers_that_are_told_to_differ() -> Result<()> {
+    check(&Case {
+        accepts: Accepts::Strict,
+        target: |target| {
+            for subset in &mut target.subsets {
+                subset
+                    .endpoints
+                    .iter_mut()
+                    .for_each(|(_, secured)| *secured = false);
+            }
+        },
+        front_asks: Some(("/hop", 30, 503)),
+        expected: &[("M05", &["front", "web"])],
+        allowed: &["M02", "M03"],
+        ..case("conflict")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn plaintext_to_a_server_that_should_be_in_the_mesh() -> Result<()> {
+    check(&Case {
+        web: Spec::new("web", Plane::None),
+        injected: true,
+        expected: &[("M06", &["front", "web"]), ("M09", &["web"])],
+        ..case("permissive")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn a_client_that_passes_its_proxy_by() -> Result<()> {
+    check(&Case {
+        front: Spec {
+            open_outbound: &[80],
+            ..Spec::new("front", Plane::Istio)
+        },
+        expected: &[("M07", &["front"])],
+        ..case("permissive")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn a_server_that_is_reached_past_its_proxy() -> Result<()> {
+    check(&Case {
+        web: Spec {
+            open_inbound: &[8080],
+            ..Spec::new("web", Plane::Istio)
+        },
+        front_asks: None,
+        stranger_asks: Some(("/plain", 30, 200)),
+        expected: &[("M08", &["web"])],
+        ..case("permissive")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn a_pod_that_should_have_a_proxy() -> Result<()> {
+    check(&Case {
+        web: Spec::new("web", Plane::None),
+        injected: true,
+        front_asks: None,
+        stranger_asks: Some(("/plain", 30, 200)),
+        expected: &[("M09", &["web"])],
+        ..case("permissive")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn shares_that_are_not_as_declared() -> Result<()> {
+    check(&Case {
+        halved: Some([30, 70]),
+        front_asks: Some(("/hop", 400, 200)),
+        expected: &[("M13", &[])],
+        ..case("split")
+    })
+}
+
+#[test]
+fn shares_as_declared_are_nothing_to_tell() -> Result<()> {
+    check(&Case {
+        halved: Some([75, 25]),
+        front_asks: Some(("/hop", 400, 200)),
+        ..case("split")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn requests_without_a_route() -> Result<()> {
+    check(&Case {
+        target: |target| target.prefix = Some("/api".to_owned()),
+        front_asks: Some(("/other", 30, 404)),
+        expected: &[("M17", &[])],
+        allowed: &["M03", "M15"],
+        ..case("routes")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn requests_that_are_repeated() -> Result<()> {
+    check(&Case {
+        target: |target| target.retries = 2,
+        front_asks: Some(("/unavailable", 30, 503)),
+        expected: &[("M20", &["web"])],
+        ..case("retries")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn a_fault_that_was_left_on() -> Result<()> {
+    check(&Case {
+        target: |target| target.fault = Some((503, 100)),
+        front_asks: Some(("/hop", 30, 503)),
+        expected: &[("M22", &[])],
+        ..case("fault")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn requests_that_should_have_been_refused() -> Result<()> {
+    check(&Case {
+        front_asks: Some(("/secret", 30, 200)),
+        expected: &[("M25", &["web"])],
+        ..case("refused")
+    })
+}
+
+#[test]
+fn requests_that_are_refused_as_declared() -> Result<()> {
+    check(&Case {
+        refuses: Some("/secret"),
+        front_asks: Some(("/secret", 30, 403)),
+        ..case("refused")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn calls_of_somebody_who_is_not_registered() -> Result<()> {
+    check(&Case {
+        leaves: 30,
+        expected: &[("M28", &["front"])],
+        ..case("egress")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn http_on_a_port_that_is_not_said_to_be() -> Result<()> {
+    check(&Case {
+        port: "tcp",
+        web: Spec::new("web", Plane::Istio).serves(Protocol::Tcp),
+        expected: &[("M29", &["web"])],
+        ..case("nothing")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn ports_of_network_policies_that_a_mesh_makes_void() -> Result<()> {
+    check(&Case {
+        front: Spec::new("front", Plane::Linkerd),
+        web: Spec::new("web", Plane::Linkerd),
+        expected: &[("M30", &["web"])],
+        ..case("ports")
+    })
+}
+
+#[test]
+#[ignore = "until it is judged"]
+fn tls_that_is_older_than_declared() -> Result<()> {
+    check(&Case {
+        newest: Some("TLSv1_2"),
+        expected: &[("M32", &[])],
+        ..case("modern")
+    })
+}
+
+/// Whether servers could take mutual TLS only, and who keeps them from it.
+#[test]
+#[ignore = "until it is judged"]
+fn readiness_names_who_still_sends_plaintext() -> Result<()> {
+    if lacking(&mesh::NEEDS)? {
+        return Ok(());
+    }
+    mesh::scene("readiness", 1, |mesh| {
+        mesh.install(false)?;
+        let objects = declared("permissive")?;
+        mesh.declare(&objects)?;
+        let front = mesh.pod(1, &Spec::new("front", Plane::Istio))?;
+        let stranger = mesh.pod(1, &Spec::new("stranger", Plane::None))?;
+        let web = mesh.pod(1, &Spec::new("web", Plane::Istio))?;
+        let target = Target::new("web", service_address(10, 80), &[&web]);
+        mesh.services(&[(&target, "http", &[&web])])?;
+        let _server = web.serve()?;
+        let _carriers = mesh.carry(&[&web, &front], &[&target])?;
+        let agent = mesh.agent_with(1, CONFIGURATION)?;
+        told(&agent, &objects)?;
+        let states = |wanted: &str, plaintext: &[&str]| -> Result<()> {
+            let path = "/api/v1/mesh/readiness?window=1s";
+            let mut last = Value::Null;
+            let reached = wait::until("readiness", PATIENCE, || {
+                last = serde_json::from_str(&agent.get(path)?)?;
+                let all = last["readiness"].as_array().into_iter().flatten();
+                let own: Vec<&Value> = all.filter(|one| one["workload"]["name"] == "web").collect();
+                let [own] = own[..] else {
+                    return Ok(None);
+                };
+                let clients = own["plaintext"].as_array().into_iter().flatten();
+                let clients = clients.filter_map(|client| client["client"]["name"].as_str());
+                let clients: Vec<&str> = clients.collect();
+                Ok((own["state"] == wanted && clients == plaintext).then_some(()))
+            });
+            reached.with_context(|| format!("{wanted} {plaintext:?}: {last:#}"))
+        };
+        ask(&front, &target, Some(("/hop", 30, 200)))?;
+        states("READY", &[])?;
+        ask(&stranger, &target, Some(("/plain", 30, 200)))?;
+        states("NOT READY", &["stranger"])?;
+        ensure!(agent.metrics()?.losses().is_empty());
+        agent.stop()
+    })
+}
+
+/// Every file is a case's, and says what the API takes.
+#[test]
+fn all_files_are_objects_of_kinds_that_are_known() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mesh_findings");
+    let source = include_str!("mesh_findings.rs");
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let name = path.file_stem().and_then(|name| name.to_str());
+        let name = name.context("no name")?;
+        ensure!(
+            source.contains(&format!("(\"{name}\")")),
+            "{name} is nobody's"
+        );
+        for object in declared(name)? {
+            observer_tests::apiserver::path(&object)?;
+            let namespace = &object["metadata"]["namespace"];
+            ensure!(
+                [json!(NAMESPACE), json!("istio-system")].contains(namespace),
+                "{object}"
+            );
+        }
+    }
+    Ok(())
+}
