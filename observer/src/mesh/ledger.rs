@@ -22,6 +22,7 @@ use std::time::Duration;
 use self::{
     edges::Edges,
     judge::{CHECKS, Case},
+    raise::Closing,
     rules::Rules,
     view::MOST_PLACES,
     watch::{Around, Ended, Watch},
@@ -163,17 +164,10 @@ impl Ledger {
                 }
             }
             LinkEvent::Closed {
-                link,
-                by,
-                reset,
-                transfer,
-                ..
+                link, by, transfer, ..
             } => {
                 if watch.follow(link, &mut around) {
-                    let ended = Ended {
-                        by: *by,
-                        reset: *reset,
-                    };
+                    let ended = Ended { by: *by };
                     watch.carried(link, Some(transfer), Some(ended), &mut around);
                     watch.closed(link.connection.id, around.edges);
                 }
@@ -259,14 +253,20 @@ impl Ledger {
         let service = parties.get(edge.key.service).map(|known| &*known.party);
         let version = (self.rules.revision(), client.changes, server.changes);
         let stale = edge.asked != Some(version);
-        let mut renewed = false;
+        let mut closing = Closing::Later;
         if stale {
+            let learned = edge.asked.is_none();
             edge.asked = Some(version);
             let told = ask::declared(&self.policies, edge, client, server, service);
             if edge.declared.as_deref() != Some(&told) {
-                if edge.declared.is_some() {
-                    edge.renew(now.plus(self.config.settle));
-                    renewed = true;
+                // It is another because more is known, or because it was changed.
+                match (edge.declared.is_some(), learned) {
+                    (false, _) => {}
+                    (true, true) => closing = Closing::AtOnce,
+                    (true, false) => {
+                        edge.renew(now.plus(self.config.settle));
+                        closing = Closing::All;
+                    }
                 }
                 edge.declared = Some(Box::new(told));
             }
@@ -302,7 +302,7 @@ impl Ledger {
         // Before anything is declared nothing is known to be wrong.
         if edge.exempt.is_none() && self.policies.revision() > 0 {
             for check in CHECKS {
-                raise::check(check, &case, &mut self.findings, enough, renewed, now);
+                raise::check(check, &case, &mut self.findings, enough, closing, now);
             }
         }
         if enough || edge.exempt.is_some() {

@@ -36,6 +36,9 @@ pub const OUTSIDE: &str = "outside";
 // === impl End ===
 
 impl<'a> End<'a> {
+    /// Nothing is known of it.
+    pub const UNKNOWN: Self = Self::of("unknown", "");
+
     const fn of(kind: &'static str, name: &'a str) -> Self {
         Self {
             kind,
@@ -51,7 +54,7 @@ impl<'a> End<'a> {
             return Self::of_pod(pod);
         }
         if workload.source == NameSource::Unknown {
-            return Self::of("unknown", "");
+            return Self::UNKNOWN;
         }
         Self {
             namespace: &workload.namespace,

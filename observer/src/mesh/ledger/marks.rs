@@ -8,9 +8,6 @@ use crate::{
     model::{kubernetes::Pod, mesh::Plane, policy::Traits},
 };
 
-/// Ports at which proxies take what other proxies, or clients without one, send. Which port was
-/// meant is not to be seen from outside.
-const TUNNELS: [u16; 3] = [15_006, 15_008, 4_143];
 /// Ports at which proxies take what their own application sends.
 const OUTBOUND: [u16; 2] = [15_001, 4_140];
 /// Where probes of the node's agent come from in Istio's ambient mode.
@@ -23,11 +20,6 @@ const PROXIES: [&str; 2] = ["istio-proxy", "linkerd-proxy"];
 /// Whether a port is the mesh's own: control, health and metrics of its proxies.
 pub(super) const fn is_meta(port: u16) -> bool {
     matches!(port, 15_000..=15_021 | 15_053 | 15_090 | 4_190 | 4_191)
-}
-
-/// Whether a proxy takes at this port what is meant for another.
-pub(super) fn is_tunnel(port: u16) -> bool {
-    TUNNELS.contains(&port)
 }
 
 /// Whether a proxy takes at this port what its own application sends.

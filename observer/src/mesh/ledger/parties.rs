@@ -171,8 +171,13 @@ impl Parties {
 
     /// The application was seen to serve a port behind its proxy; whether that is the first.
     pub(super) fn serves(&mut self, number: u32, port: u16) -> bool {
-        let known = self.known.get_mut(number);
-        known.is_some_and(|known| known.ports.add(port))
+        let Some(known) = self.known.get_mut(number) else {
+            return false;
+        };
+        let before = known.ports;
+        let first = known.ports.add(port);
+        known.changes = known.changes.wrapping_add(u32::from(known.ports != before));
+        first
     }
 
     /// A proxy was seen to carry its traffic.

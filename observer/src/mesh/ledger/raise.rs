@@ -15,13 +15,24 @@ use crate::{
 /// changed: other pods of the same workload may raise it.
 const LINGER: Duration = Duration::from_secs(900);
 
+/// Which findings of an edge are closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Closing {
+    /// Those that do not hold, after a while.
+    Later,
+    /// Those that do not hold.
+    AtOnce,
+    /// All: what is declared is another, and what was found is to be found again.
+    All,
+}
+
 /// Raises a finding, or closes it.
 pub(super) fn check(
     check: &Check,
     case: &Case<'_>,
     findings: &mut Findings,
     enough: bool,
-    renewed: bool,
+    closing: Closing,
     now: Monotonic,
 ) {
     let pending = &case.edge.pending;
@@ -40,13 +51,13 @@ pub(super) fn check(
             return;
         }
     }
-    if findings.is_empty() || (holds && !renewed) {
+    if findings.is_empty() || (holds && closing != Closing::All) {
         return;
     }
     let key = key_ref(check, case);
     let stays = findings
         .get(&key)
-        .is_some_and(|open| !renewed && now.since(open.last) < LINGER);
+        .is_some_and(|open| closing == Closing::Later && now.since(open.last) < LINGER);
     if !stays {
         findings.close(&key);
     }

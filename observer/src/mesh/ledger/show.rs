@@ -9,12 +9,17 @@ use crate::{
     model::{security::Security, time::WallOffset},
 };
 
-/// An edge as it is reported; `None` when its parties are not known.
+/// An edge as it is reported; `None` when nothing was counted.
 pub(super) fn edge(edges: &Edges, edge: &Edge, offset: WallOffset) -> Option<report::Edge> {
     let client = edges.known(edge.key.client)?;
     let server = edges.known(edge.key.server)?;
     let service = edges.known(edge.key.service);
     let (connections, requests) = (edge.connections.combined(), edge.requests.combined());
+    let all = [connections, requests].into_iter().flatten();
+    if all.sum::<u64>() + edge.failures == 0 {
+        // Nothing came of it yet.
+        return None;
+    }
     let counts = connections.into_iter().zip(requests);
     let observed = Security::ALL
         .into_iter()

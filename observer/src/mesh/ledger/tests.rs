@@ -158,19 +158,16 @@ fn plaintext_under_strict() {
             expected: &[],
         },
         Case {
-            name: "probes by their name and by their address",
+            name: "probes from elsewhere",
             labels: &[],
             objects: strict,
             traffic: |world| {
                 let cart = cart(Mesh::Sidecar);
                 let outside = Peer::Address(std::net::IpAddr::from([10, 9, 9, 9]));
+                world.probes = true;
                 for _ in 0..50 {
                     let wire = Wire::into_app(&cart, outside.clone());
-                    world.calls(1, &wire, |_, exchange| {
-                        let mut head = (*exchange.request).clone();
-                        head.user_agent = "kube-probe/1.34".into();
-                        exchange.request = Arc::new(head);
-                    });
+                    world.calls(1, &wire, |_, _| {});
                 }
                 let wire = Wire {
                     remote: address("169.254.7.127:4000"),
@@ -296,7 +293,6 @@ fn plaintext_that_is_refused() {
             traffic: |world| {
                 let wire = Wire {
                     by: ClosedBy::Local,
-                    reset: false,
                     ..refused(&web(Mesh::None))
                 };
                 world.connect(40, &wire);

@@ -10,6 +10,7 @@ use hashbrown::HashMap;
 use super::marks;
 use crate::{
     mesh::{
+        hops::is_inbound_port,
         party::{End, NODE},
         policy::Context,
     },
@@ -130,24 +131,29 @@ impl<'a> View<'a> {
         let connection = &link.connection;
         let (vantage, peer) = match (link.hop, connection.role) {
             (_, Role::Unknown) | (Hop::Meta, _) => return None,
-            (Hop::ToProxy, Role::Client) => {
-                (Vantage::AppClient, far.map_or(&link.peer, |far| &far.peer))
-            }
-            (Hop::FromProxy, Role::Server) => {
-                (Vantage::AppServer, far.map_or(&link.peer, |far| &far.peer))
-            }
+            // The socket's own peer is but the proxy.
+            (Hop::ToProxy, Role::Client) => (Vantage::AppClient, far.map(|far| &far.peer)),
+            (Hop::FromProxy, Role::Server) => (Vantage::AppServer, far.map(|far| &far.peer)),
             (Hop::ToProxy | Hop::FromProxy, _) => return None,
-            (Hop::Direct, Role::Client) => (Vantage::WireClient { proxied: false }, link.peer()),
-            (Hop::Direct, Role::Server) => (Vantage::WireServer { proxied: false }, link.peer()),
-            (Hop::Proxy(_), Role::Client) => (Vantage::WireClient { proxied: true }, &link.peer),
-            (Hop::Proxy(_), Role::Server) => (Vantage::WireServer { proxied: true }, &link.peer),
+            (Hop::Direct, Role::Client) => {
+                (Vantage::WireClient { proxied: false }, Some(link.peer()))
+            }
+            (Hop::Direct, Role::Server) => {
+                (Vantage::WireServer { proxied: false }, Some(link.peer()))
+            }
+            (Hop::Proxy(_), Role::Client) => {
+                (Vantage::WireClient { proxied: true }, Some(&link.peer))
+            }
+            (Hop::Proxy(_), Role::Server) => {
+                (Vantage::WireServer { proxied: true }, Some(&link.peer))
+            }
         };
         let own_pod = match link.hop {
             // It has a socket in each pod that it stands for.
             Hop::Proxy(ProxyKind::Node) => Some(places.pod(link)?),
             _ => link.workload.pod(),
         };
-        let peer_pod = peer.pod();
+        let peer_pod = peer.and_then(Peer::pod);
         if own_pod.is_none() && peer_pod.is_none() {
             return None;
         }
@@ -170,7 +176,7 @@ impl<'a> View<'a> {
         }
 
         let own = own_pod.map_or_else(|| End::of_workload(&link.workload), |pod| End::of_pod(pod));
-        let other = End::of_peer(peer, connection.role);
+        let other = peer.map_or(End::UNKNOWN, |peer| End::of_peer(peer, connection.role));
         let (client, client_pod, server, server_pod) = match connection.role {
             Role::Server => (other, peer_pod, own, own_pod),
             Role::Client | Role::Unknown => (own, own_pod, other, peer_pod),
@@ -198,7 +204,7 @@ impl<'a> View<'a> {
                 Role::Server => wire.0.ip(),
                 Role::Client | Role::Unknown => wire.1.ip(),
             },
-            told_twice: matches!(peer, Peer::Local(_)),
+            told_twice: matches!(peer, Some(Peer::Local(_))),
         };
         view.find_port(link, wire, context);
         if view.port != 0 && marks::is_meta(view.port) {
@@ -238,7 +244,7 @@ impl<'a> View<'a> {
                     true => self.target(context),
                     false => wire.1.port(),
                 };
-                self.tunnel = marks::is_tunnel(self.port);
+                self.tunnel = is_inbound_port(self.port);
             }
             Vantage::WireClient { proxied: true } => {
                 self.port = wire.1.port();
@@ -248,17 +254,17 @@ impl<'a> View<'a> {
                         self.service = Some(service);
                     }
                 }
-                self.tunnel = marks::is_tunnel(self.port);
+                self.tunnel = is_inbound_port(self.port);
             }
             Vantage::WireServer { .. } => {
                 self.service = None;
                 let ports = [connection.local.port(), wire.0.port()];
-                let own = ports.into_iter().find(|port| !marks::is_tunnel(*port));
-                self.tunnel = ports.into_iter().any(marks::is_tunnel);
+                let own = ports.into_iter().find(|port| !is_inbound_port(*port));
+                self.tunnel = ports.into_iter().any(is_inbound_port);
                 self.port = own.unwrap_or_default();
             }
         }
-        if marks::is_tunnel(self.port) {
+        if is_inbound_port(self.port) {
             self.port = 0;
         }
     }

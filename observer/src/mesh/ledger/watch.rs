@@ -30,8 +30,6 @@ use crate::{
 const SETTLED: Duration = Duration::from_secs(2);
 /// After how long a connection is forgotten of which nothing is heard.
 const SILENT: Duration = Duration::from_secs(6 * 3600);
-/// What probes of the node's agent call themselves.
-const PROBE: &str = "kube-probe/";
 
 /// A connection that is open.
 #[derive(Debug)]
@@ -83,7 +81,6 @@ pub(super) struct Around<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) by: ClosedBy,
-    pub(super) reset: bool,
 }
 
 // === impl Around ===
@@ -183,9 +180,10 @@ impl Watch {
             edge.exempt = view.exempt;
             edge.address = Some(view.address);
             edge.server_address = Some(view.server_address);
-            if view.dialled_port != 0 {
-                edge.dialled_port = view.dialled_port;
-            }
+            let dialled_port = match view.dialled_port {
+                0 => edge.dialled_port,
+                port => port,
+            };
             let by_service = link
                 .dialled
                 .as_ref()
@@ -194,7 +192,12 @@ impl Watch {
                 live.vantage,
                 Vantage::AppClient | Vantage::WireClient { proxied: false }
             );
-            edge.dialled_pod |= dials && !by_service;
+            let dialled_pod = edge.dialled_pod || (dials && !by_service);
+            if (edge.dialled_port, edge.dialled_pod) != (dialled_port, dialled_pod) {
+                (edge.dialled_port, edge.dialled_pod) = (dialled_port, dialled_pod);
+                // More is known of what is to be asked.
+                edge.asked = None;
+            }
             if live.vantage == Vantage::AppClient && !by_service {
                 edge.note(Sign::DialledPod);
             }
@@ -293,14 +296,14 @@ impl Watch {
     /// A call.
     pub(super) fn call(&mut self, call: &Call, around: &mut Around<'_>) {
         let link = &call.link;
-        if link.hop.is_between() || !self.follow(link, around) {
+        if !link.hop.is_counted() || !self.follow(link, around) {
             return;
         }
         let now = around.now;
         let Some(live) = self.live.get_mut(&link.connection.id) else {
             return;
         };
-        if call.exchange.request.user_agent.starts_with(PROBE) {
+        if call.probe {
             live.probe = true;
             return;
         }

@@ -442,3 +442,51 @@ fn the_time_of_a_request_has_its_shares() {
         assert!(near, "{latency:?}");
     }
 }
+
+#[test]
+fn calls_of_several_clients_on_one_connection_are_told_apart() {
+    let mut world = World::shop(&[], strict);
+    let cart = cart(Mesh::Sidecar);
+    let clients = ["web", "mobile"].map(|name| {
+        let client = pod(name, Mesh::Sidecar, same);
+        Wire::from_proxy(&cart, peer(&client), MUTUAL).far
+    });
+    let wire = Wire {
+        far: None,
+        ..Wire::from_proxy(&cart, node(), MUTUAL)
+    };
+    let link = world.open(&wire);
+    for _ in 0..15 {
+        for far in &clients {
+            world.call_of(&link, far.clone(), |_| {});
+        }
+    }
+    world.close(&wire, link);
+    world.pass(1);
+    let edges = world.report().edges;
+    let told: Vec<_> = edges
+        .iter()
+        .map(|edge| (&*edge.client.name, edge.port, seen(edge)))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("mobile", 8080, vec![("istio_mtls", 0, 15)]),
+            ("web", 8080, vec![("istio_mtls", 0, 15)]),
+        ]
+    );
+}
+
+#[test]
+fn what_is_learned_later_unsettles_nothing() {
+    let mut world = World::shop(&[], permissive);
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    // At the wire it is not known which Service was dialled, and what the proxy is to send.
+    world.connect(30, &Wire::sidecar(&web, &cart, PLAIN));
+    assert_eq!(only(&world).verdict, "unknown");
+    assert!(world.found().is_empty());
+    world.calls(1, &Wire::to_proxy(&web, &cart, PLAIN), |_, _| {});
+    world.connect(1, &Wire::sidecar(&web, &cart, PLAIN));
+    assert_eq!(only(&world).verdict, "violated");
+    assert_eq!(world.found(), ["M06"]);
+}

@@ -31,6 +31,8 @@ pub(super) enum Mesh {
 pub(super) struct World {
     pub(super) ledger: Ledger,
     pub(super) now: Monotonic,
+    /// Calls are probes.
+    pub(super) probes: bool,
     next: u64,
 }
 
@@ -329,6 +331,7 @@ impl World {
         Self {
             ledger: Ledger::new(Config::default()),
             now: Monotonic(1_000_000_000_000_000),
+            probes: false,
             next: 1,
         }
     }
@@ -465,6 +468,16 @@ impl World {
     }
 
     pub(super) fn call(&mut self, link: &Arc<Link>, change: impl FnOnce(&mut Exchange)) {
+        self.call_of(link, None, change);
+    }
+
+    /// A call, and whom it is really with.
+    pub(super) fn call_of(
+        &mut self,
+        link: &Arc<Link>,
+        far: Option<Arc<Far>>,
+        change: impl FnOnce(&mut Exchange),
+    ) {
         let side = Side {
             first: self.now,
             last: self.now,
@@ -506,8 +519,8 @@ impl World {
             route: "".into(),
             error: None,
             http_error: None,
-            far: None,
-            probe: false,
+            far,
+            probe: self.probes,
         };
         self.ledger.call(&call, self.now);
     }

@@ -149,7 +149,7 @@ pub(super) fn ended(live: &Live, edge: &mut Edge, both: bool, transfer: &Transfe
                 Role::Server => transfer.received_bytes > 0,
                 Role::Client | Role::Unknown => transfer.sent_bytes > 0,
             };
-            let by_server = ended.by.is_client(role, None) == Some(false) || ended.reset;
+            let by_server = ended.by.is_client(role, None) == Some(false);
             if client_spoke && by_server {
                 came_to_nothing(Sign::Refused);
             }
