@@ -9,6 +9,7 @@ mod answers;
 mod clients;
 mod connections;
 mod declared;
+mod ejections;
 mod ends;
 mod evidence;
 mod grants;
@@ -19,6 +20,7 @@ mod pairs;
 mod party;
 mod places;
 mod ports;
+mod refused;
 mod routes;
 mod rule;
 mod sent;
@@ -35,6 +37,7 @@ use self::{
     answers::{Answers, Changes},
     connections::Known,
     declared::Declared,
+    ejections::Balances,
     ends::{Ends, Vantage},
     grants::Grants,
     memory::{Memory, Valid},
@@ -95,11 +98,15 @@ pub struct Traffic {
     lost_connections: u64,
     /// Changes when places are given to others.
     epoch: u64,
+    /// Answers for requests, and for all requests to where nothing is declared.
     sent: Memory<Arc<Sent>>,
+    silent: Memory<Arc<Sent>>,
     served: Memory<Arc<Found>>,
+    free: Memory<Arc<Found>>,
     routes: Routes,
     pairs: Places<PairKey, Pair>,
     grants: Grants,
+    balances: Balances,
     outside: Outsides,
     ports: Ports,
     uses: Uses,
@@ -137,10 +144,13 @@ impl Traffic {
             lost_connections: 0,
             epoch: 0,
             sent: Memory::new(),
+            silent: Memory::new(),
             served: Memory::new(),
+            free: Memory::new(),
             routes: Routes::default(),
             pairs: Places::default(),
             grants: Grants::default(),
+            balances: Balances::default(),
             outside: Outsides::default(),
             ports: Ports::default(),
             uses: Uses::default(),
@@ -193,6 +203,7 @@ impl Traffic {
         self.routes.judge(&mut findings, judge);
         pairs::judge(&self.pairs, &mut findings, judge);
         self.grants.judge(&mut findings, judge);
+        ejections::judge(&self.balances, &mut findings, judge);
         outside::judge(&self.outside, &mut findings, judge, self.declared.egress);
         ports::judge(&self.ports, &mut findings, judge);
         let hosts = &self.routes.hosts;
@@ -215,6 +226,7 @@ impl Traffic {
             ("mesh_clients_full", self.routes.clients.lost()),
             ("mesh_pairs_full", self.pairs.lost()),
             ("mesh_callers_full", callers),
+            ("mesh_balances_full", self.balances.lost()),
             ("mesh_outside_full", self.outside.lost()),
             ("mesh_ports_full", self.ports.lost()),
             ("mesh_uses_full", self.uses.lost()),
@@ -239,12 +251,15 @@ impl Traffic {
             ("mesh_parties", self.ends.parties.len(), entries),
             ("mesh_sockets", self.connections.len(), connections),
             ("mesh_routed", self.sent.len(), answers),
+            ("mesh_unrouted", self.silent.len(), answers),
             ("mesh_authorized", self.served.len(), answers),
+            ("mesh_unpoliced", self.free.len(), answers),
             ("mesh_rules", self.routes.rules.len(), entries),
             ("mesh_hosts", self.routes.hosts.len(), entries),
             ("mesh_clients", self.routes.clients.len(), entries),
             ("mesh_pairs", self.pairs.len(), entries),
             ("mesh_callers", self.grants.counts().0, entries),
+            ("mesh_balances", self.balances.len(), entries),
             ("mesh_outside", self.outside.len(), entries),
             ("mesh_ports", self.ports.len(), entries),
             ("mesh_uses", self.uses.len(), entries),
@@ -263,6 +278,9 @@ impl Traffic {
         call: &Call,
         now: Monotonic,
     ) -> Option<RouteMatch> {
+        if call.probe {
+            return None;
+        }
         let judge = self.judge(now);
         match self.vantage(answers, &call.link, call.far(), now) {
             Vantage::None => None,
@@ -312,13 +330,16 @@ impl Traffic {
         let idle = self.config.idle;
         let routes = self.routes.expire(now, idle);
         let pairs = self.pairs.retain(|_, pair| now.since(pair.last) <= idle);
+        let balances = self
+            .balances
+            .retain(|_, balanced| now.since(balanced.last) <= idle);
         let outside = self
             .outside
             .retain(|_, outside| now.since(outside.last) <= idle);
         self.ports.retain(|_, port| now.since(port.last) <= idle);
         self.grants.expire(now, idle);
         self.expire_connections(now);
-        if routes || pairs || outside {
+        if routes || pairs || balances || outside {
             self.epoch += 1;
         }
         self.changes.expire(now, self.config.settle);

@@ -63,6 +63,8 @@ pub(super) trait Answers {
     fn rules(&self) -> Vec<DeclaredRule>;
     /// All objects.
     fn objects(&self) -> Box<dyn Iterator<Item = &Arc<PolicyObject>> + '_>;
+    /// Namespace whose objects are for all others, in Istio.
+    fn root(&self) -> &str;
     /// A Service.
     fn service(&self, namespace: &str, name: &str) -> Option<&Arc<ServiceFacts>>;
     /// All Services.
@@ -169,6 +171,10 @@ impl Answers for Policies {
 
     fn objects(&self) -> Box<dyn Iterator<Item = &Arc<PolicyObject>> + '_> {
         Box::new(Self::objects(self))
+    }
+
+    fn root(&self) -> &str {
+        &self.istio().mesh_config().root_namespace
     }
 
     fn service(&self, namespace: &str, name: &str) -> Option<&Arc<ServiceFacts>> {

@@ -1,6 +1,8 @@
 //! A client of a host with routes: requests that no rule matches, that go past the rules, or that a
 //! limit refuses.
 
+use std::sync::Arc;
+
 use super::{evidence::Evidence, party::Who, routes::Judge, statistics::float};
 use crate::{
     mesh::{
@@ -22,7 +24,7 @@ pub(super) struct ClientState {
     /// Requests that routes are declared for, and that went past them.
     pub(super) past: Evidence,
     /// Why.
-    pub(super) why: Vec<Reason>,
+    pub(super) why: Arc<[Reason]>,
     /// Requests that a limit of rate refused.
     pub(super) limited: Evidence,
     /// Requests that the client's proxy refused, as when its limit of connections is reached.
@@ -63,7 +65,7 @@ impl ClientState {
             );
             let saying = Saying {
                 summary,
-                because: self.why.clone(),
+                because: self.why.to_vec(),
                 severity: None,
             };
             self.unmatched.raise(into, key(Id::M17), saying);
@@ -76,7 +78,7 @@ impl ClientState {
             );
             let saying = Saying {
                 summary,
-                because: self.why.clone(),
+                because: self.why.to_vec(),
                 severity: None,
             };
             self.past.raise(into, key(Id::M18), saying);
@@ -95,7 +97,7 @@ impl ClientState {
         let half = |evidence: &Evidence| evidence.count.saturating_mul(2) > self.requests;
         let saying = |summary| Saying {
             summary,
-            because: self.why.clone(),
+            because: self.why.to_vec(),
             severity: None,
         };
         let fresh = |evidence: &Evidence| {

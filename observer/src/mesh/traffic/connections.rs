@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     mesh::{
-        decision::{Access, Decision},
+        decision::{Access, Decision, Reason},
         party::End,
     },
     model::{
@@ -335,7 +335,8 @@ impl Traffic {
             return;
         }
         let decision = answers.access(&end.pod, end.port, &end.caller(), None);
-        let settled = self.settled(answers.revision(), end.namespaces(&decision.because), now);
+        let because: Arc<[Reason]> = decision.because.into();
+        let settled = self.settled(answers.revision(), end.namespaces(&because), now);
         let Some(place) = self.pair(end) else {
             return;
         };
@@ -343,7 +344,7 @@ impl Traffic {
         if let Some(pair) = self.pairs.get_mut(place) {
             let judged = Judged {
                 access: &decision.value,
-                because: &decision.because,
+                because: &because,
                 passed: true,
                 settled,
             };
@@ -356,7 +357,7 @@ impl Traffic {
                 identity: end.identity.as_ref(),
                 head: None,
                 route: &self.no_route,
-                because: &decision.because,
+                because: &because,
                 server: (&end.who, end.port),
             };
             self.grants.passed(passed, true, self.config.entries, now);

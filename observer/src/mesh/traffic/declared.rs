@@ -12,6 +12,9 @@ use crate::model::policy::{ObjectRef, PolicyKind, PolicyObject, ServiceFacts};
 /// Most hosts, subsets and grants that are read of one object.
 const MOST: usize = 256;
 
+/// Failures in a row after which Istio ejects a pod, where nothing else is said.
+const FAILURES: u32 = 5;
+
 /// What objects declare.
 #[derive(Debug, Default)]
 pub(super) struct Declared {
@@ -31,6 +34,8 @@ pub(super) struct Declared {
     authentications: HashMap<(Box<str>, Box<str>), Vec<(Subject, Box<str>)>>,
     /// Policies, and namespace and name of the authentications that they demand.
     demands: Vec<(ObjectRef, Box<str>, Box<str>)>,
+    /// Namespaces whose objects say who may call; an empty one stands for all.
+    polices: HashSet<Box<str>>,
     /// Limits of rate.
     pub(super) limits: Vec<ObjectRef>,
 }
@@ -47,6 +52,8 @@ pub(super) struct Target {
     pub(super) sticky: bool,
     /// Connections or requests are limited.
     pub(super) limited: bool,
+    /// Failures in a row after which a pod is left out.
+    pub(super) ejects: Option<u32>,
 }
 
 /// What an object declares to be used.
@@ -159,6 +166,7 @@ impl Declared {
     pub(super) fn read(answers: &impl Answers) -> Self {
         let mut declared = Self::default();
         for object in answers.objects() {
+            declared.note_police(object, answers.root());
             declared.take(object);
         }
         declared.join();
@@ -236,6 +244,25 @@ impl Declared {
         }
     }
 
+    /// Notes that requests to servers of a namespace are not all alike to policy.
+    fn note_police(&mut self, object: &PolicyObject, root: &str) {
+        match object.kind {
+            // Those of the mesh's own namespace are for all.
+            PolicyKind::IstioAuthorizationPolicy if *object.namespace == *root => {
+                self.polices.insert(Box::default());
+            }
+            PolicyKind::IstioAuthorizationPolicy | PolicyKind::LinkerdServer => {
+                self.polices.insert(object.namespace.clone());
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether any object may say who may call pods of a namespace, or what.
+    pub(super) fn polices(&self, namespace: &str) -> bool {
+        self.polices.contains(namespace) || self.polices.contains("")
+    }
+
     fn of_gateways(&mut self, object: &PolicyObject, rule: &str) {
         let kind = Box::from(object.kind.as_str());
         let (namespace, name) = (object.namespace.clone(), object.name.clone());
@@ -297,6 +324,13 @@ impl Declared {
                     .pointer("/loadBalancer/consistentHash")
                     .is_some_and(|hash| !hash.is_null());
                 target.limited |= settings.get("connectionPool").is_some();
+                if let Some(outliers) = settings.get("outlierDetection") {
+                    let count = |name: &str| outliers.get(name).and_then(Value::as_u64);
+                    let failures =
+                        count("consecutive5xxErrors").or(count("consecutiveGatewayErrors"));
+                    let failures = failures.and_then(|count| u32::try_from(count).ok());
+                    target.ejects = Some(failures.unwrap_or(FAILURES).max(1));
+                }
             }
         }
         for subset in subsets() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{Equivalent, HashMap, HashSet};
 
 use super::{
     declared::{Declared, Grant, Subject},
@@ -74,6 +74,16 @@ pub(super) struct Passed<'a> {
     pub(super) server: (&'a Who, u16),
 }
 
+/// [`PolicyKey`] without copies: hashes as it does.
+#[derive(Hash)]
+struct PolicyName<'a>(&'a str, &'a str, &'a str, &'a str);
+
+impl Equivalent<PolicyKey> for PolicyName<'_> {
+    fn equivalent(&self, key: &PolicyKey) -> bool {
+        (self.0, self.1, self.2, self.3) == (&*key.0, &*key.1, &*key.2, &*key.3)
+    }
+}
+
 fn key_of(object: &ObjectRef) -> PolicyKey {
     (
         object.kind.clone(),
@@ -122,7 +132,8 @@ impl Grants {
         }
         let objects = passed.because.iter().filter_map(|why| why.object.as_ref());
         for object in objects {
-            let Some(used) = self.used.get_mut(&key_of(object)) else {
+            let name = PolicyName(&object.kind, &object.group, &object.namespace, &object.name);
+            let Some(used) = self.used.get_mut(&name) else {
                 continue;
             };
             used.requests += 1;

@@ -14,8 +14,6 @@ pub(super) struct Memory<A> {
     young: HashMap<u64, Entry<A>, RandomState>,
     old: HashMap<u64, Entry<A>, RandomState>,
     hasher: RandomState,
-    /// Questions that had to be answered anew.
-    pub(super) missed: u64,
 }
 
 #[derive(Debug)]
@@ -39,6 +37,8 @@ pub(super) struct Valid {
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Question<'a> {
+    /// Nothing of the request matters but the authority.
+    pub(super) whole: bool,
     /// Stands for everything but the request.
     pub(super) scope: u64,
     /// The request.
@@ -58,17 +58,19 @@ impl<A: Clone> Memory<A> {
             young: HashMap::default(),
             old: HashMap::default(),
             hasher: RandomState::default(),
-            missed: 0,
         }
     }
 
     fn key(&self, question: &Question<'_>) -> u64 {
         let head = question.head;
+        if question.whole {
+            return self.hasher.hash_one((question.scope, &*head.authority));
+        }
         self.hasher.hash_one((
             question.scope,
+            &*head.authority,
             &*head.method,
             &*head.path,
-            &*head.authority,
             question.grpc,
         ))
     }
@@ -87,7 +89,6 @@ impl<A: Clone> Memory<A> {
             self.insert(key, entry, limit);
             return Some(answer);
         }
-        self.missed += 1;
         None
     }
 
@@ -122,9 +123,11 @@ impl<A: Clone> Memory<A> {
 
 impl<A> Entry<A> {
     fn answers(&self, question: &Question<'_>) -> bool {
-        self.valid == question.valid
-            && self.scope == question.scope
-            && self.grpc == question.grpc
+        let same = self.valid == question.valid && self.scope == question.scope;
+        if question.whole {
+            return same && self.head.authority == question.head.authority;
+        }
+        same && self.grpc == question.grpc
             && (Arc::ptr_eq(&self.head, question.head) || self.head == *question.head)
     }
 }

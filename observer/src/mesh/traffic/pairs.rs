@@ -46,13 +46,13 @@ pub(super) struct Pair {
     unknown: u64,
     refused: u64,
     /// Why the last was decided as it was.
-    because: Vec<Reason>,
+    because: Arc<[Reason]>,
     /// Let pass against policy, and why it should not have been.
     leaked: Evidence,
-    leak: Vec<Reason>,
+    leak: Arc<[Reason]>,
     /// Refused against policy, and why it should not have been.
     barred: Evidence,
-    bar: Vec<Reason>,
+    bar: Arc<[Reason]>,
     /// Requests by attempt: the first, and all others.
     firsts: u64,
     again: u64,
@@ -69,7 +69,7 @@ pub(super) struct Judged<'a> {
     /// What policy says.
     pub(super) access: &'a Access,
     /// Why.
-    pub(super) because: &'a [Reason],
+    pub(super) because: &'a Arc<[Reason]>,
     /// It reached the application.
     pub(super) passed: bool,
     /// Nothing that has to do with it changed lately.
@@ -90,8 +90,8 @@ impl Pair {
         };
         *count += 1;
         self.refused += u64::from(!judged.passed);
-        if self.because.len() != judged.because.len() || self.because != judged.because {
-            self.because = judged.because.to_vec();
+        if !Arc::ptr_eq(&self.because, judged.because) {
+            self.because = judged.because.clone();
         }
         let against = match judged.access {
             Access::Denied => judged.passed,
@@ -105,7 +105,7 @@ impl Pair {
             true => &mut self.leak,
             false => &mut self.bar,
         };
-        judged.because.clone_into(why);
+        *why = judged.because.clone();
         true
     }
 
@@ -169,7 +169,7 @@ impl Pair {
             );
             let saying = Saying {
                 summary,
-                because: self.leak.clone(),
+                because: self.leak.to_vec(),
                 severity: None,
             };
             self.leaked.raise(into, of(Id::M25, "passed"), saying);
@@ -181,7 +181,7 @@ impl Pair {
             );
             let saying = Saying {
                 summary,
-                because: self.bar.clone(),
+                because: self.bar.to_vec(),
                 severity: Some(Severity::Medium),
             };
             self.barred.raise(into, of(Id::M25, "refused"), saying);

@@ -11,23 +11,17 @@ use super::{
     host,
     memory::Question,
     outside,
-    pairs::{Judged, Pair, PairKey},
     routes::{HostState, Judge, RuleKey},
 };
 use crate::{
-    mesh::decision::{
-        Caller, Certainty, Decision, Destination, Egress, Reason, Request, Routing, Rule,
-    },
+    mesh::decision::{Certainty, Decision, Destination, Egress, Reason, Request, Routing, Rule},
     model::{
         call::Call,
-        exchange::Outcome,
         mesh::{Plane, RouteMatch},
         time::Monotonic,
     },
 };
 
-/// Body of the response that Istio's proxies refuse a request with: `RBAC: access denied`.
-const REFUSAL_BYTES: u64 = 19;
 /// Most rules that are kept of those that a request may match.
 const CANDIDATES: usize = 8;
 
@@ -42,11 +36,11 @@ pub(super) struct Sent {
     found: Option<RouteMatch>,
     /// Places of later rules that it matches too.
     shadowed: Vec<u32>,
-    why: Vec<Reason>,
+    why: Arc<[Reason]>,
     /// Place of a host outside, and what is declared for it.
     outside: Option<(u32, Decision<Egress>)>,
-    /// Attempts that the rule allows after the first.
-    pub(super) retries: Option<u32>,
+    /// No object has anything to do with where it goes.
+    silent: bool,
 }
 
 /// How a request is routed.
@@ -65,22 +59,18 @@ enum Routed {
     Unclear(Vec<u32>),
 }
 
-/// Whether a proxy refused a request by policy, rather than the application.
-fn refused_by_policy(call: &Call) -> bool {
-    let Some(forwarded) = &call.exchange.forwarded else {
-        return false;
-    };
-    let body = call.exchange.received.map(|received| received.body_bytes);
-    call.exchange.status == Some(403)
-        && (forwarded.proxy_error
-            || forwarded.by_envoy && (forwarded.upstream.is_none() || body == Some(REFUSAL_BYTES)))
-}
-
 /// Whether a request reached a host outside, rather than being answered by a proxy or nobody.
 fn reached(call: &Call) -> bool {
     let answered = call.exchange.status.is_some();
     let refused = matches!(call.exchange.status, Some(403 | 502 | 503)) && answered_by_proxy(call);
     answered && !refused
+}
+
+impl Sent {
+    /// Whether it is the same for all requests, whatever they ask for.
+    fn is_silent(&self) -> bool {
+        self.silent && self.host.is_none() && matches!(self.routed, Routed::Undeclared)
+    }
 }
 
 impl Traffic {
@@ -93,17 +83,29 @@ impl Traffic {
         judge: Judge,
     ) -> Option<RouteMatch> {
         let question = Question {
+            whole: false,
             scope: end.scope,
             head: &call.exchange.request,
             grpc: ends::is_grpc(&call.exchange),
             valid: self.valid(answers),
         };
         let limit = self.config.answers;
-        let sent = match self.sent.get(&question, limit) {
+        let whole = Question {
+            whole: true,
+            ..question
+        };
+        let known = match self.silent.get(&whole, limit) {
+            None => self.sent.get(&question, limit),
+            silent => silent,
+        };
+        let sent = match known {
             Some(sent) => sent,
             None => {
                 let sent = Arc::new(self.route(answers, end, call, judge.now));
-                self.sent.put(&question, sent.clone(), limit);
+                match sent.is_silent() {
+                    true => self.silent.put(&whole, sent.clone(), limit),
+                    false => self.sent.put(&question, sent.clone(), limit),
+                }
                 sent
             }
         };
@@ -157,8 +159,11 @@ impl Traffic {
             }
             Routed::Undeclared | Routed::Past | Routed::Unmatched => {}
         }
+        if sent.client.is_none() {
+            return;
+        }
         let settled = self.settled(answers.revision(), end.namespaces(&sent.why), now);
-        let capped = self.limited_host(sent.host);
+        let capped = call.exchange.status == Some(503) && self.limited_host(sent.host);
         let Some(client) = sent
             .client
             .and_then(|place| self.routes.clients.get_mut(place))
@@ -167,8 +172,8 @@ impl Traffic {
         };
         client.last = now;
         client.requests += 1;
-        if client.why != sent.why {
-            sent.why.clone_into(&mut client.why);
+        if !Arc::ptr_eq(&client.why, &sent.why) {
+            client.why = sent.why.clone();
         }
         let local = answered_by_proxy(call);
         match (&sent.routed, call.exchange.status) {
@@ -220,8 +225,12 @@ impl Traffic {
         // What goes past its proxy is not routed, whatever is declared.
         let carried = end.proxied || end.plane == Plane::None;
         let routed = match (&routed.value, carried) {
-            (Routing::Undeclared, _) => self.past(answers, end, &to, &request),
-            (_, false) if !end.old => Some(routed),
+            (Routing::Undeclared, _) => {
+                sent.silent = routed.because.is_empty();
+                self.past(answers, end, &to, &request)
+            }
+            // The node's proxy takes connections where that does not show.
+            (_, false) if !end.old && end.plane != Plane::IstioAmbient => Some(routed),
             (_, false) => None,
             (_, true) => {
                 if let Routing::Rule(rule) = &routed.value {
@@ -235,13 +244,13 @@ impl Traffic {
             return self.limits(sent, &name, end, now);
         };
         sent.routed = Routed::Past;
-        sent.why = past.because;
-        if let Routing::Rule(rule) = &past.value
-            && sent.why.is_empty()
-        {
-            let text = format!("rule {}", rule.name);
-            sent.why.push(Reason::of(rule.object.clone(), text));
-        }
+        sent.why = match &past.value {
+            Routing::Rule(rule) if past.because.is_empty() => {
+                let text = format!("rule {}", rule.name);
+                [Reason::of(rule.object.clone(), text)].into()
+            }
+            _ => past.because.into(),
+        };
         self.places(&mut sent, &name, end, now);
         sent
     }
@@ -315,12 +324,11 @@ impl Traffic {
         now: Monotonic,
     ) {
         self.places(sent, name, end, now);
-        sent.why = routed.because;
+        sent.why = routed.because.into();
         match routed.value {
             Routing::Undeclared => {}
             Routing::Unmatched => sent.routed = Routed::Unmatched,
             Routing::Rule(rule) => {
-                sent.retries = rule.retries.map(|retries| retries.attempts);
                 sent.found = Some(found(&rule));
                 self.uses.leads(&rule);
                 if let Some(place) = self.rule(&rule, name, now) {
@@ -420,50 +428,6 @@ impl Traffic {
             .outside
             .place(&key, self.config.entries, outside::Outside::default)?;
         Some((place, decision))
-    }
-
-    /// Takes a request that a proxy refused by policy: whether policy says so.
-    fn policed(&mut self, answers: &impl Answers, end: &ClientEnd, call: &Call, judge: Judge) {
-        if !refused_by_policy(call) || call.exchange.outcome == Outcome::Lost {
-            return;
-        }
-        let Some(server) = end.server_pod.as_ref().filter(|_| end.pod_port != 0) else {
-            return;
-        };
-        let caller = Caller {
-            pod: Some(&end.pod),
-            identity: None,
-            mutual: end.mutual,
-            address: None,
-        };
-        let mut fields = Vec::new();
-        let head = &call.exchange.request;
-        let request = ends::request(head, ends::is_grpc(&call.exchange), &mut fields);
-        let decision = answers.access(server, end.pod_port, &caller, Some(&request));
-        let settled = self.settled(
-            answers.revision(),
-            end.namespaces(&decision.because),
-            judge.now,
-        );
-        let key = PairKey {
-            client: end.who.clone(),
-            identity: None,
-            server: end.server.clone(),
-            port: end.pod_port,
-        };
-        let place = self.pairs.place(&key, self.config.entries, Pair::default);
-        let Some(pair) = place.and_then(|place| self.pairs.get_mut(place)) else {
-            return;
-        };
-        let judged = Judged {
-            access: &decision.value,
-            because: &decision.because,
-            passed: false,
-            settled,
-        };
-        if pair.take(judged, judge) {
-            pair.against(false).call(call, judge.now);
-        }
     }
 }
 

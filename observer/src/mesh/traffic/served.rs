@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{
     Traffic,
     answers::Answers,
-    declared::{Usage, selects},
+    declared::{Usage, selects, services_of},
+    ejections::{Balanced, Ejects},
     ends::{self, ServerEnd},
     grants::Passed,
     host,
@@ -17,13 +18,17 @@ use super::{
 };
 use crate::{
     mesh::decision::{Access, Backend, Decision, Destination, Reason, Routing, Rule},
-    model::{call::Call, kubernetes::Pod, mesh::Plane, time::Monotonic},
+    model::{call::Call, kubernetes::Pod, mesh::Plane, policy::find, time::Monotonic},
 };
+
+/// Failures in a row after which Linkerd leaves a pod out, where nothing else is said.
+const ACCRUED: u32 = 7;
 
 /// What was found of a request at its server.
 #[derive(Debug)]
 pub(super) struct Found {
-    access: Decision<Access>,
+    access: Access,
+    because: Arc<[Reason]>,
     /// Place of client and server.
     pair: Option<u32>,
     /// Place of the rule that it matched, and which of its backends this is.
@@ -32,6 +37,10 @@ pub(super) struct Found {
     copy: bool,
     /// Attempts that the rule allows after the first.
     retries: Option<u32>,
+    /// Place of client and server where pods that fail are ejected.
+    ejects: Option<(u32, Ejects)>,
+    /// No object has anything to do with it: it is the same for all requests.
+    free: bool,
 }
 
 /// Whether a pod is of a backend; `None` when that cannot be told.
@@ -82,17 +91,29 @@ impl Traffic {
         judge: Judge,
     ) {
         let question = Question {
+            whole: false,
             scope: end.scope,
             head: &call.exchange.request,
             grpc: ends::is_grpc(&call.exchange),
             valid: self.valid(answers),
         };
         let limit = self.config.answers;
-        let (found, first) = match self.served.get(&question, limit) {
+        let whole = Question {
+            whole: true,
+            ..question
+        };
+        let known = match self.free.get(&whole, limit) {
+            None => self.served.get(&question, limit),
+            free => free,
+        };
+        let (found, first) = match known {
             Some(found) => (found, false),
             None => {
                 let found = Arc::new(self.find(answers, end, call, judge.now));
-                self.served.put(&question, found.clone(), limit);
+                match found.free {
+                    true => self.free.put(&whole, found.clone(), limit),
+                    false => self.served.put(&question, found.clone(), limit),
+                }
                 (found, true)
             }
         };
@@ -108,16 +129,21 @@ impl Traffic {
                 rule.split.served(call, served, local, judge);
             }
         }
+        if let Some((place, ejects)) = &found.ejects
+            && let Some(balanced) = self.balances.get_mut(*place)
+        {
+            balanced.take(end, call, ejects, judge.now);
+        }
         let Some(place) = found.pair else {
             return;
         };
-        let because = &found.access.because;
-        let settled = found.access.value != Access::Denied
+        let because = &found.because;
+        let settled = found.access != Access::Denied
             || self.settled(answers.revision(), end.namespaces(because), judge.now);
         if let Some(pair) = self.pairs.get_mut(place) {
             pair.attempt(call, found.retries, judge.now);
             let judged = Judged {
-                access: &found.access.value,
+                access: &found.access,
                 because,
                 passed: true,
                 settled,
@@ -126,7 +152,7 @@ impl Traffic {
                 pair.against(true).call(call, judge.now);
             }
         }
-        if found.access.value == Access::Allowed {
+        if found.access == Access::Allowed {
             let passed = Passed {
                 identity: end.identity.as_ref(),
                 head: Some(&call.exchange.request),
@@ -165,13 +191,41 @@ impl Traffic {
         if original.is_none() {
             self.mirrors(answers, end);
         }
+        let policed = end.plane != Plane::None && self.declared.polices(&end.pod.namespace);
+        let (rule, silent) = rule;
         Found {
-            access,
+            access: access.value,
+            because: access.because.into(),
             pair,
             retries: rule.as_ref().and_then(|(_, _, retries)| *retries),
             rule: rule.map(|(place, served, _)| (place, served)),
             copy: original.is_some(),
+            ejects: self.ejects(answers, end),
+            free: silent && !policed && original.is_none(),
         }
+    }
+
+    /// Whether pods like this one are ejected when they fail.
+    fn ejects(&mut self, answers: &impl Answers, end: &ServerEnd) -> Option<(u32, Ejects)> {
+        let labels = &end.pod.traits.labels;
+        let ejects = services_of(answers, &end.pod.namespace, labels).find_map(|service| {
+            let name = format!("{}.{}", service.name, service.namespace);
+            if let Some(target) = self.declared.target(&name) {
+                let object = Some(target.object.clone());
+                return target.ejects.map(|failures| Ejects { object, failures });
+            }
+            let annotation = |name| find(&service.annotations, name);
+            let accrual = annotation("balancer.linkerd.io/failure-accrual")?;
+            let most = annotation("balancer.linkerd.io/failure-accrual-consecutive-max-failures");
+            (accrual == "consecutive").then(|| Ejects {
+                object: None,
+                failures: most.and_then(|most| most.parse().ok()).unwrap_or(ACCRUED),
+            })
+        })?;
+        let key = (end.client.clone(), end.who.clone(), end.port);
+        let limit = self.config.entries;
+        let place = self.balances.place(&key, limit, Balanced::default)?;
+        Some((place, ejects))
     }
 
     /// Place of client and server.
@@ -185,8 +239,8 @@ impl Traffic {
         self.pairs.place(&key, self.config.entries, Pair::default)
     }
 
-    /// The rule that a request must have matched at its client, and which of its backends the server
-    /// is.
+    /// The rule that a request must have matched at its client, which of its backends the server is,
+    /// and how often it is tried again; and whether nothing has to do with any request like it.
     fn rule_of(
         &mut self,
         answers: &impl Answers,
@@ -194,10 +248,12 @@ impl Traffic {
         call: &Call,
         original: Option<&str>,
         now: Monotonic,
-    ) -> Option<(u32, Served, Option<u32>)> {
-        let client = end.client_pod.as_ref()?;
+    ) -> (Option<(u32, Served, Option<u32>)>, bool) {
+        let Some(client) = end.client_pod.as_ref() else {
+            return (None, true);
+        };
         if answers.plane(client) == Plane::None {
-            return None;
+            return (None, true);
         }
         let head = &call.exchange.request;
         let authority = original.unwrap_or(&head.authority);
@@ -233,14 +289,18 @@ impl Traffic {
             authority,
             ..request
         };
-        let Routing::Rule(rule) = answers.routing(Some(client), &to, &request).value else {
-            return None;
+        let decision = answers.routing(Some(client), &to, &request);
+        let Routing::Rule(rule) = decision.value else {
+            let silent = decision.value == Routing::Undeclared && decision.because.is_empty();
+            return (None, silent);
         };
         let canonical = match service {
             Some((namespace, name)) => format!("{name}.{namespace}"),
             None => host::canonical(authority).into_owned(),
         };
-        let place = self.rule(&rule, &canonical, now)?;
+        let Some(place) = self.rule(&rule, &canonical, now) else {
+            return (None, false);
+        };
         let served = backend_of(answers, &rule, &end.pod);
         if let Served::Backend(place) = served
             && let Some(backend) = rule.backends.get(place)
@@ -250,7 +310,7 @@ impl Traffic {
             self.uses.mark(Usage::Subset, &name, &backend.subset, "");
         }
         let retries = rule.retries.map(|retries| retries.attempts);
-        Some((place, served, retries))
+        (Some((place, served, retries)), false)
     }
 
     /// Tells rules whose copies this server gets that it is there.

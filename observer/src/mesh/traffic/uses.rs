@@ -1,6 +1,9 @@
 //! What objects declare, and nobody uses.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
+
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
 
 use super::{
     declared::{Declared, Usage, Use},
@@ -16,6 +19,9 @@ use crate::{
     model::time::Monotonic,
 };
 
+/// Most marks that are remembered.
+const MARKS: usize = 4_096;
+
 /// Kind, namespace and name of an object; usage, host and subset.
 type UseKey = (Box<str>, Box<str>, Box<str>, Usage, Box<str>, Box<str>);
 
@@ -26,6 +32,9 @@ pub(super) struct Uses {
     /// Requests and connections that could have used something, by [`Usage`]; of subsets it is those
     /// of their host that count.
     seen: [u64; 3],
+    /// What was marked, by its hash: it is not looked for again.
+    marked: HashSet<u64>,
+    hasher: RandomState,
     /// What did not fit, of what is declared now.
     lost: u64,
 }
@@ -54,6 +63,7 @@ fn key_of(declared: &Use) -> UseKey {
 impl Uses {
     /// Takes what is declared.
     pub(super) fn declare(&mut self, declared: &Declared, limit: usize, now: Monotonic) {
+        self.marked.clear();
         let mut known = std::mem::take(&mut self.all);
         self.lost += declared.uses.len().saturating_sub(limit) as u64;
         for declared in declared.uses.iter().take(limit) {
@@ -76,8 +86,17 @@ impl Uses {
     }
 
     /// Something of a kind was used: a host, or one of its subsets, by somebody in a namespace.
-    /// Takes time by the number of all that is not used yet.
     pub(super) fn mark(&mut self, what: Usage, name: &str, subset: &str, namespace: &str) {
+        if self.all.is_empty() {
+            return;
+        }
+        let mark = self.hasher.hash_one((what, name, subset, namespace));
+        if self.marked.len() >= MARKS {
+            self.marked.clear();
+        }
+        if !self.marked.insert(mark) {
+            return;
+        }
         for state in self.all.values_mut().filter(|state| !state.used) {
             let declared = &state.declared;
             let meant = declared.what == what

@@ -221,6 +221,12 @@ fn probes_and_own_traffic_are_no_callers() {
             world.call(&link, get("/"), None);
         }
     }
+    // Also behind a proxy.
+    let link = Arc::new(world.from_proxy(&server("v1"), &client()));
+    let took = Duration::from_millis(1);
+    let mut call = fixture::call(&link, ("GET", "/", "cart"), Some(200), world.now, took);
+    call.probe = true;
+    world.traffic.call(&world.policies, &call, world.now);
     assert_eq!(world.found(), [""; 0]);
     assert_eq!(world.report().authorizations, []);
 }

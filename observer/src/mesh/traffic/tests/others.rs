@@ -295,6 +295,47 @@ fn subsets_on_the_wire_are_held_against_rules() {
 }
 
 #[test]
+fn pods_that_are_left_out_after_failures_are_found() {
+    for (ejects, failures, later, wait, expected) in [
+        (true, 5, 40, 31, vec!["M23"]),
+        (false, 5, 40, 31, vec![]),
+        (true, 4, 40, 31, vec![]),
+        // So few that it may be chance.
+        (true, 5, 39, 31, vec![]),
+        (true, 5, 40, 10, vec![]),
+    ] {
+        let mut world = World::new();
+        if ejects {
+            let outliers = json!({"consecutive5xxErrors": 5});
+            let spec = json!({"host": "cart", "trafficPolicy": {"outlierDetection": outliers}});
+            world.object(PolicyKind::DestinationRule, "cart", spec);
+        }
+        world.settle();
+        let (bad, good) = (server("v1"), server("v1"));
+        let mut good = (*good).clone();
+        good.uid = "another".into();
+        let good = Arc::new(good);
+        let failed = Asked {
+            status: Some(503),
+            ..get("/")
+        };
+        world.arrived(1, &good, get("/"), None);
+        world.arrived(1, &bad, get("/"), None);
+        world.arrived(failures, &bad, failed, None);
+        world.arrived(later, &good, get("/"), None);
+        world.pass(Duration::from_secs(wait));
+        assert_eq!(
+            world.found(),
+            expected,
+            "{ejects} {failures} {later} {wait}"
+        );
+        // It gets requests again.
+        world.arrived(1, &bad, get("/"), None);
+        assert_eq!(world.found(), [""; 0]);
+    }
+}
+
+#[test]
 fn everything_is_bounded() {
     let mut world = World::new();
     world.traffic.reconfigure(Config {
@@ -351,6 +392,8 @@ fn what_is_idle_is_forgotten() {
             "mesh_rules",
             "mesh_uses",
             "mesh_routed",
+            "mesh_unrouted",
+            "mesh_unpoliced",
             "mesh_authorized",
             "mesh_parties",
         ];
