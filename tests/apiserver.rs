@@ -8,7 +8,7 @@ mod script;
 use anyhow::{Context, Result, ensure};
 use observer_tests::{
     apiserver::{
-        Cluster, READER,
+        Cluster, READER, definitions,
         double::Double,
         each,
         objects::{self, Pod, cluster_of},
@@ -179,7 +179,7 @@ fn kinds_that_are_defined_are_there_from_then_on() -> Result<()> {
             Ok(groups.any(|group| group["name"] == name))
         };
         ensure!(groups("apps")? && !groups("security.istio.io")?);
-        cluster.define_meshes()?;
+        definitions::define_all(&*cluster)?;
         ensure!(groups("security.istio.io")?);
         let resources = admin.get("/apis/security.istio.io/v1")?.success()?;
         let mut resources = resources["resources"].as_array().into_iter().flatten();

@@ -29,7 +29,7 @@ pub use member::{Member, Spec};
 
 use crate::{
     agent::Agent,
-    apiserver::{self, double::Double, objects},
+    apiserver::{self, definitions, double::Double, objects},
     certificates::{Authority, Pair},
     kubernetes::{self, Known, NAMESPACE, Site},
     node::{Backend, Cluster, Layout, Service},
@@ -276,7 +276,7 @@ impl<'a> Mesh<'a> {
     /// the pods is to be in the mesh if `injected`.
     pub fn install(&self, injected: bool) -> Result<()> {
         let api = self.site.api;
-        api.define_meshes()?;
+        definitions::define_all(api)?;
         for name in ["istio-system", "linkerd"] {
             api.create(&objects::namespace(name))?;
         }

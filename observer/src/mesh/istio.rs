@@ -28,7 +28,7 @@ use self::{
     destination_rule::DestinationRule,
     mesh_config::MeshConfigs,
     peer_authentication::PeerAuthentication,
-    store::{ByHost, ByNamespace},
+    store::{ByHost, ByNamespace, BySelector},
     virtual_service::VirtualService,
 };
 pub use self::{
@@ -56,8 +56,8 @@ use crate::model::policy::{PolicyKind, PolicyObject};
 #[derive(Debug, Default)]
 pub struct Istio {
     mesh: MeshConfigs,
-    peer_authentications: ByNamespace<PeerAuthentication>,
-    authorization_policies: ByNamespace<AuthorizationPolicy>,
+    peer_authentications: BySelector<PeerAuthentication>,
+    authorization_policies: BySelector<AuthorizationPolicy>,
     destination_rule_list: ByNamespace<DestinationRule>,
     /// By namespace, and in it by host.
     destination_rules: HashMap<Box<str>, ByHost<DestinationRule>>,
@@ -68,7 +68,7 @@ pub struct Istio {
     service_entries: ByHost<ServiceEntry>,
     /// Those that stand for addresses, the oldest first.
     addressed: Vec<Arc<ServiceEntry>>,
-    sidecars: ByNamespace<Sidecar>,
+    sidecars: BySelector<Sidecar>,
 }
 
 // === impl Istio ===
@@ -126,15 +126,9 @@ impl Istio {
     pub(super) fn remove(&mut self, object: &PolicyObject) {
         match object.kind {
             PolicyKind::MeshConfig => self.mesh.remove(object),
-            PolicyKind::PeerAuthentication => {
-                self.peer_authentications.remove(object);
-            }
-            PolicyKind::IstioAuthorizationPolicy => {
-                self.authorization_policies.remove(object);
-            }
-            PolicyKind::Sidecar => {
-                self.sidecars.remove(object);
-            }
+            PolicyKind::PeerAuthentication => self.peer_authentications.remove(object),
+            PolicyKind::IstioAuthorizationPolicy => self.authorization_policies.remove(object),
+            PolicyKind::Sidecar => self.sidecars.remove(object),
             PolicyKind::DestinationRule => {
                 if let Some(rule) = self.destination_rule_list.remove(object)
                     && let Some(rules) = self.destination_rules.get_mut(&object.namespace)

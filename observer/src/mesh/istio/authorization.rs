@@ -16,7 +16,7 @@ use super::{
     names::service_of,
     plane::gateway_of,
     read,
-    store::{Declared, Labels, Meta, SelectorSpec},
+    store::{Choosing, Declared, Labels, Meta, SelectorSpec},
     waypoint::Waypoint,
 };
 use crate::{
@@ -181,6 +181,10 @@ impl AuthorizationPolicy {
     pub(super) fn read(object: &PolicyObject) -> Result<Self, Misunderstood> {
         let mut spec: Spec = read::spec(object)?;
         spec.target_refs.extend(spec.target_ref);
+        if !spec.target_refs.is_empty() {
+            // Only one of both is allowed, and what is named is more than what is chosen.
+            spec.selector = SelectorSpec::default();
+        }
         Ok(Self {
             meta: Meta::of(object),
             action: spec.action,
@@ -238,6 +242,12 @@ impl AuthorizationPolicy {
 impl Declared for AuthorizationPolicy {
     fn meta(&self) -> &Meta {
         &self.meta
+    }
+}
+
+impl Choosing for AuthorizationPolicy {
+    fn selector(&self) -> &Labels {
+        &self.selector
     }
 }
 
@@ -344,25 +354,37 @@ impl Condition {
 // === impl Istio ===
 
 impl Istio {
-    /// Policies that a pod's own proxy, or that of its node, has; the oldest of the whole mesh's
-    /// first, then those of its namespace.
+    /// Policies that a pod's own proxy, or that of its node, has: those of the whole mesh first, and in
+    /// each namespace those for all of it.
     pub(super) fn policies_of<'a>(
         &'a self,
         server: &'a Pod,
     ) -> impl Iterator<Item = (&'a Arc<AuthorizationPolicy>, Attachment)> {
         let root = &*self.mesh_config().root_namespace;
+        let policies = &self.authorization_policies;
         self.near(server)
+            .flat_map(move |namespace| {
+                let choosing = policies.choosing(namespace, &server.traits);
+                policies.general(namespace).iter().chain(choosing)
+            })
             .filter_map(move |policy| Some((policy, policy.attachment(server, root)?)))
     }
 
-    /// Policies of the mesh and of the pod's namespace.
-    fn near(&self, server: &Pod) -> impl Iterator<Item = &Arc<AuthorizationPolicy>> {
+    /// Policies for something that has a name, in the mesh's namespace and the pod's.
+    fn with_targets<'a>(
+        &'a self,
+        server: &'a Pod,
+    ) -> impl Iterator<Item = &'a Arc<AuthorizationPolicy>> {
+        self.near(server)
+            .flat_map(|namespace| self.authorization_policies.general(namespace))
+            .filter(|policy| !policy.targets.is_empty())
+    }
+
+    /// Namespaces whose policies have to do with a pod.
+    fn near<'a>(&'a self, server: &'a Pod) -> impl Iterator<Item = &'a str> {
         let root = &*self.mesh_config().root_namespace;
-        let own = match &*server.namespace {
-            namespace if namespace == root => &[],
-            namespace => self.authorization_policies.of(namespace),
-        };
-        self.authorization_policies.of(root).iter().chain(own)
+        let own = Some(&*server.namespace).filter(|own| *own != root);
+        std::iter::once(root).chain(own)
     }
 
     /// Policies that a waypoint enforces for a Service.
@@ -378,7 +400,7 @@ impl Istio {
         namespaces.dedup();
         namespaces
             .into_iter()
-            .flat_map(|namespace| self.authorization_policies.of(namespace))
+            .flat_map(|namespace| self.authorization_policies.general(namespace))
             .filter(move |policy| policy.is_for(waypoint, service, root))
     }
 

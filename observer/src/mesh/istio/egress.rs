@@ -10,7 +10,7 @@ use super::{
     read,
     routing::host_matches,
     service_entry::ServiceEntry,
-    store::{Declared, Labels, Meta, SelectorSpec},
+    store::{Choosing, Declared, Labels, Meta, SelectorSpec},
 };
 use crate::{
     mesh::{
@@ -103,6 +103,12 @@ impl Declared for Sidecar {
     }
 }
 
+impl Choosing for Sidecar {
+    fn selector(&self) -> &Labels {
+        &self.selector
+    }
+}
+
 // === impl EgressHost ===
 
 impl EgressHost {
@@ -129,14 +135,14 @@ impl Istio {
     /// The Sidecar that says what the proxy of a pod knows: one that chooses it, else that of its
     /// namespace, else that of the mesh; the oldest of each.
     pub fn sidecar_of(&self, client: &Pod) -> Option<&Sidecar> {
-        let own = self.sidecars.of(&client.namespace);
-        let chosen = own.iter().find(|sidecar| {
-            !sidecar.selector.is_empty() && sidecar.selector.select(&client.traits)
-        });
-        let root = self.sidecars.of(&self.mesh_config().root_namespace);
+        let own = &*client.namespace;
+        let chosen = self.sidecars.choosing(own, &client.traits);
+        let general = |namespace: &str| self.sidecars.general(namespace).first();
         chosen
-            .or_else(|| own.iter().find(|sidecar| sidecar.selector.is_empty()))
-            .or_else(|| root.iter().find(|sidecar| sidecar.selector.is_empty()))
+            .first()
+            .copied()
+            .or_else(|| general(own))
+            .or_else(|| general(&self.mesh_config().root_namespace))
             .map(|sidecar| &**sidecar)
     }
 

@@ -1,12 +1,12 @@
 //! What servers take: PeerAuthentication, from the whole mesh down to a port.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::{
     Istio, read,
-    store::{Declared, Labels, Meta, SelectorSpec},
+    store::{Choosing, Declared, Labels, Meta, SelectorSpec},
 };
 use crate::{
     mesh::{
@@ -81,6 +81,12 @@ impl Declared for PeerAuthentication {
     }
 }
 
+impl Choosing for PeerAuthentication {
+    fn selector(&self) -> &Labels {
+        &self.selector
+    }
+}
+
 // === impl Mode ===
 
 impl From<Box<str>> for Mode {
@@ -151,15 +157,11 @@ impl Istio {
     pub(super) fn mode(&self, server: &Pod, port: u16) -> Decision<Mode> {
         let root = &*self.mesh_config().root_namespace;
         // Also in the root namespace, where those with a selector are ignored.
-        let of_mesh = general(self.peer_authentications.of(root));
-        let own = match &*server.namespace {
-            namespace if namespace == root => &[],
-            namespace => self.peer_authentications.of(namespace),
-        };
-        let of_namespace = general(own);
-        let of_workload = own
-            .iter()
-            .find(|object| !object.selector.is_empty() && object.selector.select(&server.traits));
+        let of_mesh = self.peer_authentications.general(root).first();
+        let own = (*server.namespace != *root).then_some(&*server.namespace);
+        let of_namespace = own.and_then(|own| self.peer_authentications.general(own).first());
+        let choosing = own.map(|own| self.peer_authentications.choosing(own, &server.traits));
+        let of_workload = choosing.and_then(|choosing| choosing.first().copied());
 
         if let Some(object) = of_workload
             && let Some(mode) = object.ports.get(&port)
@@ -181,11 +183,6 @@ impl Istio {
             None => Decision::by(Mode::Permissive, Reason::plain("PERMISSIVE is the default")),
         }
     }
-}
-
-/// The oldest that chooses no workload.
-fn general(objects: &[Arc<PeerAuthentication>]) -> Option<&Arc<PeerAuthentication>> {
-    objects.iter().find(|object| object.selector.is_empty())
 }
 
 #[cfg(test)]

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 use serde::Deserialize;
 
-use crate::model::policy::{ObjectRef, PolicyObject, Traits, find};
+use crate::{
+    mesh::shelf::{Shelf, Three, Triple},
+    model::policy::{ObjectRef, PolicyObject, Traits, find},
+};
 
 /// What names an object, and how old it is.
 #[derive(Clone, Debug, Default)]
@@ -21,9 +24,27 @@ pub(super) trait Declared {
     fn meta(&self) -> &Meta;
 }
 
+/// An object that may choose pods.
+pub(super) trait Choosing: Declared {
+    /// Labels of its pods; empty when it chooses none.
+    fn selector(&self) -> &Labels;
+}
+
 /// Objects by namespace, the oldest first.
 #[derive(Debug)]
 pub(super) struct ByNamespace<T>(HashMap<Box<str>, Vec<Arc<T>>>);
+
+/// Objects that choose pods by labels, or all of their namespace, where those of a pod are found
+/// without asking every one.
+#[derive(Debug)]
+pub(super) struct BySelector<T> {
+    /// Those that choose no pods, by namespace.
+    general: ByNamespace<T>,
+    /// Those that do.
+    choosing: ByNamespace<T>,
+    /// The same by namespace, and the first label that they demand with its value.
+    by_label: Shelf<Three, T>,
+}
 
 /// Objects by host, the oldest of each first. Hosts may begin with `*`.
 #[derive(Debug)]
@@ -137,6 +158,62 @@ impl<T: Declared> ByNamespace<T> {
     }
 }
 
+// === impl BySelector ===
+
+impl<T> Default for BySelector<T> {
+    fn default() -> Self {
+        Self {
+            general: ByNamespace::default(),
+            choosing: ByNamespace::default(),
+            by_label: Shelf::default(),
+        }
+    }
+}
+
+impl<T: Choosing> BySelector<T> {
+    pub(super) fn insert(&mut self, item: Arc<T>) {
+        let Some((label, value)) = item.selector().0.first() else {
+            self.general.insert(item);
+            return;
+        };
+        let key = (item.meta().namespace().into(), label.clone(), value.clone());
+        self.by_label.insert(key, &item.meta().uid, item.clone());
+        self.choosing.insert(item);
+    }
+
+    pub(super) fn remove(&mut self, object: &PolicyObject) {
+        self.general.remove(object);
+        let Some(item) = self.choosing.remove(object) else {
+            return;
+        };
+        if let Some((label, value)) = item.selector().0.first() {
+            let key = Triple(&object.namespace, label, value);
+            self.by_label.remove(&key, &object.uid);
+        }
+    }
+
+    /// Those of a namespace that choose no pods, the oldest first.
+    pub(super) fn general(&self, namespace: &str) -> &[Arc<T>] {
+        self.general.of(namespace)
+    }
+
+    /// Those of a namespace that choose a pod with these traits, the oldest first.
+    pub(super) fn choosing(&self, namespace: &str, traits: &Traits) -> Vec<&Arc<T>> {
+        let labels = traits.labels.iter();
+        let mut found: Vec<&Arc<T>> = labels
+            .flat_map(|(label, value)| self.by_label.get(&Triple(namespace, label, value)))
+            .filter(|item| item.selector().select(traits))
+            .collect();
+        found.sort_by(|left, right| left.meta().age().cmp(&right.meta().age()));
+        found
+    }
+
+    /// All, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.general.all().chain(self.choosing.all())
+    }
+}
+
 // === impl ByHost ===
 
 impl<T> Default for ByHost<T> {
@@ -247,3 +324,6 @@ impl Export {
         list.is_empty() || list.iter().any(|to| **to == *"*")
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,7 +129,7 @@ impl<'a> View<'a> {
     ) -> Option<Self> {
         let connection = &link.connection;
         let (vantage, peer) = match (link.hop, connection.role) {
-            (_, Role::Unknown) => return None,
+            (_, Role::Unknown) | (Hop::Meta, _) => return None,
             (Hop::ToProxy, Role::Client) => {
                 (Vantage::AppClient, far.map_or(&link.peer, |far| &far.peer))
             }

@@ -25,12 +25,18 @@ pub(super) struct Declared {
     pub(super) grants: Vec<Grant>,
     /// Something that goes for hosts outside is declared.
     pub(super) egress: bool,
-    /// Rules that are for gateways alone: kind, namespace and name of the object, and the rule; of
-    /// an empty name all.
-    gateways: HashSet<(Box<str>, Box<str>, Box<str>, Box<str>)>,
+    /// Rules that are for gateways alone.
+    gateways: HashSet<GatewayRule>,
+    /// Whom Linkerd's authentications name, by namespace and name.
+    authentications: HashMap<(Box<str>, Box<str>), Vec<(Subject, Box<str>)>>,
+    /// Policies, and namespace and name of the authentications that they demand.
+    demands: Vec<(ObjectRef, Box<str>, Box<str>)>,
     /// Limits of rate.
     pub(super) limits: Vec<ObjectRef>,
 }
+
+/// Kind, namespace and name of an object, and a rule of it; an empty one stands for all.
+type GatewayRule = (Box<str>, Box<str>, Box<str>, Box<str>);
 
 /// What is declared of a host.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +117,20 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
+/// A namespace, or that of the object which leaves it out.
+fn own_or(namespace: &str, object: &PolicyObject) -> Box<str> {
+    match namespace {
+        "" => object.namespace.clone(),
+        namespace => namespace.into(),
+    }
+}
+
+/// `namespace/name` of a service account that an object refers to.
+fn account_of(reference: &Value, object: &PolicyObject) -> Box<str> {
+    let namespace = own_or(text(reference, "namespace"), object);
+    format!("{namespace}/{}", text(reference, "name")).into()
+}
+
 /// Whether labels have all that a selector asks for. An empty one asks for nothing, and chooses
 /// none.
 pub(super) fn selects(selector: &[(Box<str>, Box<str>)], labels: &[(Box<str>, Box<str>)]) -> bool {
@@ -141,6 +161,7 @@ impl Declared {
         for object in answers.objects() {
             declared.take(object);
         }
+        declared.join();
         declared
     }
 
@@ -152,6 +173,8 @@ impl Declared {
                 | PolicyKind::Sidecar
                 | PolicyKind::IstioAuthorizationPolicy
                 | PolicyKind::MeshTlsAuthentication
+                | PolicyKind::LinkerdAuthorizationPolicy
+                | PolicyKind::ServerAuthorization
                 | PolicyKind::EgressNetwork
                 | PolicyKind::HttpLocalRateLimitPolicy
                 | PolicyKind::HttpRoute
@@ -179,6 +202,25 @@ impl Declared {
             PolicyKind::Sidecar => self.scope(object, spec),
             PolicyKind::IstioAuthorizationPolicy => self.authorization(object, spec),
             PolicyKind::MeshTlsAuthentication => self.authentication(object, spec),
+            PolicyKind::LinkerdAuthorizationPolicy => {
+                for reference in list(spec, "requiredAuthenticationRefs") {
+                    if text(reference, "kind") == PolicyKind::MeshTlsAuthentication.as_str() {
+                        let namespace = own_or(text(reference, "namespace"), object);
+                        let name = text(reference, "name").into();
+                        self.demands.push((object.reference(), namespace, name));
+                    }
+                }
+            }
+            PolicyKind::ServerAuthorization => {
+                if let Some(client) = spec.pointer("/client/meshTLS") {
+                    self.grant(object, Subject::Identity, texts(client, "identities"));
+                    for account in list(client, "serviceAccounts") {
+                        let only = account_of(account, object);
+                        let only = std::iter::once(&*only);
+                        self.grant(object, Subject::ServiceAccount, only);
+                    }
+                }
+            }
             PolicyKind::EgressNetwork => self.egress = true,
             PolicyKind::HttpLocalRateLimitPolicy => self.limits.push(object.reference()),
             PolicyKind::VirtualService => self.virtual_service(object, spec),
@@ -303,21 +345,28 @@ impl Declared {
     }
 
     fn authentication(&mut self, object: &PolicyObject, spec: &Value) {
-        self.grant(object, Subject::Identity, texts(spec, "identities"));
-        for reference in list(spec, "identityRefs") {
-            let namespace = match text(reference, "namespace") {
-                "" => &*object.namespace,
-                namespace => namespace,
+        let identities = texts(spec, "identities").map(|it| (Subject::Identity, it.into()));
+        let references = list(spec, "identityRefs").map(|it| match text(it, "kind") {
+            "Namespace" => (Subject::Namespace, text(it, "name").into()),
+            _ => (Subject::ServiceAccount, account_of(it, object)),
+        });
+        let all = identities.chain(references).collect();
+        let key = (object.namespace.clone(), object.name.clone());
+        self.authentications.insert(key, all);
+    }
+
+    /// Gives each policy what the authentications that it demands name.
+    fn join(&mut self) {
+        for (object, namespace, name) in std::mem::take(&mut self.demands) {
+            let Some(named) = self.authentications.get(&(namespace, name)) else {
+                continue;
             };
-            let name = text(reference, "name");
-            match text(reference, "kind") {
-                "Namespace" => self.grant(object, Subject::Namespace, std::iter::once(name)),
-                _ => {
-                    let account = format!("{namespace}/{name}");
-                    let only = std::iter::once(&*account);
-                    self.grant(object, Subject::ServiceAccount, only);
-                }
-            }
+            let grants = named.iter().map(|(subject, pattern)| Grant {
+                object: object.clone(),
+                subject: *subject,
+                pattern: pattern.clone(),
+            });
+            self.grants.extend(grants);
         }
     }
 

@@ -27,8 +27,8 @@ use crate::{
 /// Most identities, methods and paths that a policy is made of; beyond that none is.
 const MOST: usize = 32;
 
-/// An object that allows.
-type PolicyKey = (Box<str>, Box<str>, Box<str>);
+/// Kind, group, namespace and name of an object that allows.
+type PolicyKey = (Box<str>, Box<str>, Box<str>, Box<str>);
 
 /// What was seen of policies that allow.
 #[derive(Debug, Default)]
@@ -77,6 +77,7 @@ pub(super) struct Passed<'a> {
 fn key_of(object: &ObjectRef) -> PolicyKey {
     (
         object.kind.clone(),
+        object.group.clone(),
         object.namespace.clone(),
         object.name.clone(),
     )
@@ -272,7 +273,7 @@ impl Callers {
             .map(|text| text.strip_prefix("spiffe://").unwrap_or(text))
             .collect();
         identities.sort_unstable();
-        if *object.kind == *PolicyKind::MeshTlsAuthentication.as_str() {
+        if *object.group == *PolicyKind::MeshTlsAuthentication.group() {
             return Some(serde_json::json!({"identities": identities}).to_string());
         }
         let from = serde_json::json!([{"source": {"principals": identities}}]);

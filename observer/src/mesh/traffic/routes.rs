@@ -173,8 +173,11 @@ impl Routes {
     ) -> Option<u32> {
         let place = self.known(rule, true, limit, now)?;
         let state = self.rules.get_mut(place)?;
-        let named = |known: &Box<str>| host::matches(known, host);
-        if !state.listed && !state.hosts.iter().any(named) && state.hosts.len() < HOSTS {
+        let named = |known: &str| host::matches(known, host);
+        if !state.listed
+            && !state.hosts.iter().any(|known| named(known))
+            && state.hosts.len() < HOSTS
+        {
             state.hosts.push(host.into());
         }
         Some(place)

@@ -98,14 +98,14 @@ impl Traffic {
         };
         let forwarded = call.exchange.forwarded.as_ref();
         let attempt = forwarded.and_then(|forwarded| forwarded.attempt);
-        if let Some((place, served)) = found.rule {
-            if let Some(rule) = self.routes.rules.get_mut(place) {
-                if found.copy {
-                    rule.split.copied(judge);
-                } else if attempt.unwrap_or(1) <= 1 {
-                    let local = rule.clients.contains(&end.client);
-                    rule.split.served(call, served, local, judge);
-                }
+        if let Some((place, served)) = found.rule
+            && let Some(rule) = self.routes.rules.get_mut(place)
+        {
+            if found.copy {
+                rule.split.copied(judge);
+            } else if attempt.unwrap_or(1) <= 1 {
+                let local = rule.clients.contains(&end.client);
+                rule.split.served(call, served, local, judge);
             }
         }
         let Some(place) = found.pair else {

@@ -121,10 +121,7 @@ impl Istio {
             })
             .collect();
         let services: Vec<&ServiceFacts> = services_of(context, server).collect();
-        let with_targets = self
-            .near(server)
-            .filter(|policy| !policy.targets.is_empty());
-        for policy in with_targets {
+        for policy in self.with_targets(server) {
             let mut of = services.iter().map(|it| (&*it.namespace, &*it.name));
             let waypoint_of = |service| self.service_waypoint(context, service);
             let root = &*self.mesh_config().root_namespace;

@@ -233,6 +233,19 @@ fn servers_deny_what_nothing_authorizes() {
 }
 
 #[test]
+fn all_that_a_server_chooses_by_must_hold() {
+    let spec = r#"{"spec": {"port": 8080, "podSelector": {"matchLabels": {"app": "web"},
+        "matchExpressions": [{"key": "canary", "operator": "DoesNotExist"}]}}}"#;
+    let policies = Cluster::new()
+        .object(PolicyKind::LinkerdServer, "shop", "web", spec)
+        .policies();
+    let canary = pod("shop", "web").linkerd().label("app", "web");
+    let canary = canary.label("canary", "yes").build();
+    assert_eq!(policies.accepts(&web(), 8080).value, Accepts::Mutual);
+    assert_eq!(policies.accepts(&canary, 8080).value, Accepts::Both);
+}
+
+#[test]
 fn of_two_servers_the_older_counts() {
     let spec = |policy: &str| {
         format!(r#"{{"spec": {{"podSelector": {{}}, "port": 8080, "accessPolicy": "{policy}"}}}}"#)
@@ -420,6 +433,11 @@ fn all_that_a_policy_requires_must_be_there() {
         it.text
             .contains("there is no NetworkAuthentication shop/net")
     }));
+    let missing = guarded(PolicyKind::MeshTlsAuthentication, "[]").policies();
+    let decision = missing.access(&web(), 8080, &caller, None);
+    assert_eq!(decision.value, Access::Denied);
+    let text = "there is no MeshTLSAuthentication shop/it";
+    assert!(decision.because.iter().any(|it| it.text.contains(text)));
     // Nothing required: everybody.
     let nothing = format!(r#"{{"spec": {{{TO_SERVER}, "requiredAuthenticationRefs": []}}}}"#);
     let open = Cluster::new()

@@ -134,6 +134,7 @@ fn routes_of_both_groups_are_matched_together() {
         // Routes of the client's own namespace go beside.
         (&blog, "/a/b/c", "consumer"),
         (&blog, "/a", "own"),
+        (&blog, "/a/b", "api"),
     ] {
         assert_eq!(
             name(&routed(&policies, client, &get(path))),
@@ -306,6 +307,14 @@ fn annotations_of_routes_go_before_those_of_services() {
     for (of_route, of_service_, more, timeout, attempts, per_try) in [
         (&[][..], &[][..], "", None, 0, None),
         (&[], &[], timeouts, seconds(2), 0, None),
+        (
+            &[("timeout.linkerd.io/request", "5s")],
+            &[("timeout.linkerd.io/request", "1s")],
+            r#", "timeouts": {"request": "3s"}"#,
+            seconds(5),
+            0,
+            None,
+        ),
         (
             &[("timeout.linkerd.io/request", "5s")],
             &[],

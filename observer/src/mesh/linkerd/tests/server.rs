@@ -154,6 +154,42 @@ fn policies_of_a_route_authorize_that_route_alone() {
 }
 
 #[test]
+fn what_no_route_matches_is_refused_whoever_asks() {
+    let parent =
+        r#""group": "policy.linkerd.io", "kind": "Server", "namespace": "shop", "name": "web""#;
+    let rules = r#"{"matches": [{"path": {"value": "/public"}}]}"#;
+    let open = SERVER.replace(
+        r#""port""#,
+        r#""accessPolicy": "all-unauthenticated", "port""#,
+    );
+    let cluster = |namespace| {
+        Cluster::new()
+            .object(PolicyKind::LinkerdServer, "shop", "web", &open)
+            .object(
+                PolicyKind::HttpRoute,
+                namespace,
+                "public",
+                &route(parent, "", rules, false),
+            )
+            .policies()
+    };
+    // A route of another namespace is none of the Server's.
+    for (namespace, path, expected) in [
+        ("shop", "/public", Access::Allowed),
+        ("shop", "/other", Access::Denied),
+        ("blog", "/other", Access::Allowed),
+    ] {
+        let request = Request {
+            method: "GET",
+            path,
+            ..Request::default()
+        };
+        let found = cluster(namespace).access(&web(), 8080, &Caller::default(), Some(&request));
+        assert_eq!(found.value, expected, "{namespace} {path}");
+    }
+}
+
+#[test]
 fn probes_may_pass_where_no_route_is() {
     let policies = Cluster::new()
         .object(PolicyKind::LinkerdServer, "shop", "web", SERVER)

@@ -133,7 +133,7 @@ fn servers_refuse_whom_nobody_authorizes() {
         world.object(
             PolicyKind::MeshTlsAuthentication,
             "callers",
-            json!({ "identities": [name] }),
+            json!({ "identities": [name, "cron.shop.serviceaccount.identity.linkerd.cluster.local"] }),
         );
         world.settle();
         let (web, cart) = (meshed("web", "v1"), meshed("cart", "v1"));
@@ -153,6 +153,18 @@ fn servers_refuse_whom_nobody_authorizes() {
             world.call(&link, get("/"), None);
         }
         assert_eq!(world.found(), expected, "{identity}");
+        world.pass(Duration::from_secs(3_600));
+        let unused = world.findings().into_iter().find(|it| it.id == "M26");
+        assert_eq!(unused.is_some(), expected.is_empty(), "{identity}");
+        if let Some(unused) = unused {
+            assert!(
+                unused.summary.contains("identity cron.shop."),
+                "{}",
+                unused.summary
+            );
+            let least = format!(r#"{{"identities":["{text}"]}}"#);
+            assert!(unused.summary.ends_with(&least), "{}", unused.summary);
+        }
     }
 }
 
