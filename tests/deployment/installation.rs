@@ -58,6 +58,7 @@ fn an_api_server_takes_every_object_to_the_letter() -> Result<()> {
     let cluster = ControlPlane::start()?;
     cluster.kubectl(&["create", "namespace", "observer"])?;
     cluster.kubectl(&["create", "namespace", "watching"])?;
+    cluster.kubectl(&["create", "namespace", "mesh"])?;
     for (what, set) in MATRIX {
         let objects: Vec<Value> = with(set)?
             .into_iter()

@@ -26,6 +26,7 @@ fn pair(
     change: impl FnOnce(&mut Target),
     refuses: Option<&str>,
     (path, status): (&str, u16),
+    security: &str,
     seen: impl FnOnce(u64) -> u64,
 ) -> Result<()> {
     let front = mesh.pod(1, &Spec::new("front", Plane::Istio))?;
@@ -57,8 +58,8 @@ fn pair(
     expect_edges(
         &[&agent],
         &[
-            (("client", "front", "web", SECURITY), counted),
-            (("server", "front", "web", SECURITY), seen),
+            (("client", "front", "web", security), counted),
+            (("server", "front", "web", security), seen),
         ],
     )?;
     expect_calls(&[&agent], "client", &[("front", counted)])?;
@@ -75,7 +76,14 @@ fn the_api_server_itself_tells_the_same() -> Result<()> {
     }
     apiserver::each(|api| {
         mesh::scene_of(api, "api", 1, |mesh| {
-            pair(mesh, |_| (), None, ("/hop", 200), |counted| counted)
+            pair(
+                mesh,
+                |_| (),
+                None,
+                ("/hop", 200),
+                SECURITY,
+                |counted| counted,
+            )
         })
     })
 }
@@ -88,9 +96,14 @@ fn what_a_proxy_repeats_is_one_call_of_its_client() -> Result<()> {
     }
     let change = |target: &mut Target| target.retries = 2;
     mesh::scene("retries", 1, |mesh| {
-        pair(mesh, change, None, ("/unavailable", 503), |counted| {
-            3 * counted
-        })
+        pair(
+            mesh,
+            change,
+            None,
+            ("/unavailable", 503),
+            SECURITY,
+            |counted| 3 * counted,
+        )
     })
 }
 
@@ -102,10 +115,11 @@ fn what_a_proxy_answers_is_a_call_of_its_client_alone() -> Result<()> {
     }
     let change = |target: &mut Target| target.fault = Some((503, 100));
     mesh::scene("fault", 1, |mesh| {
-        pair(mesh, change, None, ("/hop", 503), |_| 0)
+        // Nothing ever was on the wire.
+        pair(mesh, change, None, ("/hop", 503), "unknown", |_| 0)
     })?;
     mesh::scene("refused", 1, |mesh| {
-        pair(mesh, |_| (), Some("/hop"), ("/hop", 403), |_| 0)
+        pair(mesh, |_| (), Some("/hop"), ("/hop", 403), SECURITY, |_| 0)
     })
 }
 

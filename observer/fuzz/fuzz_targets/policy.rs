@@ -49,5 +49,8 @@ fuzz_target!(|data: &[u8]| {
     policies.apply(set);
     assert_eq!(policies.objects().count(), 1);
     policies.apply(PolicyChange::Remove(kind, policy.uid.clone()));
-    assert_eq!(policies.objects().count() + policies.misunderstood().count(), 0);
+    assert_eq!(
+        policies.objects().count() + policies.misunderstood().count(),
+        0
+    );
 });

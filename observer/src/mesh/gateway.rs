@@ -182,7 +182,8 @@ impl Gateways {
             .map(|it| &**it)
     }
 
-    /// All rules of all routes that are in effect somewhere, in no order.
+    /// All rules of all routes that are in effect somewhere, in no order, but for those that only
+    /// Linkerd accepted: these are [`super::linkerd::Linkerd::rules`].
     pub fn rules(&self, context: &Context) -> Vec<DeclaredRule> {
         let around = self.around(context);
         self.all().flat_map(|it| declared(it, around)).collect()
@@ -212,7 +213,8 @@ impl Gateways {
         }
     }
 
-    fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+    /// All routes, in no order.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.read.values().filter_map(|read| match read {
             Read::Route(route) => Some(route),
             Read::Gateway | Read::Grant => None,
@@ -224,7 +226,7 @@ impl Gateways {
 pub(in crate::mesh) fn declared(route: &Route, around: Surroundings<'_>) -> Vec<DeclaredRule> {
     let mut hosts: Vec<Box<str>> = Vec::new();
     let parents = route.parents.iter();
-    for parent in parents.filter(|parent| parent.in_effect(|_| true)) {
+    for parent in parents.filter(|parent| parent.in_effect(Dialect::COMMON.controller)) {
         match parent.kind {
             ParentKind::Service => hosts.push(full_name(&parent.namespace, &parent.name)),
             ParentKind::Gateway if route.hostnames.is_empty() => hosts.push("*".into()),

@@ -30,7 +30,7 @@ use super::{
     },
     gateway::{
         Gateways,
-        choose::Routes,
+        choose::{Dialect, Routes},
         route::{ParentKind, Route, full_name},
     },
     policy::{Context, Misunderstood},
@@ -277,9 +277,9 @@ impl Linkerd {
         self.limits.of(&self.servers.of(server, port)?.object)
     }
 
-    /// All rules of Linkerd's own kinds that are in effect somewhere, in no order. Those of the
-    /// Gateway API's kinds are [`Gateways::rules`].
-    pub fn rules(&self, context: &Context) -> Vec<DeclaredRule> {
+    /// All rules that are in effect somewhere for Linkerd's proxies, in no order: of its own kinds,
+    /// and of the Gateway API's, which [`Gateways::rules`] has not where only Linkerd accepted them.
+    pub fn rules(&self, context: &Context, gateways: &Gateways) -> Vec<DeclaredRule> {
         let mut rules = Vec::new();
         for known in self.read.values() {
             match known {
@@ -298,6 +298,13 @@ impl Linkerd {
                 }
                 _ => {}
             }
+        }
+        let common = |route: &Route| {
+            let mut parents = route.parents.iter();
+            parents.any(|parent| parent.in_effect(Dialect::COMMON.controller))
+        };
+        for route in gateways.all().filter(|route| !common(route)) {
+            self.rules_of_route(context, route, &mut rules);
         }
         rules
     }
@@ -320,10 +327,9 @@ impl Linkerd {
 
     /// Once for each of its Services, as each has annotations of its own.
     fn rules_of_route(&self, context: &Context, route: &Route, rules: &mut Vec<DeclaredRule>) {
-        let parents = route
-            .parents
-            .iter()
-            .filter(|parent| parent.kind == ParentKind::Service && parent.in_effect(|_| true));
+        let parents = route.parents.iter().filter(|parent| {
+            parent.kind == ParentKind::Service && parent.in_effect(Dialect::LINKERD.controller)
+        });
         for parent in parents {
             let own = service_itself(&parent.namespace, &parent.name);
             let service = context.service(&parent.namespace, &parent.name);

@@ -39,10 +39,10 @@ use crate::{
     aggregate::history::{Flow, FlowEvent, Judgement},
     model::{
         call::{Call, Link, LinkEvent},
-        connection::{ConnectionId, Owner, Role, Transfer},
+        connection::{Role, Transfer},
         kubernetes::Service,
         time::WallOffset,
-        workload::{Peer, Runtime, Workload},
+        workload::{Peer, Workload},
     },
 };
 

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     agent::Agent,
+    kubernetes::lines,
     metrics::{Metrics, Sample},
     place::Place,
     process,
@@ -133,7 +134,24 @@ pub fn expect_edges(agents: &[&Agent], expected: &[(Edge<'_>, u64)]) -> Result<(
     for (key, count) in found.iter().filter(|(key, _)| !wanted.contains_key(*key)) {
         text.push_str(&format!("{count} not expected: {key:?}\n"));
     }
-    bail!("requests of edges:\n{text}lost: {losses:?}")
+    let mut told = Vec::new();
+    for agent in agents {
+        let keys = [
+            "kind",
+            "side",
+            "local",
+            "remote",
+            "peer_k8s_pod",
+            "security",
+        ];
+        told.push(lines(&agent.flows()?, &keys));
+    }
+    let kept: Vec<String> = (metrics.iter())
+        .flat_map(|metrics| metrics.select("observer_table_entries", &[]))
+        .filter(|sample| sample.value > 0.0)
+        .map(|sample| format!("{:?} {}", sample.labels, sample.value))
+        .collect();
+    bail!("requests of edges:\n{text}lost: {losses:?}\nkept: {kept:?}\ntold: {told:#?}")
 }
 
 /// Waits until this many connections of an edge have been opened; more is an error, also a moment

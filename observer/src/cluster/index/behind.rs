@@ -53,10 +53,9 @@ impl Index {
         if !self.lists.is_complete(Source::Cluster, Kind::Pod) || self.pods.overflow != 0 {
             return Behind::Several;
         }
-        self.behind
-            .get((true, namespace, name), self.pods.changes, || {
-                Behind::of(self.pods.with_account(namespace, name).map(Some))
-            })
+        self.behind.get((true, namespace, name), self.stamp(), || {
+            Behind::of(self.pods.with_account(namespace, name).map(Some))
+        })
     }
 
     /// Who stands behind a Service: of which workload all pods are that are its endpoints, also
@@ -67,15 +66,20 @@ impl Index {
         if known.contains(&false) || self.pods.overflow != 0 || !self.endpoints.are_all() {
             return Behind::Several;
         }
-        let stamp = self.pods.changes + self.endpoints.changes;
-        self.behind.get((false, namespace, service), stamp, || {
-            let uids = self.endpoints.of(namespace, service);
-            // Endpoints of pods that ended are about to go.
-            Behind::of(uids.filter_map(|uid| match uid {
-                None => Some(None),
-                Some(uid) => self.pods.living(uid),
-            }))
-        })
+        self.behind
+            .get((false, namespace, service), self.stamp(), || {
+                let uids = self.endpoints.of(namespace, service);
+                // Endpoints of pods that ended are about to go.
+                Behind::of(uids.filter_map(|uid| match uid {
+                    None => Some(None),
+                    Some(uid) => self.pods.living(uid),
+                }))
+            })
+    }
+
+    /// Rises with every change that answers depend on; one for both, as they are kept together.
+    fn stamp(&self) -> u64 {
+        self.pods.changes + self.endpoints.changes
     }
 }
 

@@ -59,6 +59,13 @@ pub fn resolve(context: &Context, namespace: &str, authority: &str) -> Option<St
     })
 }
 
+/// Whether a Service has a port, as far as both are known. Proxies listen for these: what is sent to the
+/// address of a pod, at another port, is passed on whatever name it asks for.
+pub(super) fn has_port(context: &Context, host: &str, port: u16) -> bool {
+    let service = service_of(host).and_then(|(namespace, name)| context.service(namespace, name));
+    port == 0 || service.is_none_or(|service| service.ports.iter().any(|it| it.port == port))
+}
+
 /// What Istio calls a pod's service: `service.istio.io/canonical-name`, else the recommended label,
 /// else `app`, else the workload.
 pub fn canonical_service(pod: &Pod) -> &str {

@@ -77,8 +77,10 @@ fn pattern(text: &str) -> Result<Regex, String> {
             .build()
     };
     let whole = |unicode| {
-        // Alone too, so that the text cannot close the group.
-        build(text, unicode)?;
+        if text.contains(')') {
+            // Alone too, so that the text cannot close the group.
+            build(text, unicode)?;
+        }
         build(&format!(r"\A(?:{text})\z"), unicode)
     };
     whole(false)

@@ -11,7 +11,7 @@ use self::matching::{Follower, Question, any_matches};
 pub use self::rules::UnreachableRule;
 use super::{
     Istio,
-    names::{resolve, service_host, service_of},
+    names::{has_port, resolve, service_host},
     store::Declared,
     virtual_service::{DeclaredRoute, Match, VirtualService},
     waypoint::Waypoint,
@@ -27,6 +27,9 @@ use crate::{
 
 /// Most rules that are named when it cannot be told which matches.
 const MAX_CANDIDATES: usize = 16;
+
+/// Most matches of a rule that are described.
+const MAX_DESCRIBED: usize = 4;
 
 /// A rule that may match, with what it takes over from the one that delegates to it.
 struct Candidate<'a> {
@@ -49,16 +52,22 @@ impl Istio {
         let namespace = client.map_or("", |client| &client.namespace);
         let ambient = client.is_some_and(|client| self.plane(client) == Plane::IstioAmbient);
         if !ambient {
+            let target = self.route_target(context, namespace, to, request);
             let follower = Follower {
                 namespace,
                 pod: client,
+                host: target.as_deref(),
             };
             return self.route(context, gateways, client, follower, to, request);
         }
-        // The node's proxy routes nothing: the waypoint of the Service does, if it has one.
-        let target = self.route_target(context, namespace, to, request);
-        let service = target.as_deref().and_then(service_of);
-        let waypoint = service.and_then(|service| self.service_waypoint(context, service));
+        // The node's proxy routes nothing: the waypoint of the Service that is dialled does, if it
+        // has one.
+        let target = to
+            .service
+            .map(|(namespace, name)| service_host(namespace, name));
+        let waypoint = to
+            .service
+            .and_then(|service| self.service_waypoint(context, service));
         let ready = |gateway: &Waypoint| {
             let gateway = gateways.gateway(&gateway.namespace, &gateway.name);
             gateway.is_none_or(|gateway| gateway.programmed != Some(false))
@@ -71,6 +80,7 @@ impl Istio {
             let follower = Follower {
                 namespace: &waypoint.namespace,
                 pod: None,
+                host: target.as_deref(),
             };
             let mut decision = self.route(context, gateways, client, follower, to, request);
             if decision.value != Routing::Undeclared {
@@ -166,16 +176,14 @@ impl Istio {
         request: &Request<'_>,
     ) -> Decision<Routing> {
         let gateway_route = gateways.route(context, client, to, request);
-        let asking = client.map_or(follower.namespace, |client| &client.namespace);
-        let target = self.route_target(context, asking, to, request);
-        if let Some(host) = &target
+        if let Some(host) = follower.host
             && let Some(client) = follower.pod
             && let Some(unknown) = self.out_of_sight(context, client, host)
         {
             return Decision::by(Routing::Undeclared, unknown);
         }
-        let found = target
-            .as_deref()
+        let found = follower
+            .host
             .and_then(|host| self.virtual_service(follower.namespace, host));
         let Some((service, others)) = found else {
             return gateway_route.unwrap_or_default();
@@ -194,6 +202,7 @@ impl Istio {
         }
         match gateway_route {
             None => decision,
+            Some(other) if decision.value == Routing::Undeclared => other,
             // Both become the same kind of route, and which is first is nowhere promised.
             Some(other) => both(decision, other),
         }
@@ -201,9 +210,10 @@ impl Istio {
 
     fn first_match(&self, service: &VirtualService, question: &Question<'_>) -> Decision<Routing> {
         let reference = || service.meta().reference.clone();
-        let list = if !is_connection(question.request) && !service.http.is_empty() {
+        let connection = is_connection(question.request);
+        let list = if !connection && !service.http.is_empty() {
             &service.http
-        } else if !service.tls.is_empty() && !question.to.authority.is_empty() {
+        } else if connection && !service.tls.is_empty() && !question.to.authority.is_empty() {
             &service.tls
         } else {
             &service.tcp
@@ -313,6 +323,7 @@ impl Istio {
         let follower = Follower {
             namespace: &client.namespace,
             pod: Some(client),
+            host: None,
         };
         let target = self.route_target(context, &client.namespace, to, request);
         let found = target.and_then(|host| {
@@ -339,12 +350,6 @@ impl Istio {
             })
             .collect()
     }
-}
-
-/// Whether a Service has a port, as far as both are known.
-fn has_port(context: &Context, host: &str, port: u16) -> bool {
-    let service = service_of(host).and_then(|(namespace, name)| context.service(namespace, name));
-    port == 0 || service.is_none_or(|service| service.ports.iter().any(|it| it.port == port))
 }
 
 fn names_of(rules: &[Rule]) -> String {
@@ -410,16 +415,21 @@ impl Candidate<'_> {
     }
 
     fn describe(&self) -> String {
-        let parts: Vec<String> = [Some(self.root), self.delegated]
-            .into_iter()
-            .flatten()
-            .flat_map(|route| route.matches.first())
-            .map(Match::describe)
+        let routes = [Some(self.root), self.delegated].into_iter().flatten();
+        let parts: Vec<String> = routes
+            .map(|route| {
+                let matches = route.matches.iter().take(MAX_DESCRIBED);
+                let any: Vec<String> = matches.map(Match::describe).collect();
+                match any.iter().any(String::is_empty) {
+                    true => String::new(),
+                    false => any.join(" or "),
+                }
+            })
             .filter(|part| !part.is_empty())
             .collect();
         match &*parts {
-            [] => "everything else".to_owned(),
-            parts => parts.join(" and "),
+            [] => "everything".to_owned(),
+            parts => parts.join(", and "),
         }
     }
 }

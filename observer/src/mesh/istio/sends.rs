@@ -3,7 +3,7 @@
 use super::{
     Istio,
     destination_rule::{Applying, TlsMode},
-    names::{resolve, service_host, service_of},
+    names::{has_port, resolve, service_host, service_of},
     peer_authentication::Mode,
     plane::{TLS_MODE, TUNNEL, has_sidecar, is_redirected},
 };
@@ -28,7 +28,7 @@ impl Istio {
             };
         }
         match self.plane(client) {
-            Plane::IstioAmbient => self.node_sends(context, client, to),
+            Plane::IstioAmbient => self.node_sends(context, to),
             _ => self.sidecar_sends(context, client, to),
         }
     }
@@ -42,7 +42,10 @@ impl Istio {
         to: &Destination<'_>,
     ) -> Option<String> {
         let named = resolve(context, client, to.authority);
-        let known = |host: &String| self.knows(context, client, host);
+        let known = |host: &String| {
+            self.knows(context, client, host)
+                && (to.service.is_some() || has_port(context, host, to.port))
+        };
         named.filter(known).or_else(|| {
             let (namespace, name) = to.service?;
             Some(service_host(namespace, name))
@@ -173,17 +176,12 @@ impl Istio {
         )
     }
 
-    /// The node's proxy knows no DestinationRules: it uses its tunnel where the other end has one.
-    fn node_sends(&self, context: &Context, client: &Pod, to: &Destination<'_>) -> Decision<Sends> {
-        let service = self
-            .target(context, &client.namespace, to)
-            .as_deref()
-            .and_then(service_of)
-            .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
-        let named = service
-            .as_ref()
-            .map(|(namespace, name)| (&**namespace, &**name));
-        if let Some(waypoint) = named.and_then(|service| self.service_waypoint(context, service)) {
+    /// The node's proxy knows addresses, no names and no DestinationRules: it uses its tunnel where the
+    /// other end has one.
+    fn node_sends(&self, context: &Context, to: &Destination<'_>) -> Decision<Sends> {
+        let service = to.service;
+        if let Some(waypoint) = service.and_then(|service| self.service_waypoint(context, service))
+        {
             return Decision::by(Sends::Mutual, waypoint.because);
         }
         match to.pod {
@@ -194,7 +192,7 @@ impl Istio {
                 Sends::Plaintext,
                 Reason::plain("the pod takes no HBONE: the node's proxy passes it on as it is"),
             ),
-            None if named.is_some() => Decision::by(
+            None if service.is_some() => Decision::by(
                 Sends::Unknown("which pod serves it is not known, and that decides".into()),
                 Reason::plain("HBONE where the pod takes it"),
             ),

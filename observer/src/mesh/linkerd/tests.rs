@@ -389,7 +389,7 @@ proptest! {
             .object(kind, "blog", name, &spec)
             .policies();
         let _ = answers(&policies);
-        let _ = policies.linkerd().rules(policies.context());
+        let _ = policies.linkerd().rules(policies.context(), policies.gateways());
         let _ = policies.linkerd().ignored().count();
     }
 

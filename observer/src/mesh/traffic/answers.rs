@@ -164,7 +164,7 @@ impl Answers for Policies {
 
     fn rules(&self) -> Vec<DeclaredRule> {
         let mut rules: Vec<DeclaredRule> = self.istio().rules().collect();
-        rules.extend(self.linkerd().rules(self.context()));
+        rules.extend(self.linkerd().rules(self.context(), self.gateways()));
         rules.extend(self.gateways().rules(self.context()));
         rules
     }

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     aggregate::fixture,
     model::{
-        connection::ConnectFailure,
+        connection::{ConnectFailure, ConnectionId},
         mesh::{DeclaredMtls, Far, Forwarded, Hop, ProxyKind, RouteMatch, Verdict},
         policy::ObjectRef,
         rpc::RpcEnd,

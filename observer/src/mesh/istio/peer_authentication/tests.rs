@@ -157,6 +157,22 @@ fn the_narrowest_scope_wins_and_in_one_the_oldest() {
 }
 
 #[test]
+fn in_the_root_namespace_nothing_is_chosen() {
+    let server = sidecar("istio-system", &[("app", "cart")]);
+    let policies = declare([
+        policy(
+            "istio-system/chosen",
+            1,
+            chosen("cart", "DISABLE", json!({})),
+        ),
+        policy("istio-system/mesh", 2, mode("STRICT")),
+    ]);
+    let decision = policies.accepts(&server, 8080);
+    assert_eq!(decision.value, Accepts::Mutual);
+    assert_eq!(deciders(&decision.because), ["istio-system/mesh"]);
+}
+
+#[test]
 fn a_port_is_the_containers_alone() {
     let ports = json!({ "8080": { "mode": "DISABLE" } });
     let policies = declare([policy("shop/p", 1, chosen("cart", "STRICT", ports))]);

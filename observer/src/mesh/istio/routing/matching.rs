@@ -14,6 +14,8 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(super) struct Follower<'a> {
     pub(super) namespace: &'a str,
+    /// Full name of what is asked for.
+    pub(super) host: Option<&'a str>,
     /// The client, where its own proxy routes.
     pub(super) pod: Option<&'a Pod>,
 }

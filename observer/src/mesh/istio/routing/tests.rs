@@ -204,6 +204,30 @@ fn the_first_rule_wins() {
 }
 
 #[test]
+fn why_is_said_in_words() {
+    let either = json!([
+        { "uri": { "prefix": "/api" }, "method": { "exact": "GET" } },
+        { "headers": { "x-user": { "regex": "a.*" } }, "port": 80 },
+    ]);
+    for (matches, expected) in [
+        (json!([]), "rule r: everything"),
+        (
+            either,
+            "rule r: path /api*, method GET or field x-user ~a.*, port 80",
+        ),
+    ] {
+        let policies = known([virtual_service(
+            "shop/v",
+            1,
+            routes(json!([rule("r", matches)])),
+        )]);
+        let decision = policies.routing(Some(&sidecar("web", &[])), &dialled(), &GET);
+        let why: Vec<&str> = decision.because.iter().map(|it| &*it.text).collect();
+        assert_eq!(why, [expected]);
+    }
+}
+
+#[test]
 fn the_host_is_what_is_asked_for() {
     let all = |hosts: Value| json!({ "hosts": hosts, "http": [rule("rule", json!([]))] });
     let at = |authority: &'static str| Request { authority, ..GET };
@@ -476,6 +500,11 @@ fn connections_have_lists_of_their_own() {
         "tcp": [{ "match": [{ "port": 5432 }] }],
     });
     let http = routes(json!([rule("rule", json!([]))]));
+    // A request has no server name of TLS, though it has a host.
+    let policies = known([virtual_service("shop/v", 1, both.clone())]);
+    let client = sidecar("web", &[]);
+    let found = follow(&policies, &client, &to("cart.shop", 443), &GET);
+    assert_eq!(found, "undeclared");
     for (spec, to, expected) in [
         (both.clone(), to("a.example", 443), "tls-0"),
         (both.clone(), to("a.example", 444), "undeclared"),
@@ -510,6 +539,17 @@ fn who_has_no_proxy_for_it_follows_nothing() {
     );
     namespace(&mut policies, "shop", &[("istio.io/use-waypoint", "w")]);
     assert_eq!(follow(&policies, &client, &dialled(), &GET), "rule");
+    // By the address of the Service alone: the node's proxy knows no names.
+    let named = Destination {
+        service: None,
+        ..dialled()
+    };
+    assert_eq!(follow(&policies, &client, &named, &GET), "undeclared");
+    let other = Request {
+        authority: "other.example",
+        ..GET
+    };
+    assert_eq!(follow(&policies, &client, &dialled(), &other), "rule");
     for (status, expected) in [("False", "undeclared"), ("True", "rule")] {
         let mut gateway = object(PolicyKind::Gateway, "shop/w", 1, json!({}));
         gateway.content = json!({
@@ -630,6 +670,18 @@ fn routes_of_both_kinds_are_a_conflict() {
         (vec![gateway_route()], "other"),
         (vec![own.clone()], "rule"),
         (vec![own.clone(), gateway_route()], "perhaps rule other"),
+        // One that has no rules of HTTP contradicts nothing.
+        (
+            vec![
+                virtual_service(
+                    "shop/v",
+                    1,
+                    json!({ "hosts": ["cart"], "tcp": [{ "match": [{ "port": 1 }] }] }),
+                ),
+                gateway_route(),
+            ],
+            "other",
+        ),
     ] {
         let policies = known(objects);
         assert_eq!(follow(&policies, &client, &dialled(), &GET), expected);

@@ -144,6 +144,14 @@ fn what_the_mesh_does_not_know_is_passed_on() {
     let mut policies = declare([]);
     service(&mut policies, "shop/cart", |_| {});
     assert_eq!(sent(&policies, &client, &by_address), Sends::Plaintext);
+    // Whatever name it asks for, at a port that is none of the Service's.
+    let named = |port| Destination {
+        authority: "cart.shop",
+        port,
+        ..by_address
+    };
+    assert_eq!(sent(&policies, &client, &named(8080)), Sends::Plaintext);
+    assert_eq!(sent(&policies, &client, &named(80)), Sends::Mutual);
     assert_eq!(sent(&policies, &client, &to(Some(&server))), Sends::Mutual);
 
     // A namespace that the control plane does not look at.
@@ -237,6 +245,13 @@ fn the_nodes_proxy_uses_its_tunnel_where_it_can() {
         &[("istio.io/use-waypoint", "waypoint")],
     );
     assert_eq!(sent(&policies, &client, &to(None)), Sends::Mutual);
+    // What is sent to a pod's address passes none, whatever name it asks for.
+    let bare = plain("shop", &[]);
+    let named = Destination {
+        service: None,
+        ..to(Some(&bare))
+    };
+    assert_eq!(sent(&policies, &client, &named), Sends::Plaintext);
 }
 
 #[test]

@@ -409,10 +409,30 @@ fn annotations_of_routes_go_before_those_of_services() {
             "{of_route:?} {of_service_:?}"
         );
         // The same as is enumerated.
-        let declared = policies.linkerd().rules(policies.context());
+        let declared = policies
+            .linkerd()
+            .rules(policies.context(), policies.gateways());
         assert!(
             matches!(declared.as_slice(), [only] if only.rule.timeout == found.timeout && only.rule.retries == found.retries)
         );
+    }
+}
+
+#[test]
+fn rules_are_enumerated_once_by_who_accepted_them() {
+    let own = of_service(&rule("r", "", ""));
+    let other = own.replace("linkerd.io/policy-controller", "example.com/it");
+    let annotations = [("retry.linkerd.io/limit", "3")];
+    for (content, of_linkerd, of_others) in [(&own, 1, 0), (&other, 0, 1)] {
+        let policies = Cluster::new()
+            .annotated(PolicyKind::HttpRoute, "shop", "a", &annotations, content)
+            .policies();
+        let (context, gateways) = (policies.context(), policies.gateways());
+        let declared = policies.linkerd().rules(context, gateways);
+        assert_eq!(declared.len(), of_linkerd);
+        let attempts = declared.iter().filter_map(|it| it.rule.retries);
+        assert!(attempts.into_iter().all(|it| it.attempts == 3));
+        assert_eq!(gateways.rules(context).len(), of_others);
     }
 }
 

@@ -60,19 +60,14 @@ fn profiles_go_before_routes() {
     );
     let mut names: Vec<Box<str>> = policies
         .linkerd()
-        .rules(policies.context())
+        .rules(policies.context(), policies.gateways())
         .into_iter()
         .map(|it| it.name)
         .collect();
     names.sort();
-    assert_eq!(
-        names,
-        [
-            "[DEFAULT]".into(),
-            Box::<str>::from("not-put"),
-            "read".into()
-        ]
-    );
+    // The route is declared all the same, and nothing matches it.
+    let expected = ["[DEFAULT]", "not-put", "read", "route"].map(Box::<str>::from);
+    assert_eq!(names, expected);
 }
 
 #[test]
