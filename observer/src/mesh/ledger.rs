@@ -414,6 +414,11 @@ impl Ledger {
         let connections = limit.saturating_mul(8);
         let mut tables = vec![
             table("mesh_edges", self.edges.len(), limit),
+            table(
+                "mesh_parties",
+                self.edges.parties.len(),
+                limit.saturating_mul(3),
+            ),
             table("mesh_connections", self.watch.len(), connections),
             table("mesh_namespaces", self.watch.places(), MOST_PLACES),
             table("mesh_findings", self.findings.len(), self.findings.limit()),
