@@ -90,7 +90,8 @@ pub(super) fn read_fields<const REQUEST: bool>(bytes: &[u8]) -> (Fields<'_>, Opt
             }
             b'b' if REQUEST => fields.trace(line),
             b'x' if REQUEST => {
-                if !fields.marked::<REQUEST>(line) {
+                let marked = fields.marked::<REQUEST>(line);
+                if !marked {
                     fields.trace(line);
                 }
             }
