@@ -85,6 +85,26 @@ pub const READER: &[Rule<'_>] = &[
         &["get", "list", "watch"],
     ),
     ("batch", &["jobs"], &["get", "list", "watch"]),
+    ("", &["configmaps"], &["get", "list", "watch"]),
+    (
+        "networking.k8s.io",
+        &["networkpolicies"],
+        &["get", "list", "watch"],
+    ),
+];
+
+/// What it reads besides where there are meshes: all of their kinds.
+pub const MESHES: &[Rule<'_>] = &[
+    ("security.istio.io", &["*"], &["get", "list", "watch"]),
+    ("networking.istio.io", &["*"], &["get", "list", "watch"]),
+    ("telemetry.istio.io", &["*"], &["get", "list", "watch"]),
+    ("policy.linkerd.io", &["*"], &["get", "list", "watch"]),
+    ("linkerd.io", &["*"], &["get", "list", "watch"]),
+    (
+        "gateway.networking.k8s.io",
+        &["*"],
+        &["get", "list", "watch"],
+    ),
 ];
 
 /// Runs a test against the double, then against the real server if this machine has it.

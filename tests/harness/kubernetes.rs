@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::{
     agent::{self, Agent, Options},
-    apiserver::{self, READER, kubeconfig, mint::timestamp, objects},
+    apiserver::{self, MESHES, READER, kubeconfig, mint::timestamp, objects},
     flow::Flow,
     http,
     metrics::Metrics,
@@ -228,7 +228,7 @@ impl<'a> Site<'a> {
         }
         api.create(&objects::namespace(NAMESPACE))?;
         let folder = tempfile::tempdir().context("make a folder")?;
-        let token = api.account("observer", READER)?;
+        let token = api.account("observer", &[READER, MESHES].concat())?;
         fs::write(folder.path().join("kubeconfig"), kubeconfig(api, &token))?;
         Ok(Self {
             api,
