@@ -284,7 +284,6 @@ fn nothing_is_found_where_nothing_is_declared() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn plaintext_that_is_taken_under_strict() -> Result<()> {
     check(&Case {
         stranger_asks: Some(("/plain", 30, 200)),
@@ -294,7 +293,6 @@ fn plaintext_that_is_taken_under_strict() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn plaintext_that_is_refused_under_strict() -> Result<()> {
     check(&Case {
         accepts: Accepts::Strict,
@@ -305,7 +303,7 @@ fn plaintext_that_is_refused_under_strict() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn a_client_that_keeps_a_server_from_strict() -> Result<()> {
     check(&Case {
         stranger_asks: Some(("/plain", 30, 200)),
@@ -315,7 +313,6 @@ fn a_client_that_keeps_a_server_from_strict() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn clients_and_servers_that_are_told_to_differ() -> Result<()> {
     check(&Case {
         accepts: Accepts::Strict,
@@ -335,7 +332,7 @@ fn clients_and_servers_that_are_told_to_differ() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn plaintext_to_a_server_that_should_be_in_the_mesh() -> Result<()> {
     check(&Case {
         web: Spec::new("web", Plane::None),
@@ -346,7 +343,7 @@ fn plaintext_to_a_server_that_should_be_in_the_mesh() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn a_client_that_passes_its_proxy_by() -> Result<()> {
     check(&Case {
         front: Spec {
@@ -359,7 +356,7 @@ fn a_client_that_passes_its_proxy_by() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn a_server_that_is_reached_past_its_proxy() -> Result<()> {
     check(&Case {
         web: Spec {
@@ -374,7 +371,6 @@ fn a_server_that_is_reached_past_its_proxy() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn a_pod_that_should_have_a_proxy() -> Result<()> {
     check(&Case {
         web: Spec::new("web", Plane::None),
@@ -387,7 +383,6 @@ fn a_pod_that_should_have_a_proxy() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn shares_that_are_not_as_declared() -> Result<()> {
     check(&Case {
         halved: Some([30, 70]),
@@ -407,7 +402,6 @@ fn shares_as_declared_are_nothing_to_tell() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn requests_without_a_route() -> Result<()> {
     check(&Case {
         target: |target| target.prefix = Some("/api".to_owned()),
@@ -419,7 +413,7 @@ fn requests_without_a_route() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn requests_that_are_repeated() -> Result<()> {
     check(&Case {
         target: |target| target.retries = 2,
@@ -430,7 +424,6 @@ fn requests_that_are_repeated() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn a_fault_that_was_left_on() -> Result<()> {
     check(&Case {
         target: |target| target.fault = Some((503, 100)),
@@ -441,7 +434,6 @@ fn a_fault_that_was_left_on() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn requests_that_should_have_been_refused() -> Result<()> {
     check(&Case {
         front_asks: Some(("/secret", 30, 200)),
@@ -460,7 +452,6 @@ fn requests_that_are_refused_as_declared() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn calls_of_somebody_who_is_not_registered() -> Result<()> {
     check(&Case {
         leaves: 30,
@@ -470,7 +461,6 @@ fn calls_of_somebody_who_is_not_registered() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
 fn http_on_a_port_that_is_not_said_to_be() -> Result<()> {
     check(&Case {
         port: "tcp",
@@ -481,7 +471,7 @@ fn http_on_a_port_that_is_not_said_to_be() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn ports_of_network_policies_that_a_mesh_makes_void() -> Result<()> {
     check(&Case {
         front: Spec::new("front", Plane::Linkerd),
@@ -492,7 +482,7 @@ fn ports_of_network_policies_that_a_mesh_makes_void() -> Result<()> {
 }
 
 #[test]
-#[ignore = "until it is judged"]
+#[ignore = "it is not found yet"]
 fn tls_that_is_older_than_declared() -> Result<()> {
     check(&Case {
         newest: Some("TLSv1_2"),
@@ -503,7 +493,6 @@ fn tls_that_is_older_than_declared() -> Result<()> {
 
 /// Whether servers could take mutual TLS only, and who keeps them from it.
 #[test]
-#[ignore = "until it is judged"]
 fn readiness_names_who_still_sends_plaintext() -> Result<()> {
     if lacking(&mesh::NEEDS)? {
         return Ok(());

@@ -19,6 +19,7 @@ pub mod traffic;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -52,6 +53,9 @@ pub const NEEDS: [Need; 7] = [
 
 /// Trust domain of all identities.
 pub const TRUST_DOMAIN: &str = "cluster.local";
+
+/// How long an agent may take to take in the lists that it has.
+const TAKEN_IN: Duration = Duration::from_secs(3);
 
 /// What carries the traffic of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,7 +230,7 @@ impl<'a> Mesh<'a> {
 
     /// An agent on node `number` that knows the cluster.
     pub fn agent(&self, number: usize) -> Result<Agent> {
-        self.site.agent(number, &[], "")
+        self.agent_with(number, "")
     }
 
     /// Starts what carries the traffic of these pods, all of which know these Services.
@@ -264,7 +268,11 @@ impl<'a> Mesh<'a> {
 
     /// As [`Self::agent`], with further parts of its configuration.
     pub fn agent_with(&self, number: usize, configuration: &str) -> Result<Agent> {
-        self.site.agent(number, &[], configuration)
+        let agent = self.site.agent(number, &[], configuration)?;
+        // Its watches have all lists a little before they are taken in, and what is seen in between
+        // may be held back for much longer than a test waits.
+        std::thread::sleep(TAKEN_IN);
+        Ok(agent)
     }
 
     /// A place whose address, 192.0.2.2, is none of the cluster's.
