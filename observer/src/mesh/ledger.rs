@@ -415,7 +415,7 @@ impl Ledger {
         let mut tables = vec![
             table("mesh_edges", self.edges.len(), limit),
             table(
-                "mesh_parties",
+                "mesh_edge_ends",
                 self.edges.parties.len(),
                 limit.saturating_mul(3),
             ),
