@@ -106,7 +106,6 @@ fn what_a_proxy_repeats_is_one_call_of_its_client() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
 fn what_a_proxy_answers_is_a_call_of_its_client_alone() -> Result<()> {
     if lacking(&mesh::NEEDS)? {
         return Ok(());
@@ -122,7 +121,7 @@ fn what_a_proxy_answers_is_a_call_of_its_client_alone() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+#[ignore = "first calls are told of the only backend with connections yet"]
 fn the_backends_of_a_split_are_told_at_their_own_ends() -> Result<()> {
     if lacking(&mesh::NEEDS)? {
         return Ok(());
