@@ -43,7 +43,7 @@ pub(super) struct Informants {
 }
 
 /// Batches that wait for the pipeline.
-const BATCHES: usize = 64;
+const BATCHES: usize = 256;
 
 /// Starts whoever tells of the cluster, if the configuration wants that.
 ///

@@ -63,8 +63,9 @@ const SHORT_NAP: Duration = Duration::from_millis(4);
 const BUSY: usize = 256;
 /// Records between two looks at questions and timers.
 const BATCH: usize = 4096;
-/// Batches of changes of the cluster that are taken in one go: the rest waits its turn.
-const CHANGES: usize = 16;
+/// Changes of the cluster after which the rest waits its turn. Batches may be of one change each, and what
+/// is known of a pod holds from when it was taken: so it is changes that are counted.
+const CHANGES: usize = 8192;
 /// Between two looks at what waits too long.
 const TICK: Duration = Duration::from_millis(100);
 /// Between two looks at live connections.
@@ -195,10 +196,12 @@ impl Stages {
         let Some(index) = self.rest.enricher.index_mut() else {
             return;
         };
-        for _ in 0..CHANGES {
+        let mut taken = 0;
+        while taken < CHANGES {
             let Ok((source, batch)) = cluster.changes.try_recv() else {
                 break;
             };
+            taken += batch.len().max(1);
             for change in batch {
                 if self.rest.judges
                     && let Some(declared) = change.declares()
