@@ -17,6 +17,7 @@ mod segment;
 mod settle;
 mod state;
 mod template;
+mod unwired;
 mod waiting;
 mod wires;
 
@@ -42,6 +43,7 @@ use names::Names;
 use peers::Peers;
 use routes::{Limits, Path, Routes, SHARED};
 use state::State;
+use unwired::Unwired;
 use waiting::Waiting;
 use wires::Wires;
 
@@ -89,6 +91,7 @@ pub struct Enricher {
     routes: Routes,
     cluster: Option<Cluster>,
     wires: Wires,
+    unwired: Unwired,
     waiting: Waiting,
     /// Connections of which something waits since it was last looked at.
     fresh: Vec<ConnectionId>,
@@ -163,6 +166,7 @@ impl Enricher {
             servers: HashMap::default(),
             cluster: config.cluster.clone().map(Cluster::new),
             wires: Wires::default(),
+            unwired: Unwired::default(),
             waiting: Waiting::default(),
             fresh: Vec::new(),
             unsure: VecDeque::new(),
@@ -212,7 +216,7 @@ impl Enricher {
             return None;
         }
         self.find_caller(&mut call);
-        Some(call)
+        self.call_unwired(call, now)
     }
 
     /// What is known of a connection; nothing while it waits to be told.

@@ -246,13 +246,13 @@ fn several_clients_without_a_mesh() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+
 fn every_protocol_by_sidecars_of_istio() -> Result<()> {
     every_protocol(ISTIO)
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+
 fn one_side_with_sidecars_of_istio() -> Result<()> {
     one_sided(ISTIO)
 }
@@ -263,13 +263,13 @@ fn several_clients_by_sidecars_of_istio() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+
 fn every_protocol_by_sidecars_of_linkerd() -> Result<()> {
     every_protocol(LINKERD)
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+
 fn one_side_with_sidecars_of_linkerd() -> Result<()> {
     one_sided(LINKERD)
 }
@@ -280,19 +280,19 @@ fn several_clients_by_sidecars_of_linkerd() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+
 fn every_protocol_by_the_proxies_of_nodes() -> Result<()> {
     every_protocol(AMBIENT)
 }
 
 #[test]
-#[ignore = "the wire of first calls is not known yet"]
+
 fn one_side_with_the_proxy_of_its_node() -> Result<()> {
     one_sided(AMBIENT)
 }
 
 #[test]
-#[ignore = "two sockets of one node are not told apart from the wire yet"]
+
 fn several_clients_by_the_proxies_of_nodes() -> Result<()> {
     several_clients(AMBIENT)
 }

@@ -121,7 +121,7 @@ fn what_a_proxy_answers_is_a_call_of_its_client_alone() -> Result<()> {
 }
 
 #[test]
-#[ignore = "first calls are told of the only backend with connections yet"]
+
 fn the_backends_of_a_split_are_told_at_their_own_ends() -> Result<()> {
     if lacking(&mesh::NEEDS)? {
         return Ok(());

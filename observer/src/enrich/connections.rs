@@ -36,7 +36,7 @@ impl Enricher {
         let event = self.change(event, host, now)?;
         let waits = self.connections.get(&id).is_some_and(|state| state.waits);
         if !waits && !self.waiting.has(id) {
-            return Some(event);
+            return self.event_unwired(event, now);
         }
         self.wait(id, Told::Link(event), now);
         None
@@ -142,7 +142,8 @@ impl Enricher {
             caller: None,
         });
         if self.connections.contains_key(&id) {
-            self.wires.set(&link);
+            let pod = self.wire_pod(&link);
+            self.wires.set(&link, pod);
         }
         if known == Knowledge::Unsure {
             self.doubt(id);

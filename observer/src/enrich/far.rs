@@ -19,7 +19,7 @@ use crate::{
         connection::{ConnectionId, Role},
         exchange::Exchange,
         kubernetes::{Network, Pod},
-        mesh::{Far, FarSource, Forwarded, Hop, Identity},
+        mesh::{Far, FarSource, Forwarded, Hop, Identity, ProxyKind},
         security::Security,
         workload::{Peer, Workload},
     },
@@ -48,15 +48,33 @@ impl Enricher {
             link.far = None;
             // Of one that is not remembered nobody would tell the end.
             if self.connections.contains_key(&link.connection.id) {
-                self.wires.set(link);
+                self.wires.set(link, self.wire_pod(link));
             }
             return;
         }
         link.far = self.far(link);
     }
 
+    /// The pod at the other end of a proxy's connection, proxies of nodes left out: they have a socket in
+    /// each pod that they stand for, with its address.
+    pub(super) fn wire_pod(&self, link: &Link) -> Option<Arc<Pod>> {
+        let Peer::Local(other) = &link.peer else {
+            return link.peer.pod().cloned();
+        };
+        if hops::proxy(other) != Some(ProxyKind::Node) {
+            return other.pod().cloned();
+        }
+        let connection = &link.connection;
+        let far = connection.wire.map_or(connection.remote, |(_, far)| far);
+        let at = connection.established.unwrap_or(connection.started);
+        match self.cluster.as_ref()?.index.find(far, TCP, at) {
+            Sight::Pod(pod) => Some(pod),
+            _ => None,
+        }
+    }
+
     /// Whom a connection is really with.
-    fn far(&self, link: &Link) -> Option<Arc<Far>> {
+    pub(super) fn far(&self, link: &Link) -> Option<Arc<Far>> {
         let cluster = self.cluster.as_ref()?;
         let ends = self.wires.of(link.connection.local.ip());
         let far = match link.hop {
@@ -156,17 +174,8 @@ impl Enricher {
                         }));
                         (Peer::Pod(pod), FarSource::Service, security)
                     }
-                    Behind::Several => match only(wires().filter(asked_for)) {
-                        Some(pod) => {
-                            let security = secured(wires().filter(asked_for));
-                            (Peer::Pod(pod), FarSource::Connections, security)
-                        }
-                        None => {
-                            let security = secured(wires().filter(asked_for));
-                            (Peer::Service(service.clone()), FarSource::Unknown, security)
-                        }
-                    },
-                    Behind::Nobody => {
+                    // Which of them the proxy chose would be told by what it happens to have open.
+                    Behind::Several | Behind::Nobody => {
                         let security = secured(wires().filter(asked_for));
                         (Peer::Service(service.clone()), FarSource::Unknown, security)
                     }

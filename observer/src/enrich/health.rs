@@ -1,6 +1,9 @@
 //! How full the tables of this stage are, and what did not fit.
 
-use super::{Config, Enricher, datagrams::MAX_SOCKETS, pods::Pods, waiting::Waiting, wires::Wires};
+use super::{
+    Config, Enricher, datagrams::MAX_SOCKETS, pods::Pods, unwired::Unwired, waiting::Waiting,
+    wires::Wires,
+};
 use crate::telemetry::health::{Loss, Table};
 
 impl Enricher {
@@ -38,6 +41,7 @@ impl Enricher {
             ));
             tables.push(table("enrich_pods", cluster.pods.len(), Pods::LIMIT));
             tables.push(table("enrich_wires", self.wires.len(), Wires::LIMIT));
+            tables.push(table("enrich_unwired", self.unwired.len(), Unwired::LIMIT));
             tables.extend(cluster.index.tables());
         }
         tables
@@ -67,6 +71,7 @@ impl Enricher {
             losses.push(loss("pod_unknown", cluster.losses.pod_unknown));
             losses.push(loss("peer_unknown", cluster.losses.peer_unknown));
             losses.push(loss("wires_full", self.wires.full));
+            losses.push(loss("unwired_full", self.unwired.full));
             losses.extend(cluster.index.losses());
         }
         losses

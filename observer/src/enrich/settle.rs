@@ -44,6 +44,7 @@ impl Enricher {
     /// Tells what waited and is known now, or waited long enough. Cheap when nothing changed; meant to be
     /// called often. `all`: what waits is told as it is, for the end.
     pub fn settle(&mut self, host: &mut Host, now: Monotonic, all: bool, out: &mut Vec<Told>) {
+        self.settle_unwired(now, all, out);
         let Some(cluster) = &self.cluster else {
             return;
         };
@@ -64,6 +65,9 @@ impl Enricher {
             self.try_to_tell(id, host, now, true, out);
         }
         self.revision = revision;
+        if all {
+            self.settle_unwired(now, true, out);
+        }
         if self.asked_revision != revision && now.since(self.asked) >= ASK_AGAIN {
             (self.asked, self.asked_revision) = (now, revision);
             self.ask_again(host, now);
@@ -151,13 +155,9 @@ impl Enricher {
             held.told = told;
         }
         if known != Knowledge::Awaited || last {
-            let mut told = self.waiting.take(id);
-            for one in &mut told {
-                if let Told::Call(call) = one {
-                    self.find_caller(call);
-                }
+            for one in self.waiting.take(id) {
+                out.extend(self.tell_wired(one, now));
             }
-            out.append(&mut told);
             if known != Knowledge::Complete {
                 self.doubt(id);
             }

@@ -12,6 +12,7 @@ use crate::{
         kubernetes::Pod,
         mesh::Hop,
         security::{MeshSigns, Security},
+        time::Monotonic,
     },
 };
 
@@ -22,6 +23,8 @@ pub(super) struct Wires {
     pods: HashMap<IpAddr, Ends, foldhash::fast::RandomState>,
     /// Which pod's each is.
     of: HashMap<ConnectionId, IpAddr, foldhash::fast::RandomState>,
+    /// Changes with every one of them.
+    changes: u64,
     /// Connections that there was no room for.
     pub(super) full: u64,
 }
@@ -44,6 +47,7 @@ pub(super) struct Wire {
     pub(super) pod: Option<Arc<Pod>>,
     pub(super) security: Security,
     pub(super) signs: Option<Arc<MeshSigns>>,
+    pub(super) opened: Monotonic,
 }
 
 /// Connections that are remembered.
@@ -52,8 +56,8 @@ const MAX_WIRES: usize = 65_536;
 // === impl Wires ===
 
 impl Wires {
-    /// Takes what is known of a connection by now.
-    pub(super) fn set(&mut self, link: &Link) {
+    /// Takes what is known of a connection by now, and the pod at its other end.
+    pub(super) fn set(&mut self, link: &Link, pod: Option<Arc<Pod>>) {
         let id = link.connection.id;
         let on_wire = matches!(link.hop, Hop::Proxy(_)) && is_on_wire(link);
         if !on_wire {
@@ -77,9 +81,10 @@ impl Wires {
             id,
             role: connection.role,
             remote: far.ip(),
-            pod: link.peer.pod().cloned(),
+            pod,
             security: link.security,
             signs: link.mesh.clone(),
+            opened: connection.established.unwrap_or(connection.started),
         };
         if let Some(before) = self.of.insert(id, own).filter(|before| *before != own) {
             self.take(before, id);
@@ -91,6 +96,7 @@ impl Wires {
             None => ends.wires.push(wire),
         }
         ends.revision += 1;
+        self.changes += 1;
     }
 
     /// Forgets a connection.
@@ -119,6 +125,11 @@ impl Wires {
     /// Changes with what proxies have open for the pod with this address.
     pub(super) fn revision(&self, address: IpAddr) -> u64 {
         self.of(address).map_or(0, |ends| ends.revision)
+    }
+
+    /// Changes with what any proxy has open.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes
     }
 
     pub(super) fn len(&self) -> usize {
@@ -171,14 +182,23 @@ mod tests {
         let mut wires = Wires::default();
         let proxy = Hop::Proxy(ProxyKind::Sidecar);
         let address = "10.0.0.1".parse().unwrap();
-        wires.set(&wire(1, "10.0.0.1:40000", Hop::Direct, Security::Plaintext));
+        wires.set(
+            &wire(1, "10.0.0.1:40000", Hop::Direct, Security::Plaintext),
+            None,
+        );
         assert!(wires.of(address).is_none(), "an application's own");
-        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::Unknown));
+        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::Unknown), None);
         let first = wires.revision(address);
-        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::Unknown));
+        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::Unknown), None);
         assert_eq!(wires.revision(address), first, "nothing new");
-        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::IstioMutualTls));
-        wires.set(&wire(2, "10.0.0.1:40001", proxy, Security::IstioMutualTls));
+        wires.set(
+            &wire(1, "10.0.0.1:40000", proxy, Security::IstioMutualTls),
+            None,
+        );
+        wires.set(
+            &wire(2, "10.0.0.1:40001", proxy, Security::IstioMutualTls),
+            None,
+        );
         assert!(wires.revision(address) > first);
         let ends = wires.of(address).unwrap();
         assert_eq!(ends.wires.len(), 2);
@@ -203,7 +223,7 @@ mod tests {
             Security::Plaintext,
         );
         inside.connection.remote = "127.0.0.1:8080".parse().unwrap();
-        wires.set(&inside);
+        wires.set(&inside, None);
         assert_eq!(wires.len(), 0);
     }
 }

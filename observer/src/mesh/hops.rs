@@ -203,7 +203,22 @@ pub fn is_on_wire(link: &Link) -> bool {
             .ip(),
         Role::Unknown => return false,
     };
-    !own.is_loopback() && !far.is_loopback() && own != far
+    !own.is_loopback() && !far.is_loopback() && own != far && !delivers(link)
+}
+
+/// Whether it is the proxy of a node that hands on to an application what it took for it, in the name
+/// of who called.
+fn delivers(link: &Link) -> bool {
+    const REDIRECTED: &str = "ambient.istio.io/redirection";
+    if link.connection.role != Role::Client || proxy(&link.workload) != Some(ProxyKind::Node) {
+        return false;
+    }
+    let Peer::Local(other) = &link.peer else {
+        return false;
+    };
+    // To a pod that it does not stand for it goes over the network.
+    let stands = |pod: &Pod| pod.traits.annotation(REDIRECTED) == Some("enabled");
+    proxy(other).is_none() && other.pod().is_some_and(|pod| stands(pod))
 }
 
 /// Whether a port is one that proxies take what is sent to their application at.
