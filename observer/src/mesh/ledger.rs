@@ -191,6 +191,7 @@ impl Ledger {
             edges: &mut self.edges,
             limit: self.config.edges,
             judged_from: self.revised.map_or(Monotonic::default(), settled),
+            settle: self.config.settle,
             now,
         };
         (around, &mut self.watch)
@@ -200,6 +201,8 @@ impl Ledger {
     pub fn tick(&mut self, now: Monotonic) {
         self.began.get_or_insert(now);
         self.traffic.tick(&self.policies, now);
+        let (mut around, watch) = self.parts(now);
+        watch.settle(&mut around);
         self.edges.fold();
         if self.rules.keep_up(&self.policies, now) {
             self.judge_due(now);

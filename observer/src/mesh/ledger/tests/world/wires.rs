@@ -5,7 +5,13 @@ use super::*;
 // === impl Wire ===
 
 impl Wire {
-    pub(in crate::mesh::ledger) fn new(hop: Hop, role: Role, own: &Arc<Pod>, container: &'static str, peer: Peer) -> Self {
+    pub(in crate::mesh::ledger) fn new(
+        hop: Hop,
+        role: Role,
+        own: &Arc<Pod>,
+        container: &'static str,
+        peer: Peer,
+    ) -> Self {
         let (local, remote) = match role {
             Role::Server => ("10.0.2.2:8080", "10.0.1.1:40000"),
             _ => ("10.0.1.1:40000", "10.0.2.2:8080"),
@@ -48,7 +54,11 @@ impl Wire {
     }
 
     /// The sidecar's connection on the wire, on the client's node.
-    pub(in crate::mesh::ledger) fn sidecar(client: &Arc<Pod>, server: &Arc<Pod>, security: Security) -> Self {
+    pub(in crate::mesh::ledger) fn sidecar(
+        client: &Arc<Pod>,
+        server: &Arc<Pod>,
+        security: Security,
+    ) -> Self {
         let container = match client.traits.has_container("linkerd-proxy") {
             true => "linkerd-proxy",
             false => "istio-proxy",
@@ -61,7 +71,11 @@ impl Wire {
     }
 
     /// What the server's sidecar takes, on the server's node.
-    pub(in crate::mesh::ledger) fn into_sidecar(server: &Arc<Pod>, peer: Peer, security: Security) -> Self {
+    pub(in crate::mesh::ledger) fn into_sidecar(
+        server: &Arc<Pod>,
+        peer: Peer,
+        security: Security,
+    ) -> Self {
         let hop = Hop::Proxy(ProxyKind::Sidecar);
         Self {
             local: address("10.0.2.2:15006"),
@@ -75,7 +89,11 @@ impl Wire {
     }
 
     /// The client application's connection to its proxy.
-    pub(in crate::mesh::ledger) fn to_proxy(client: &Arc<Pod>, server: &Arc<Pod>, security: Security) -> Self {
+    pub(in crate::mesh::ledger) fn to_proxy(
+        client: &Arc<Pod>,
+        server: &Arc<Pod>,
+        security: Security,
+    ) -> Self {
         let far = Far {
             peer: Peer::Pod(server.clone()),
             source: FarSource::Service,
@@ -93,7 +111,11 @@ impl Wire {
     }
 
     /// The server application's connection from its proxy.
-    pub(in crate::mesh::ledger) fn from_proxy(server: &Arc<Pod>, client: Peer, security: Security) -> Self {
+    pub(in crate::mesh::ledger) fn from_proxy(
+        server: &Arc<Pod>,
+        client: Peer,
+        security: Security,
+    ) -> Self {
         let far = Far {
             peer: client,
             source: FarSource::Identity,
