@@ -678,6 +678,13 @@ fn a_proxy_has_as_long_to_start_as_is_configured() {
         world.pass(29);
         world.connect(20, &Wire::into_app(&cart, peer(&web)));
         assert_eq!(world.found(), expected, "{settle}");
+        let report = world.report();
+        let verdicts: Vec<&str> = report.edges.iter().map(|edge| edge.verdict).collect();
+        let verdict = match expected.is_empty() {
+            true => "satisfied",
+            false => "violated",
+        };
+        assert_eq!(verdicts, [verdict], "{settle}");
     }
 }
 

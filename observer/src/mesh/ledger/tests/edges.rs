@@ -322,6 +322,18 @@ fn readiness_is_a_finding_of_servers_that_take_both() {
     world.mode("STRICT");
     world.pass(120);
     assert!(found(&world).is_empty());
+
+    // It is told as soon as what changed may be judged.
+    for (settle, count) in [(0, 1), (40, 0)] {
+        let mut world = World::shop(&[], permissive);
+        world.ledger.reconfigure(Config {
+            settle: Duration::from_secs(settle),
+            ..Config::default()
+        });
+        world.connect(30, &Wire::direct(&web, &cart));
+        world.pass(1);
+        assert_eq!(found(&world).len(), count, "{settle}");
+    }
 }
 
 #[test]
