@@ -502,3 +502,20 @@ fn what_is_learned_later_unsettles_nothing() {
     assert_eq!(only(&world).verdict, "violated");
     assert_eq!(world.found(), ["M06"]);
 }
+
+#[test]
+fn servers_outside_are_not_taken_for_one() {
+    let mut world = World::shop(&[], permissive);
+    let outside = |text: &str, service| Wire {
+        peer: Peer::Address(address(text).ip()),
+        remote: address(text),
+        dialled: service,
+        ..Wire::direct(&web(Mesh::None), &cart(Mesh::None))
+    };
+    world.connect(1, &outside("192.0.2.1:8080", Some(cart_service())));
+    world.connect(30, &outside("192.0.2.2:8080", None));
+    let edges = world.report().edges;
+    let mut seen: Vec<_> = edges.iter().map(|edge| edge.service.as_deref()).collect();
+    seen.sort();
+    assert_eq!(seen, [None, Some("cart.shop")]);
+}
