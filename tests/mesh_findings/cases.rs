@@ -39,7 +39,6 @@ fn plaintext_that_is_refused_under_strict() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn a_client_that_keeps_a_server_from_strict() -> Result<()> {
     check(&Case {
         stranger_asks: Some(("/plain", 30, 200)),
@@ -68,7 +67,6 @@ fn clients_and_servers_that_are_told_to_differ() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn plaintext_to_a_server_that_should_be_in_the_mesh() -> Result<()> {
     check(&Case {
         web: Spec::new("web", Plane::None),
@@ -79,7 +77,6 @@ fn plaintext_to_a_server_that_should_be_in_the_mesh() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn a_client_that_passes_its_proxy_by() -> Result<()> {
     check(&Case {
         front: Spec {
@@ -92,7 +89,6 @@ fn a_client_that_passes_its_proxy_by() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn a_server_that_is_reached_past_its_proxy() -> Result<()> {
     check(&Case {
         web: Spec {
@@ -149,7 +145,6 @@ fn requests_without_a_route() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn requests_that_are_repeated() -> Result<()> {
     check(&Case {
         target: |target| target.retries = 2,
@@ -207,7 +202,6 @@ fn http_on_a_port_that_is_not_said_to_be() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn ports_of_network_policies_that_a_mesh_makes_void() -> Result<()> {
     check(&Case {
         front: Spec::new("front", Plane::Linkerd),
@@ -218,7 +212,6 @@ fn ports_of_network_policies_that_a_mesh_makes_void() -> Result<()> {
 }
 
 #[test]
-#[ignore = "it is not found yet"]
 fn tls_that_is_older_than_declared() -> Result<()> {
     check(&Case {
         newest: Some("TLSv1_2"),

@@ -43,8 +43,10 @@ use crate::{
     telemetry::health::{Loss, Table},
 };
 
-/// How often what is idle is forgotten, and readiness is found.
+/// How often what is idle is forgotten, and at least how often readiness is found.
 const SWEEP: Duration = Duration::from_secs(60);
+/// At most how often readiness is found.
+const MEASURE: Duration = Duration::from_secs(1);
 /// Most edges of which what is declared is asked anew at once.
 const MOST_ASKED: usize = 512;
 /// How long a finding stays open that is raised no more.
@@ -82,6 +84,8 @@ pub struct Ledger {
     /// Since when there is something to see.
     began: Option<Monotonic>,
     swept: Monotonic,
+    /// When readiness was found last.
+    measured: Monotonic,
     /// The next edge that is asked anew.
     cursor: u32,
 }
@@ -127,6 +131,7 @@ impl Ledger {
             revised: None,
             began: None,
             swept: Monotonic::default(),
+            measured: Monotonic::default(),
             cursor: 0,
             config,
         }
@@ -191,6 +196,7 @@ impl Ledger {
             edges: &mut self.edges,
             limit: self.config.edges,
             judged_from: self.revised.map_or(Monotonic::default(), settled),
+            settle: self.config.settle,
             now,
         };
         (around, &mut self.watch)
@@ -200,6 +206,8 @@ impl Ledger {
     pub fn tick(&mut self, now: Monotonic) {
         self.began.get_or_insert(now);
         self.traffic.tick(&self.policies, now);
+        let (mut around, watch) = self.parts(now);
+        watch.settle(&mut around);
         self.edges.fold();
         if self.rules.keep_up(&self.policies, now) {
             self.judge_due(now);
@@ -207,6 +215,12 @@ impl Ledger {
         if now.since(self.swept) >= SWEEP {
             self.swept = now;
             self.sweep(now);
+        }
+        // As soon as what changed may be judged.
+        if now.since(self.measured) >= self.config.settle.clamp(MEASURE, SWEEP) {
+            self.measured = now;
+            let observed = self.observed(now);
+            readiness::find(&mut self.findings, &self.edges, &self.config, observed, now);
         }
     }
 
@@ -275,7 +289,7 @@ impl Ledger {
             *edge.around = around;
         }
         if let Some(told) = edge.declared.as_deref() {
-            if verdict::bad(&edge.pending.counts, told).is_some() {
+            if verdict::bad(&edge.pending.counts, told, edge.around.guarded).is_some() {
                 edge.last_bad = Some(now);
             } else if edge
                 .last_bad
@@ -327,8 +341,6 @@ impl Ledger {
             self.findings
                 .retain(|key, open| !matches!(key.id, Id::M09 | Id::M34) || open.last >= before);
         }
-        let observed = self.observed(now);
-        readiness::find(&mut self.findings, &self.edges, &self.config, observed, now);
     }
 
     fn observed(&self, now: Monotonic) -> Duration {

@@ -197,7 +197,7 @@ fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
     let filters: Vec<Value> = sidecar.refuses.map(envoy::refuse).into_iter().collect();
     let routes =
         json!([{"match": {"prefix": "/"}, "route": {"cluster": "inbound", "timeout": "0s"}}]);
-    let http = envoy::http(
+    let mut http = envoy::http(
         &routes,
         &filters,
         json!({
@@ -205,6 +205,9 @@ fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
             "set_current_client_cert_details": {"subject": true, "dns": true, "uri": true},
         }),
     );
+    // The server's proxy leaves the count of the client's as it is.
+    http["typed_config"]["route_config"]["virtual_hosts"][0]["include_request_attempt_count"] =
+        json!(false);
     let tcp = envoy::tcp("inbound");
     let plain = match sidecar.serves {
         Protocol::Tcp => &tcp,

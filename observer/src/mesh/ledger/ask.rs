@@ -2,6 +2,7 @@
 
 use super::{
     edge::{Declared, Edge, Surroundings},
+    marks,
     parties::{Known, Ports},
     rules::Rules,
 };
@@ -85,6 +86,11 @@ pub(super) fn surroundings(
         let service = service.map(|service| (&*service.namespace, &*service.name));
         of_istio(&mut around, policies, rules, pod, service);
     }
+    // Transparent interception keeps the client's address.
+    let transparent = pod.traits.annotation("sidecar.istio.io/interceptionMode") == Some("TPROXY");
+    around.guarded = matches!(server.plane, Plane::IstioSidecar | Plane::Linkerd)
+        && !transparent
+        && !marks::is_excluded_inbound(policies, pod, server.plane, edge.key.port);
     let tunnel = match server.plane {
         Plane::IstioAmbient => AMBIENT_TUNNEL,
         Plane::Linkerd => LINKERD_TUNNEL,

@@ -106,6 +106,8 @@ pub(super) struct Surroundings {
     pub(super) enforced: Option<ObjectRef>,
     /// NetworkPolicies that let the port of the server's tunnel pass, and not the port itself.
     pub(super) voided: Vec<Reason>,
+    /// The server's sidecar is to take all that comes to this port.
+    pub(super) guarded: bool,
 }
 
 /// Which end counted.

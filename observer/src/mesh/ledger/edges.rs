@@ -181,6 +181,11 @@ impl Edges {
         groups.sort_unstable();
         groups.dedup();
         for group in groups {
+            // Without a name it stands for many servers.
+            let server = self.known(group.1).map(|known| &known.party);
+            if server.is_some_and(|party| party.name.is_empty()) {
+                continue;
+            }
             self.fold_ports(group);
             self.fold_services(group);
         }

@@ -204,14 +204,7 @@ pub(super) static CHECKS: &[Check] = &[
     Check {
         id: Id::M08,
         about: About::Server,
-        holds: |case| {
-            let sidecar = matches!(case.server.plane, Plane::IstioSidecar | Plane::Linkerd);
-            // Transparent interception keeps the client's address.
-            let transparent = case.server_pod().is_some_and(|pod| {
-                pod.traits.annotation("sidecar.istio.io/interceptionMode") == Some("TPROXY")
-            });
-            sidecar && !transparent && !case.excluded_inbound()
-        },
+        holds: |case| case.around.guarded,
         signs: |_| &[Sign::AppTook],
         at_least: 1,
         say: |case| {

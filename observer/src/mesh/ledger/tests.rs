@@ -2,9 +2,10 @@
 
 mod world;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use self::world::*;
+use super::Config;
 use crate::model::{
     connection::{ClosedBy, Role},
     kubernetes::Pod,
@@ -483,6 +484,17 @@ fn fallback_and_pods_that_are_not_captured() {
     }
     check(&[
         Case {
+            name: "on a connection that the proxy keeps",
+            labels: INJECTED,
+            objects: nothing,
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::None));
+                world.calls(20, &Wire::direct(&web, &cart), |_, _| {});
+                world.keep(&fallback(&cart));
+            },
+            expected: &["M06", "M09"],
+        },
+        Case {
             name: "the server is declared to be in the mesh",
             labels: INJECTED,
             objects: nothing,
@@ -638,6 +650,42 @@ fn traffic_past_proxies() {
             expected: &[],
         },
     ]);
+}
+
+/// A proxy that was never seen to carry anything may not have started, as long as it takes to settle.
+#[test]
+fn a_proxy_has_as_long_to_start_as_is_configured() {
+    for (settle, expected) in [(0, vec!["M07"]), (20, vec!["M07"]), (40, vec![])] {
+        let mut world = World::shop(&[], permissive);
+        world.ledger.reconfigure(Config {
+            settle: Duration::from_secs(settle),
+            ..Config::default()
+        });
+        let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::None));
+        world.connect(20, &Wire::direct(&web, &cart));
+        world.pass(29);
+        world.connect(20, &Wire::direct(&web, &cart));
+        assert_eq!(world.found(), expected, "{settle}");
+    }
+    for (settle, expected) in [(0, vec!["M08"]), (40, vec![])] {
+        let mut world = World::shop(&[], permissive);
+        world.ledger.reconfigure(Config {
+            settle: Duration::from_secs(settle),
+            ..Config::default()
+        });
+        let (web, cart) = (web(Mesh::None), cart(Mesh::Sidecar));
+        world.connect(20, &Wire::into_app(&cart, peer(&web)));
+        world.pass(29);
+        world.connect(20, &Wire::into_app(&cart, peer(&web)));
+        assert_eq!(world.found(), expected, "{settle}");
+        let report = world.report();
+        let verdicts: Vec<&str> = report.edges.iter().map(|edge| edge.verdict).collect();
+        let verdict = match expected.is_empty() {
+            true => "satisfied",
+            false => "violated",
+        };
+        assert_eq!(verdicts, [verdict], "{settle}");
+    }
 }
 
 /// The connection of the node's proxy for a pod, in whose network namespace it is.
@@ -887,6 +935,24 @@ fn identities_networks_and_tls() {
             objects: nothing,
             traffic: |world| world.connect(20, &asks_for("api.example.com")),
             expected: &[],
+        },
+        Case {
+            name: "an old version where only a new one is declared, on a connection that is kept",
+            labels: &[],
+            objects: |world| {
+                let mesh = r#"{"mesh":"meshMTLS: {minProtocolVersion: TLSV1_3}"}"#;
+                world.object(PolicyKind::MeshConfig, "istio-system/istio", mesh);
+            },
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                world.calls(20, &Wire::to_proxy(&web, &cart, MUTUAL), |_, _| {});
+                let wire = Wire {
+                    opening: Some(tls(0x0303, 0xc02f)),
+                    ..Wire::sidecar(&web, &cart, MUTUAL)
+                };
+                world.keep(&wire);
+            },
+            expected: &["M32"],
         },
         Case {
             name: "an old cipher",

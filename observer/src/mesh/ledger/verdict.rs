@@ -51,7 +51,7 @@ pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
         let few = "too few connections and requests since what is declared last changed";
         return unknown(declared, because, few);
     }
-    if let Some(why) = bad(&edge.since, told) {
+    if let Some(why) = bad(&edge.since, told, edge.around.guarded) {
         because.insert(0, Reason::plain(why));
         return Judged {
             declared,
@@ -72,8 +72,9 @@ pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
     }
 }
 
-/// What of all that was seen is not as declared; `None` when nothing is.
-pub(super) fn bad(seen: &Signs, told: &Declared) -> Option<&'static str> {
+/// What of all that was seen is not as declared; `None` when nothing is. The server is `guarded`
+/// where its sidecar is to take all.
+pub(super) fn bad(seen: &Signs, told: &Declared, guarded: bool) -> Option<&'static str> {
     let plain = seen.has(Sign::Plain) || seen.has(Sign::PlainRequest);
     match (&told.accepts.value, &told.sends.value) {
         (Accepts::Mutual, _) if plain => Some("plaintext where only mutual TLS is to be taken"),
@@ -88,6 +89,9 @@ pub(super) fn bad(seen: &Signs, told: &Declared) -> Option<&'static str> {
         }
         (Accepts::Both | Accepts::NoMesh, Sends::Tls) if plain => {
             Some("plaintext where the client's proxy is to send TLS")
+        }
+        _ if guarded && seen.has(Sign::AppTook) => {
+            Some("the server is reached past its proxy, which then enforces nothing")
         }
         _ => None,
     }

@@ -20,7 +20,7 @@ use crate::{
         connection::{ClosedBy, ConnectionId, Role, Transfer},
         kubernetes::Dialled,
         mesh::{Far, Hop},
-        security::{Handshake, Security},
+        security::Security,
         time::Monotonic,
     },
 };
@@ -45,6 +45,8 @@ struct Live {
     probe: bool,
     /// How it was counted.
     counted: Option<Security>,
+    /// It waits to be settled.
+    waiting: bool,
     /// It is in what is kept by time.
     dated: bool,
     /// What its handshake shows was looked at.
@@ -61,6 +63,9 @@ struct Live {
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     live: HashMap<ConnectionId, Live>,
+    /// Connections that carried data both ways before they were settled: of those that proxies keep
+    /// for later, nothing more may be heard for long.
+    waiting: Vec<ConnectionId>,
     places: Places,
     /// Times that there was no room.
     pub(super) dropped: u64,
@@ -74,6 +79,8 @@ pub(super) struct Around<'a> {
     pub(super) limit: usize,
     /// From when on edges that are new are judged.
     pub(super) judged_from: Monotonic,
+    /// How long that takes to settle which is new.
+    pub(super) settle: Duration,
     pub(super) now: Monotonic,
 }
 
@@ -152,6 +159,7 @@ impl Watch {
             tunnel: view.tunnel,
             probe: false,
             counted: None,
+            waiting: false,
             dated: false,
             shaken: false,
             signed: None,
@@ -165,6 +173,7 @@ impl Watch {
             .is_none_or(|old| around.edges.current(old.edge) != around.edges.current(edge));
         if let Some(old) = old {
             live.probe = old.probe;
+            live.waiting = old.waiting;
             live.dated = old.dated;
             live.turns = old.turns;
             if fresh {
@@ -257,7 +266,14 @@ impl Watch {
         }
         let both = transfer.received_bytes > 0 && transfer.sent_bytes > 0;
         let settled = ended.is_some() || now.since(link.connection.started) >= SETTLED;
-        if live.probe || !settled {
+        if live.probe {
+            return;
+        }
+        if !settled {
+            if both && !live.waiting {
+                live.waiting = true;
+                self.waiting.push(link.connection.id);
+            }
             return;
         }
         if both {
@@ -269,6 +285,28 @@ impl Watch {
         if both {
             signs::carried(live, around);
         }
+    }
+
+    /// Counts connections that have settled since something was heard of them.
+    pub(super) fn settle(&mut self, around: &mut Around<'_>) {
+        let now = around.now;
+        let live = &mut self.live;
+        self.waiting.retain(|id| {
+            let Some(live) = live.get_mut(id) else {
+                return false;
+            };
+            if now.since(live.link.connection.started) < SETTLED {
+                return true;
+            }
+            live.waiting = false;
+            if !live.probe
+                && let Some(edge) = around.edges.touch(live.edge, live.last)
+            {
+                count(live, edge, side(live.vantage), false, now);
+                signs::carried(live, around);
+            }
+            false
+        });
     }
 
     /// A connection ended: nothing more is heard of it.
@@ -369,24 +407,8 @@ fn judged(live: &Live, edge: &Edge) -> bool {
     !live.exempt && live.link.connection.started >= edge.judged_from
 }
 
-/// How a connection is secured, once it carried data both ways. A handshake that came to nothing is
-/// not encryption.
-fn secured(link: &Link) -> Security {
-    let shaken = |handshake: &Handshake| handshake.established;
-    match link.security {
-        Security::Plaintext => Security::Plaintext,
-        security => {
-            let handshake = link.opening.as_ref().and_then(|it| it.tls.as_deref());
-            match handshake.is_none_or(shaken) {
-                true => security,
-                false => Security::Unknown,
-            }
-        }
-    }
-}
-
 fn count(live: &mut Live, edge: &mut Edge, side: Side, ended: bool, now: Monotonic) {
-    let security = secured(&live.link);
+    let security = signs::secured(&live.link);
     let known = security != Security::Unknown;
     if live.counted != Some(security) {
         if let Some(old) = live.counted {

@@ -322,6 +322,18 @@ fn readiness_is_a_finding_of_servers_that_take_both() {
     world.mode("STRICT");
     world.pass(120);
     assert!(found(&world).is_empty());
+
+    // It is told as soon as what changed may be judged.
+    for (settle, count) in [(0, 1), (40, 0)] {
+        let mut world = World::shop(&[], permissive);
+        world.ledger.reconfigure(Config {
+            settle: Duration::from_secs(settle),
+            ..Config::default()
+        });
+        world.connect(30, &Wire::direct(&web, &cart));
+        world.pass(1);
+        assert_eq!(found(&world).len(), count, "{settle}");
+    }
 }
 
 #[test]
@@ -489,4 +501,21 @@ fn what_is_learned_later_unsettles_nothing() {
     world.connect(1, &Wire::sidecar(&web, &cart, PLAIN));
     assert_eq!(only(&world).verdict, "violated");
     assert_eq!(world.found(), ["M06"]);
+}
+
+#[test]
+fn servers_outside_are_not_taken_for_one() {
+    let mut world = World::shop(&[], permissive);
+    let outside = |text: &str, service| Wire {
+        peer: Peer::Address(address(text).ip()),
+        remote: address(text),
+        dialled: service,
+        ..Wire::direct(&web(Mesh::None), &cart(Mesh::None))
+    };
+    world.connect(1, &outside("192.0.2.1:8080", Some(cart_service())));
+    world.connect(30, &outside("192.0.2.2:8080", None));
+    let edges = world.report().edges;
+    let mut seen: Vec<_> = edges.iter().map(|edge| edge.service.as_deref()).collect();
+    seen.sort();
+    assert_eq!(seen, [None, Some("cart.shop")]);
 }

@@ -317,6 +317,14 @@ impl World {
         self.pass(1);
     }
 
+    /// A connection that carries something at once, nothing later, and stays open.
+    pub(super) fn keep(&mut self, wire: &Wire) {
+        let link = self.open(wire);
+        self.progress(wire, &link);
+        self.pass(1);
+        self.pass(2);
+    }
+
     pub(super) fn call(&mut self, link: &Arc<Link>, change: impl FnOnce(&mut Exchange)) {
         self.call_of(link, None, change);
     }

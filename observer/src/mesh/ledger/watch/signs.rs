@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Around, Ended, Live, judged, secured, side};
+use super::{Around, Ended, Live, judged, side};
 use crate::{
     mesh::{
         findings::Sample,
@@ -25,9 +25,6 @@ use crate::{
 
 /// How often a connection that lasts is a sign again.
 const AGAIN: Duration = Duration::from_secs(600);
-/// How long a pod must be known for a connection past its proxy to count, where its proxy was not seen
-/// to carry anything.
-const STARTING: Duration = Duration::from_secs(60);
 
 /// Versions of TLS on the wire (RFC 8446 section 4.2.1).
 const TLS_1_2: u16 = 0x0303;
@@ -124,9 +121,10 @@ fn past_proxy(live: &Live, own: u32, around: &Around<'_>) -> Option<Sign> {
     if !lasting || marks::is_gateway(&container.pod) {
         return None;
     }
+    // Where its proxy was not seen to carry anything, it may be that it has not started yet.
     let known = around.edges.known(own)?;
     known
-        .had_proxy(link.connection.started, STARTING)
+        .had_proxy(link.connection.started, around.settle)
         .then_some(sign)
 }
 
@@ -163,6 +161,22 @@ pub(super) fn ended(live: &Live, edge: &mut Edge, both: bool, transfer: &Transfe
             came_to_nothing(Sign::MutualFailed);
         }
         _ => {}
+    }
+}
+
+/// How a connection is secured, once it carried data both ways. A handshake that came to nothing is
+/// not encryption.
+pub(super) fn secured(link: &Link) -> Security {
+    let shaken = |handshake: &Handshake| handshake.established;
+    match link.security {
+        Security::Plaintext => Security::Plaintext,
+        security => {
+            let handshake = link.opening.as_ref().and_then(|it| it.tls.as_deref());
+            match handshake.is_none_or(shaken) {
+                true => security,
+                false => Security::Unknown,
+            }
+        }
     }
 }
 
