@@ -113,8 +113,11 @@ fn told(agent: &Agent, objects: &[Value]) -> Result<()> {
     Ok(())
 }
 
+/// Ids of findings, with whom each is about.
+type Found = BTreeSet<(String, BTreeSet<String>)>;
+
 /// Findings now, with whom each is about.
-fn findings(agent: &Agent) -> Result<(BTreeSet<(String, BTreeSet<String>)>, Value)> {
+fn findings(agent: &Agent) -> Result<(Found, Value)> {
     let answer: Value = serde_json::from_str(&agent.get("/api/v1/findings")?)?;
     let all = answer["findings"].as_array().context("no findings")?;
     let about = |finding: &Value| {

@@ -22,6 +22,7 @@ use observer::{
         connection::{Connection, ConnectionId, Owner, Role},
         exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
         kubernetes::{self, Container, Node, Pod, ServiceName},
+        mesh::Hop,
         security::Security,
         span::{Access, Kept, Span, Subject},
         time::{Monotonic, WallOffset},
@@ -117,6 +118,8 @@ fn link(workload: &Arc<Workload>) -> Arc<Link> {
         security: Security::Plaintext,
         opening: None,
         mesh: None,
+        hop: Hop::Direct,
+        far: None,
     })
 }
 
@@ -156,10 +159,13 @@ fn call(link: &Arc<Link>) -> Call {
             hop: (1, 2),
             context: None,
             cause: None,
+            forwarded: None,
         },
         route: "/users/{id}/orders".into(),
         error: None,
         http_error: None,
+        far: None,
+        probe: false,
     }
 }
 

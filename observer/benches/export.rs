@@ -23,6 +23,7 @@ use observer::{
         call::{Call, Link},
         connection::{Connection, ConnectionId, Owner, Role},
         exchange::{Exchange, HttpVersion, Outcome, RequestHead, Side},
+        mesh::Hop,
         security::Security,
         span::{Kept, Span, Subject},
         time::Monotonic,
@@ -60,6 +61,8 @@ fn link(service: &str) -> Arc<Link> {
         security: Security::Plaintext,
         opening: None,
         mesh: None,
+        hop: Hop::Direct,
+        far: None,
     })
 }
 
@@ -111,10 +114,13 @@ fn span(number: u64, link: &Arc<Link>) -> Span {
                 hop: (1, 2),
                 context: None,
                 cause: None,
+                forwarded: None,
             },
             route: "/users/{id}/orders".into(),
             error: None,
             http_error: None,
+            far: None,
+            probe: false,
         })),
     }
 }

@@ -126,7 +126,7 @@ impl World {
     }
 
     /// The client's own socket to its proxy.
-    fn to_proxy(&mut self, client: &Arc<Pod>, server: Option<&Arc<Pod>>) -> Link {
+    fn client_socket(&mut self, client: &Arc<Pod>, server: Option<&Arc<Pod>>) -> Link {
         let service = fixture::dialled("shop", "cart");
         let peer = match server {
             Some(server) => Peer::Pod(server.clone()),
@@ -142,7 +142,7 @@ impl World {
     }
 
     /// The server's own socket from its proxy.
-    fn from_proxy(&mut self, server: &Arc<Pod>, client: &Arc<Pod>) -> Link {
+    fn server_socket(&mut self, server: &Arc<Pod>, client: &Arc<Pod>) -> Link {
         let identity = Some(fixture::identity(client));
         let peer = Peer::Pod(client.clone());
         let own = Peer::Pod(server.clone());
@@ -168,7 +168,7 @@ impl World {
 
     /// So many requests, seen at the client alone.
     fn sent(&mut self, times: u64, asked: Asked<'_>, forwarded: Option<Forwarded>) {
-        let link = Arc::new(self.to_proxy(&client(), None));
+        let link = Arc::new(self.client_socket(&client(), None));
         for _ in 0..times {
             self.call(&link, asked, forwarded.clone());
         }
@@ -182,7 +182,7 @@ impl World {
         asked: Asked<'_>,
         forwarded: Option<Forwarded>,
     ) {
-        let link = Arc::new(self.from_proxy(server, &client()));
+        let link = Arc::new(self.server_socket(server, &client()));
         for _ in 0..times {
             self.call(&link, asked, forwarded.clone());
         }

@@ -508,9 +508,11 @@ fn sizes(with_traits: bool) -> (usize, usize) {
                 name: format!("checkout-{workload}-5d8f{workload:06x}-{hash:05x}").into(),
                 node: format!("node-{}.example.internal", hash % 200).into(),
                 addresses: vec![std::net::Ipv4Addr::from(0x0a00_0000 + number).into()],
-                traits: with_traits
-                    .then(|| std::sync::Arc::new(traits))
-                    .unwrap_or_default(),
+                traits: if with_traits {
+                    std::sync::Arc::new(traits)
+                } else {
+                    std::sync::Arc::default()
+                },
                 ..PodObject::default()
             }))],
         );

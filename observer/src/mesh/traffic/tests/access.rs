@@ -175,7 +175,7 @@ fn refusals_against_policy_are_found() {
         (&denied, 403, false, 19, 0),
     ] {
         let mut world = with(policy.clone());
-        let link = Arc::new(world.to_proxy(&client(), Some(&server("v1"))));
+        let link = Arc::new(world.client_socket(&client(), Some(&server("v1"))));
         for _ in 0..10 {
             world.now = world.now.plus(Duration::from_millis(1));
             let took = Duration::from_millis(1);
@@ -222,7 +222,7 @@ fn probes_and_own_traffic_are_no_callers() {
         }
     }
     // Also behind a proxy.
-    let link = Arc::new(world.from_proxy(&server("v1"), &client()));
+    let link = Arc::new(world.server_socket(&server("v1"), &client()));
     let took = Duration::from_millis(1);
     let mut call = fixture::call(&link, ("GET", "/", "cart"), Some(200), world.now, took);
     call.probe = true;
@@ -238,7 +238,7 @@ fn connections_are_judged_without_requests() {
             "selector": {"matchLabels": {"app": "cart"}},
             "rules": [{"from": from(&[WEB]), "to": [{"operation": {"ports": [port]}}]}],
         }));
-        let mut link = world.from_proxy(&server("v1"), &client());
+        let mut link = world.server_socket(&server("v1"), &client());
         link.connection.local.set_port(5432);
         let link = Arc::new(link);
         world.now = world.now.plus(Duration::from_secs(1));
@@ -317,7 +317,7 @@ fn least_is_not_said_of_callers_without_identity() {
     let mut world = with(allow(
         json!([{"to": [{"operation": {"methods": ["GET", "PUT"]}}]}]),
     ));
-    let mut link = world.from_proxy(&server("v1"), &client());
+    let mut link = world.server_socket(&server("v1"), &client());
     let peer = Peer::Pod(client());
     link.far = fixture::far(&server("v1"), peer, Security::Plaintext, None);
     let link = Arc::new(link);

@@ -58,12 +58,12 @@ fn route(first: u32, second: u32) -> Value {
 /// As many requests at the client as at the servers.
 fn traffic(world: &mut World, first: u64, second: u64) {
     let web = meshed("web", "v1");
-    let link = Arc::new(world.to_proxy(&web, None));
+    let link = Arc::new(world.client_socket(&web, None));
     for _ in 0..first + second {
         world.call(&link, get("/"), None);
     }
     for (times, version) in [(first, "v1"), (second, "v2")] {
-        let link = Arc::new(world.from_proxy(&meshed("cart", version), &web));
+        let link = Arc::new(world.server_socket(&meshed("cart", version), &web));
         for _ in 0..times {
             world.call(&link, get("/"), None);
         }
@@ -137,7 +137,7 @@ fn servers_refuse_whom_nobody_authorizes() {
         );
         world.settle();
         let (web, cart) = (meshed("web", "v1"), meshed("cart", "v1"));
-        let mut link = world.from_proxy(&cart, &web);
+        let mut link = world.server_socket(&cart, &web);
         let text = "web.shop.serviceaccount.identity.linkerd.cluster.local";
         let proved = crate::model::mesh::Identity {
             text: text.into(),
@@ -181,7 +181,7 @@ fn http_on_opaque_ports_is_found() {
         let mut traits = (*cart.traits).clone();
         traits.annotations = [("config.linkerd.io/opaque-ports".into(), opaque.into())].into();
         cart.traits = Arc::new(traits);
-        let mut link = world.from_proxy(&Arc::new(cart), &meshed("web", "v1"));
+        let mut link = world.server_socket(&Arc::new(cart), &meshed("web", "v1"));
         link.opening = Some(Arc::new(Opening {
             protocol: Some(protocol),
             ..Opening::default()
@@ -244,7 +244,7 @@ fn a_limit_of_rate_that_refuses_most_is_found() {
             );
         }
         world.settle();
-        let link = Arc::new(world.to_proxy(&meshed("web", "v1"), None));
+        let link = Arc::new(world.client_socket(&meshed("web", "v1"), None));
         let told = Forwarded {
             proxy_error: true,
             ..Forwarded::default()

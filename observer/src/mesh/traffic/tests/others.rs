@@ -195,7 +195,7 @@ fn ports_that_speak_something_else_are_found() {
             &[(name, 80, 8080)],
         ));
         world.settle();
-        let link = world.to_proxy(&client(), None);
+        let link = world.client_socket(&client(), None);
         recognised(&mut world, right, link.clone(), "http/1");
         recognised(&mut world, wrong, link, protocol);
         let findings = world.findings();
@@ -354,10 +354,10 @@ fn everything_is_bounded() {
     for number in 0..40 {
         let name = format!("web-{number}");
         let pod = fixture::pod("shop", &name, &[("app", &name)], &[SIDECAR]);
-        let link = Arc::new(world.to_proxy(&pod, None));
+        let link = Arc::new(world.client_socket(&pod, None));
         let path = format!("/{number}");
         world.call(&link, get(&path), None);
-        let link = Arc::new(world.from_proxy(&server("v1"), &pod));
+        let link = Arc::new(world.server_socket(&server("v1"), &pod));
         world.call(&link, get(&path), None);
     }
     for table in world.traffic.tables() {

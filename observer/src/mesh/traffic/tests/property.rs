@@ -36,9 +36,9 @@ fn played(unrelated: bool, first: u32, steps: &[Step]) -> Report {
         world.declare(fixture::object(kind, namespace, "default", &strict));
     }
     world.settle();
-    let sent = Arc::new(world.to_proxy(&client(), None));
+    let sent = Arc::new(world.client_socket(&client(), None));
     let served = ["v1", "v2"].map(|version| {
-        let link = world.from_proxy(&server(version), &client());
+        let link = world.server_socket(&server(version), &client());
         Arc::new(link)
     });
     for (at_client, path, second, number, status) in steps {

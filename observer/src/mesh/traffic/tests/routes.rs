@@ -27,7 +27,7 @@ fn a_call_is_told_its_rule() {
         ])),
     );
     world.tick();
-    let link = Arc::new(world.to_proxy(&client(), None));
+    let link = Arc::new(world.client_socket(&client(), None));
     let found = world.call(&link, get("/api/1"), None).expect("a rule");
     assert_eq!((&*found.rule, &*found.backend), ("0", "v2"));
     assert_eq!(&*found.object.name, "cart");
@@ -43,7 +43,7 @@ fn a_call_is_told_its_rule() {
     ));
     assert_eq!(world.call(&link, get("/api/1"), None), None);
     // Nobody but the client tells it, and never a socket in between.
-    let link = Arc::new(world.from_proxy(&server("v1"), &client()));
+    let link = Arc::new(world.server_socket(&server("v1"), &client()));
     assert_eq!(world.call(&link, get("/api/1"), None), None);
 }
 
@@ -339,7 +339,7 @@ fn routes_that_clients_go_past_are_found() {
     let mut world = World::new();
     world.object(PolicyKind::VirtualService, "cart", rules());
     world.settle();
-    let mut link = world.to_proxy(&client(), Some(&server("v1")));
+    let mut link = world.client_socket(&client(), Some(&server("v1")));
     link.dialled = None;
     link.connection.remote = fixture::address("10.0.0.2:8080");
     let link = Arc::new(link);
