@@ -46,6 +46,7 @@ const TRAFFIC: Duration = Duration::from_secs(14);
 
 /// What may have no data after this traffic: part of the place of a query, and why.
 const MAY_BE_EMPTY: &[(&str, &str)] = &[
+    ("Service mesh: ", "there is no mesh"),
     ("Own health: Not known", "there is no Kubernetes"),
     ("Own health: Age of what is known", "there is no Kubernetes"),
     ("Own health: Objects", "there is no Kubernetes"),

@@ -127,6 +127,21 @@ impl Meshed {
         self.node.bench.event(event, 1);
     }
 
+    /// A call that has to wait for what its proxy's connections show.
+    fn held(&mut self, id: u64) {
+        let exchange = exchange(id, Role::Server, &head("/"));
+        let told = self.node.bench.enricher.exchange(exchange, at(2));
+        assert_eq!(told, None);
+    }
+
+    /// The only call that is told by then.
+    fn told(&mut self, now: u64) -> Call {
+        match self.node.settle(now).as_slice() {
+            [Told::Call(call)] => call.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn call(&mut self, id: u64, role: Role, forwarded: Option<&str>) -> Call {
         let mut exchange = exchange(id, role, &head("/"));
         exchange.forwarded = forwarded.map(|uri| {
@@ -236,7 +251,10 @@ fn a_call_from_a_sidecar_is_one_of_whom_it_vouches_for() {
         ("10.244.1.7:8080", "127.0.0.6:40001"),
         None,
     );
-    let nobody = meshed.call(40, Role::Server, None);
+    // Nothing is known of who called: that may come, and is waited for briefly.
+    meshed.held(40);
+    assert_eq!(meshed.node.settle(2), []);
+    let nobody = meshed.told(3);
     assert_eq!(nobody.link.hop, Hop::FromProxy);
     assert_eq!(nobody.far().unwrap().source, FarSource::Unknown);
     let uri = "spiffe://cluster.local/ns/shop/sa/orders";
@@ -256,8 +274,9 @@ fn a_call_from_a_sidecar_is_one_of_whom_it_vouches_for() {
     );
     assert_eq!(name(call.peer()), "identity else");
     // Nobody vouches for who comes in the clear: the one of those that the sidecar has.
+    meshed.held(40);
     meshed.wire(50, Role::Server, "10.244.2.9:50000", plain());
-    let call = meshed.call(40, Role::Server, None);
+    let call = meshed.told(2);
     assert_eq!(name(call.peer()), "pod orders");
     assert_eq!(
         (call.far().unwrap().source, call.secured()),
