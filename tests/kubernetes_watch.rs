@@ -269,6 +269,16 @@ fn bookmarks_keep_a_quiet_watch_and_their_lack_ends_it() -> Result<()> {
 }
 
 #[test]
+fn bookmarks_keep_a_quiet_watch_that_was_resumed() -> Result<()> {
+    let (double, watcher) = hastily_watched()?;
+    double.end("pods");
+    std::thread::sleep(Duration::from_millis(2700));
+    (&double as &dyn Cluster).expect_requests(&[("watch", "pods", 2)])?;
+    ensure!(watcher.pods()?.failing.is_none(), "{:?}", watcher.pods()?);
+    Ok(())
+}
+
+#[test]
 fn a_server_that_accepts_and_says_nothing_is_left_and_found_again() -> Result<()> {
     let (mut double, mut watcher) = hastily_watched()?;
     double.fall_silent();
