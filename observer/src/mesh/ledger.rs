@@ -13,6 +13,7 @@ mod readiness;
 mod rules;
 mod show;
 mod slab;
+mod turn;
 mod verdict;
 mod view;
 mod watch;
@@ -24,6 +25,7 @@ use self::{
     judge::{CHECKS, Case},
     raise::Closing,
     rules::Rules,
+    turn::Turn,
     view::MOST_PLACES,
     watch::{Around, Ended, Watch},
 };
@@ -221,6 +223,14 @@ impl Ledger {
             self.measured = now;
             let observed = self.observed(now);
             readiness::find(&mut self.findings, &self.edges, &self.config, observed, now);
+            let policies = &self.policies;
+            turn::find(
+                &mut self.findings,
+                &mut self.edges,
+                policies,
+                &self.config,
+                now,
+            );
         }
     }
 
@@ -274,10 +284,12 @@ impl Ledger {
             let told = ask::declared(&self.policies, edge, client, server, service);
             if edge.declared.as_deref() != Some(&told) {
                 // It is another because more is known, or because it was changed.
-                match (edge.declared.is_some(), learned) {
-                    (false, _) => {}
-                    (true, true) => closing = Closing::AtOnce,
-                    (true, false) => {
+                match (edge.declared.as_deref(), learned) {
+                    (None, _) => {}
+                    (Some(_), true) => closing = Closing::AtOnce,
+                    (Some(old), false) => {
+                        let last = edge.turn.take().map(|turn| *turn);
+                        edge.turn = Turn::between(last, old, &told).map(Box::new);
                         edge.renew(now.plus(self.config.settle));
                         closing = Closing::All;
                     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{latency::Latency, past::Past, verdict::Judged};
+use super::{latency::Latency, past::Past, turn::Turn, verdict::Judged};
 use crate::{
     mesh::{
         decision::{Accepts, Decision, Reason, Sends},
@@ -161,6 +161,8 @@ pub(super) struct Edge {
     pub(super) judged_from: Monotonic,
     pub(super) declared: Option<Box<Declared>>,
     pub(super) around: Box<Surroundings>,
+    /// What is declared was another before, and proxies show whether they have heard of it.
+    pub(super) turn: Option<Box<Turn>>,
     /// What [`Self::declared`] was asked of: the revision of policies, and changes of both parties.
     pub(super) asked: Option<(u64, u32, u32)>,
     pub(super) judged: Judged,
@@ -311,6 +313,7 @@ impl Edge {
             judged_from,
             declared: None,
             around: Box::default(),
+            turn: None,
             asked: None,
             judged: Judged::default(),
             dirty: true,
@@ -372,6 +375,11 @@ impl Edge {
         self.judgeable.1 += other.judgeable.1;
         self.judged_from = self.judged_from.max(other.judged_from);
         self.pending.merge(other.pending);
+        match (&mut self.turn, other.turn) {
+            (Some(own), Some(other)) => own.merge(*other),
+            (own @ None, other) => *own = other,
+            (Some(_), None) => {}
+        }
         self.last_bad = self.last_bad.max(other.last_bad);
         self.dirty = true;
     }

@@ -1123,3 +1123,4 @@ fn linkerd() {
 
 mod edges;
 mod properties;
+mod stale;
