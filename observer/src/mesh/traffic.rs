@@ -27,6 +27,7 @@ mod sent;
 mod served;
 mod split;
 mod statistics;
+mod turn;
 mod uses;
 
 use std::{sync::Arc, time::Duration};

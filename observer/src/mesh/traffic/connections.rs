@@ -13,6 +13,7 @@ use super::{
     pairs::Judged,
     ports,
     routes::Judge,
+    turn,
 };
 use crate::{
     mesh::{
@@ -171,26 +172,42 @@ impl Traffic {
         let host = host::canonical(host).into_owned();
         self.uses.mark(Usage::Subset, &host, subset, "");
         let settle = self.config.settle;
-        let mut stray = None;
+        let (mut leading, mut several) = (None, false);
+        let (mut stray, mut unsettled) = (None, false);
         for (_, state) in self.routes.rules.iter_mut() {
             let of =
                 |backend: &&crate::mesh::decision::Backend| host::canonical(&backend.host) == *host;
-            let mut leads = false;
+            let (mut leads, mut there) = (false, false);
             for backend in state.rule.backends.iter().filter(of) {
                 leads = true;
-                if backend.subset == *subset && backend.share > 0.0 {
-                    return;
-                }
+                there |= backend.subset == *subset && backend.share > 0.0;
             }
             let settled = now.since(state.since) >= settle && state.rule.partial.is_none();
-            if leads && settled {
+            // Where it is not settled it may lead there still, or again.
+            unsettled |= leads && !settled;
+            if there {
+                several |= leading.is_some();
+                leading = Some(state);
+            } else if leads && settled {
                 stray = stray.or(Some(state));
-            } else if leads {
-                // It may lead there still, or again.
-                return;
             }
         }
-        if let Some(state) = stray {
+        let strays = leading.is_none();
+        if unsettled || several {
+            return;
+        }
+        let Some(state) = leading.or(stray) else {
+            return;
+        };
+        if let (Some(turn), Some(pod)) = (&mut state.turn, link.workload.pod())
+            && turn::counts(link.connection.started, state.since, settle)
+        {
+            let shows = turn.of_subset(&host, subset);
+            if let Some(evidence) = turn.saw(pod, shows) {
+                evidence.link(link, now);
+            }
+        }
+        if strays {
             state.split.strayed(|evidence| evidence.link(link, now));
         }
     }

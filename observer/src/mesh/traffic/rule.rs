@@ -10,6 +10,7 @@ use super::{
     party::Who,
     routes::{Judge, party_of, words_of},
     split::Split,
+    turn::Turn,
 };
 use crate::{
     mesh::{
@@ -71,6 +72,8 @@ pub(super) struct RuleState {
     pub(super) clients: HashSet<Who>,
     /// What its backends get.
     pub(super) split: Split,
+    /// Where it led before it was changed, and who leads there still.
+    pub(super) turn: Option<Box<Turn>>,
 }
 
 // === impl RuleState ===
@@ -96,6 +99,7 @@ impl RuleState {
             early_range: (Duration::MAX, Duration::ZERO),
             faults: Evidence::default(),
             clients: HashSet::new(),
+            turn: None,
         }
     }
 
@@ -241,6 +245,9 @@ impl RuleState {
             self.faults.raise(into, key, self.saying(summary));
         }
         self.split.judge(into, judge, self);
+        if let Some(turn) = &self.turn {
+            turn.judge(into, judge, self);
+        }
     }
 
     fn judge_use(&self, into: &mut Findings, judge: Judge, seen: HostSeen) {

@@ -15,6 +15,7 @@ use super::{
     pairs::{Judged, Pair, PairKey},
     routes::Judge,
     split::Served,
+    turn::{self, Shows},
 };
 use crate::{
     mesh::decision::{Access, Backend, Decision, Destination, Reason, Routing, Rule},
@@ -33,6 +34,8 @@ pub(super) struct Found {
     pair: Option<u32>,
     /// Place of the rule that it matched, and which of its backends this is.
     rule: Option<(u32, Served)>,
+    /// What it shows of its client's proxy, where the rule was another before.
+    shows: Option<Shows>,
     /// It is a copy.
     copy: bool,
     /// Attempts that the rule allows after the first.
@@ -127,6 +130,13 @@ impl Traffic {
             } else if attempt.unwrap_or(1) <= 1 {
                 let local = rule.clients.contains(&end.client);
                 rule.split.served(call, served, local, judge);
+                if let (Some(shows), Some(turn), Some(pod)) =
+                    (found.shows, &mut rule.turn, &end.client_pod)
+                    && turn::counts(call.exchange.sent.first, rule.since, judge.settle)
+                    && let Some(evidence) = turn.saw(pod, shows)
+                {
+                    evidence.call(call, judge.now);
+                }
             }
         }
         if let Some((place, ejects)) = &found.ejects
@@ -193,7 +203,11 @@ impl Traffic {
         }
         let policed = end.plane != Plane::None && self.declared.polices(&end.pod.namespace);
         let (rule, silent) = rule;
+        let shows = rule
+            .as_ref()
+            .and_then(|(place, served, _)| self.shows(answers, end, *place, *served));
         Found {
+            shows,
             access: access.value,
             because: access.because.into(),
             pair,
@@ -203,6 +217,28 @@ impl Traffic {
             ejects: self.ejects(answers, end),
             free: silent && !policed && original.is_none(),
         }
+    }
+
+    /// What being served by this pod shows of the client's proxy.
+    fn shows(
+        &self,
+        answers: &impl Answers,
+        end: &ServerEnd,
+        place: u32,
+        served: Served,
+    ) -> Option<Shows> {
+        let state = self.routes.rules.get(place)?;
+        let turn = state.turn.as_ref()?;
+        let client = end.client_pod.as_ref()?;
+        // In ambient mode it is another who routes requests: a waypoint.
+        let own = matches!(answers.plane(client), Plane::IstioSidecar | Plane::Linkerd);
+        let backend = match served {
+            Served::Backend(place) => state.rule.backends.get(place),
+            Served::Idle(_) | Served::Stray => None,
+            Served::Unclear => return None,
+        };
+        own.then(|| turn.of_backend(backend, |backend| is_of(answers, backend, &end.pod)))
+            .flatten()
     }
 
     /// Whether pods like this one are ejected when they fail.

@@ -6,6 +6,7 @@ mod linkerd;
 mod others;
 mod property;
 mod routes;
+mod turns;
 
 use std::time::Duration;
 

@@ -156,7 +156,7 @@ fn connections_outside_are_known_by_the_name_in_tls() {
     }
 }
 
-fn recognised(world: &mut World, times: u64, mut link: Link, protocol: &'static str) {
+pub(super) fn recognised(world: &mut World, times: u64, mut link: Link, protocol: &'static str) {
     link.opening = Some(Arc::new(Opening {
         protocol: Some(protocol),
         ..Opening::default()
