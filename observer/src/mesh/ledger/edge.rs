@@ -67,6 +67,8 @@ pub(super) enum Sign {
     Request,
     /// A request in the clear on the application's own connection.
     PlainRequest,
+    /// A request between whose proxies mutual TLS of a mesh is.
+    MutualRequest,
     /// A request that the client's proxy answered: the server was not to be reached.
     Unavailable,
 }

@@ -59,7 +59,7 @@ pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
             because,
         };
     }
-    match good(told) {
+    match good(&edge.since, told) {
         Ok(why) => {
             because.insert(0, Reason::plain(why));
             Judged {
@@ -97,19 +97,31 @@ pub(super) fn bad(seen: &Signs, told: &Declared, guarded: bool) -> Option<&'stat
     }
 }
 
-/// Why it is as declared when nothing bad was seen, or why it cannot be told.
-fn good(told: &Declared) -> Result<&'static str, &'static str> {
+/// Why it is as declared when nothing bad was seen, or why it cannot be told: that nothing against it
+/// was seen is not enough, as it is when all that was tried came to nothing.
+fn good(seen: &Signs, told: &Declared) -> Result<&'static str, &'static str> {
+    let any = |signs: &[Sign]| signs.iter().any(|sign| seen.has(*sign));
+    let mutual = any(&[Sign::Mutual, Sign::MutualRequest]);
+    let other = any(&[Sign::Plain, Sign::Foreign, Sign::Request]);
+    const NO_MUTUAL: &str = "no mutual TLS was seen";
     match (&told.accepts.value, &told.sends.value) {
-        (Accepts::Mutual, _) => Ok("only mutual TLS was seen, as declared"),
-        (Accepts::Plaintext, _) => Ok("no mutual TLS was seen, as declared"),
-        (Accepts::Both, Sends::Mutual) => Ok("only encrypted traffic was seen, as declared"),
-        (Accepts::Both, Sends::Plaintext | Sends::NoProxy) => {
+        (Accepts::Mutual, _) if mutual => Ok("only mutual TLS was seen, as declared"),
+        (Accepts::Mutual, _) => Err(NO_MUTUAL),
+        (Accepts::Plaintext, _) if other => Ok("no mutual TLS was seen, as declared"),
+        (Accepts::Both, Sends::Mutual) if mutual => {
+            Ok("only encrypted traffic was seen, as declared")
+        }
+        (Accepts::Both, Sends::Mutual) => Err(NO_MUTUAL),
+        (Accepts::Both, Sends::Plaintext | Sends::NoProxy) if mutual || other => {
             Ok("plaintext and mutual TLS are both taken")
         }
-        (Accepts::Both | Accepts::NoMesh, Sends::Tls) => Ok("only TLS was seen, as declared"),
+        (Accepts::Both | Accepts::NoMesh, Sends::Tls) if seen.has(Sign::Foreign) => {
+            Ok("only TLS was seen, as declared")
+        }
         (Accepts::Both, Sends::Unknown(_)) => Err("what the client is to send cannot be told"),
         (Accepts::NoMesh, _) => Err("the server is in no mesh"),
         (Accepts::Unknown(_) | Accepts::Unasked, _) => Err("what the server takes cannot be told"),
+        (Accepts::Both | Accepts::Plaintext, _) => Err("nothing was answered that tells"),
     }
 }
 

@@ -68,13 +68,22 @@ fn stale(world: &mut World) -> Vec<(String, String, u64)> {
         .collect()
 }
 
+/// What the weights were and are, where each of two proxies goes, and whether it is found.
+type Case = (
+    &'static str,
+    &'static [(&'static str, u32)],
+    &'static [(&'static str, u32)],
+    [&'static str; 2],
+    bool,
+);
+
 /// How requests, or connections, go their way.
 type Way = fn(&mut World, u64, &Arc<Pod>, &str);
 
 #[test]
 fn who_goes_on_is_found_where_others_follow() {
     let one = || ("web".to_owned(), "web-1".to_owned(), 30);
-    let cases: &[(&str, &[(&str, u32)], &[(&str, u32)], [&str; 2], bool)] = &[
+    let cases: &[Case] = &[
         (
             "to another",
             &[(FIRST, 1)],
