@@ -32,7 +32,7 @@ use self::{
 use super::{
     findings::{Findings, Id, worst_first},
     policy::Policies,
-    report::{self, Misunderstood, Object, Report},
+    report::{self, Ignored, Misunderstood, Object, Report},
     traffic::{self, Traffic},
 };
 use crate::{
@@ -408,6 +408,15 @@ impl Ledger {
         report
             .misunderstood
             .sort_by(|one, other| one.object.cmp(&other.object));
+        let ignored = self.policies.ignored();
+        report.ignored = ignored
+            .map(|(object, reason)| Ignored {
+                object: Object::from(object),
+                reason,
+            })
+            .collect();
+        report.ignored.sort();
+        report.ignored.dedup();
         report
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    super::Config, MUTUAL, PLAIN, cart, peer, permissive, strict, tunnelled, web, world::*,
+    super::Config, MUTUAL, PLAIN, cart, nothing, peer, permissive, strict, tunnelled, web, world::*,
 };
 use crate::{
     mesh::{
@@ -300,6 +300,51 @@ fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
     world.remove(PolicyKind::PeerAuthentication, "other/default");
     world.pass(20);
     assert_eq!(world.found(), ["M01"]);
+}
+
+#[test]
+fn routes_that_nobody_accepted_are_told() {
+    let route = |parents: &str| {
+        format!(
+            r#"{{"spec":{{"parentRefs":[{{"kind":"Service","group":"","name":"cart"}}]}},"status":{{"parents":[{parents}]}}}}"#
+        )
+    };
+    let accepted = |status: &str| {
+        format!(
+            r#"{{"parentRef":{{"kind":"Service","group":"","name":"cart"}},"controllerName":"istio.io/gateway-controller","conditions":[{{"type":"Accepted","status":"{status}","reason":"Because"}},{{"type":"ResolvedRefs","status":"True"}}]}}"#
+        )
+    };
+    for (parents, expected) in [
+        (String::new(), Some("no controller has accepted it yet")),
+        (
+            accepted("False"),
+            Some("does not say that Accepted is True: Because"),
+        ),
+        (accepted("True"), None),
+    ] {
+        for kind in [PolicyKind::HttpRoute, PolicyKind::LinkerdHttpRoute] {
+            let mut world = World::shop(&[], nothing);
+            world.object(kind, "shop/cart", &route(&parents));
+            let report = world.report();
+            assert!(
+                report.misunderstood.is_empty(),
+                "{:?}",
+                report.misunderstood
+            );
+            let told: Vec<_> = report
+                .ignored
+                .iter()
+                .map(|it| {
+                    (
+                        &*it.object.name,
+                        it.reason.contains(expected.unwrap_or("?")),
+                    )
+                })
+                .collect();
+            let all = expected.map(|_| ("cart", true));
+            assert_eq!(told, Vec::from_iter(all), "{kind:?} {:?}", report.ignored);
+        }
+    }
 }
 
 #[test]
