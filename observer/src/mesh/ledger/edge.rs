@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{latency::Latency, past::Past, turn::Turn, verdict::Judged};
+use super::{latency::Latency, past::Past, raise::Outcome, turn::Turn, verdict::Judged};
 use crate::{
     mesh::{
         decision::{Accepts, Decision, Reason, Sends},
-        findings::{SAMPLES, Sample},
+        findings::{SAMPLES, Sample, is_over},
         istio::Waypoint,
     },
     model::{
@@ -85,6 +85,16 @@ pub(super) struct Signs([u64; SIGNS]);
 pub(super) struct Pending {
     pub(super) counts: Signs,
     samples: Vec<(Sign, Sample)>,
+}
+
+/// When something was last seen, of an edge or of another between the same two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) at: Monotonic,
+    /// How much there is that could be judged, for each time.
+    pub(super) between: u64,
+    /// How much of the edge could be judged then.
+    pub(super) of: u64,
 }
 
 /// What was declared for an edge when it was last asked.
@@ -171,7 +181,19 @@ pub(super) struct Edge {
     /// Something happened since it was last judged.
     pub(super) dirty: bool,
     /// Last sign that something is not as declared.
-    pub(super) last_bad: Option<Monotonic>,
+    pub(super) last_bad: Option<Shown>,
+    /// When what is found was last seen, by place in the list of checks.
+    pub(super) raised: Vec<(usize, Shown)>,
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// Whether that has ended, when so much could be judged until now.
+    pub(super) fn is_over(self, judgeable: u64, minimum: u64, now: Monotonic) -> bool {
+        let since = judgeable.saturating_sub(self.of);
+        is_over(self.between, since, minimum, now.since(self.at))
+    }
 }
 
 // === impl Signs ===
@@ -181,6 +203,10 @@ impl Signs {
         self.0.get(sign as usize).copied().unwrap_or_default()
     }
 
+    pub(super) fn sum(&self, signs: &[Sign]) -> u64 {
+        signs.iter().map(|sign| self.get(*sign)).sum()
+    }
+
     pub(super) fn has(&self, sign: Sign) -> bool {
         self.get(sign) > 0
     }
@@ -188,6 +214,12 @@ impl Signs {
     pub(super) fn add(&mut self, sign: Sign, count: u64) {
         if let Some(known) = self.0.get_mut(sign as usize) {
             *known = known.saturating_add(count);
+        }
+    }
+
+    fn clear(&mut self, sign: Sign) {
+        if let Some(known) = self.0.get_mut(sign as usize) {
+            *known = 0;
         }
     }
 
@@ -320,6 +352,7 @@ impl Edge {
             judged: Judged::default(),
             dirty: true,
             last_bad: None,
+            raised: Vec::new(),
         }
     }
 
@@ -352,6 +385,30 @@ impl Edge {
         self.last_bad = None;
     }
 
+    /// What was not as declared has ended: it is no more held against it.
+    pub(super) fn forget_bad(&mut self, signs: &[Sign]) {
+        for sign in signs {
+            self.since.clear(*sign);
+        }
+        self.last_bad = None;
+    }
+
+    /// When it last showed what a check is about.
+    pub(super) fn shown(&self, check: usize) -> Option<Shown> {
+        let (_, shown) = self.raised.iter().find(|(known, _)| *known == check)?;
+        Some(*shown)
+    }
+
+    /// Remembers what became of checks.
+    pub(super) fn remember(&mut self, outcomes: &[(usize, Outcome)]) {
+        for (check, outcome) in outcomes {
+            self.raised.retain(|(known, _)| known != check);
+            if let Outcome::Shown(shown) = outcome {
+                self.raised.push((*check, *shown));
+            }
+        }
+    }
+
     /// Takes all of another, which turned out to be the same.
     pub(super) fn absorb(&mut self, other: Self) {
         self.first = self.first.min(other.first);
@@ -382,7 +439,17 @@ impl Edge {
             (own @ None, other) => *own = other,
             (Some(_), None) => {}
         }
-        self.last_bad = self.last_bad.max(other.last_bad);
+        self.last_bad = match (self.last_bad, other.last_bad) {
+            (Some(own), Some(other)) if own.at < other.at => Some(other),
+            (own, other) => own.or(other),
+        };
+        for (check, shown) in other.raised {
+            match self.raised.iter_mut().find(|(own, _)| *own == check) {
+                Some((_, own)) if own.at < shown.at => *own = shown,
+                Some(_) => {}
+                None => self.raised.push((check, shown)),
+            }
+        }
         self.dirty = true;
     }
 

@@ -1123,4 +1123,5 @@ fn linkerd() {
 
 mod edges;
 mod properties;
+mod over;
 mod stale;

@@ -85,6 +85,9 @@ struct Conduct {
     pod: Arc<Pod>,
     as_before: u64,
     as_now: u64,
+    /// Connections that show neither, and how many of these were before the last that showed that it
+    /// goes on.
+    neither: (u64, u64),
     /// Of [`Self::as_before`], how many were told.
     told: u64,
     last: Monotonic,
@@ -235,19 +238,20 @@ impl Half {
 
     fn saw(&mut self, pod: &Arc<Pod>, saw: Saw, now: Monotonic, sample: impl FnOnce() -> Sample) {
         let follows = match saw as u8 {
-            saw if saw & self.as_before != 0 => false,
-            saw if saw & self.as_now != 0 => true,
-            _ => return,
+            saw if saw & self.as_before != 0 => Some(false),
+            saw if saw & self.as_now != 0 => Some(true),
+            _ => None,
         };
         let known = self.proxies.iter().position(|it| it.pod.uid == pod.uid);
         let place = match known {
             Some(place) => place,
-            None if self.proxies.len() >= PROXIES => return,
+            None if follows.is_none() || self.proxies.len() >= PROXIES => return,
             None => {
                 self.proxies.push(Conduct {
                     pod: pod.clone(),
                     as_before: 0,
                     as_now: 0,
+                    neither: (0, 0),
                     told: 0,
                     last: now,
                     samples: Samples::default(),
@@ -258,13 +262,15 @@ impl Half {
         let Some(conduct) = self.proxies.get_mut(place) else {
             return;
         };
-        conduct.last = now;
         match follows {
-            true => conduct.as_now += 1,
-            false => {
+            Some(true) => conduct.as_now += 1,
+            Some(false) => {
                 conduct.as_before += 1;
+                conduct.neither.1 = conduct.neither.0;
+                conduct.last = now;
                 conduct.samples.push(sample());
             }
+            None => conduct.neither.0 += 1,
         }
     }
 }
