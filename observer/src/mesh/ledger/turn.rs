@@ -18,7 +18,7 @@ use super::{
 use crate::{
     mesh::{
         decision::{Accepts, Decision, Reason, Sends},
-        findings::{Findings, Id, Key, Sample, Samples, Saying},
+        findings::{Findings, Id, Key, Sample, Samples, Saying, between, is_over},
         policy::Policies,
     },
     model::{kubernetes::Pod, mesh::Plane, policy::ObjectRef, time::Monotonic},
@@ -280,8 +280,14 @@ impl Half {
 impl Conduct {
     /// Whether it goes on as before. One that has followed once has heard of the change, whatever it
     /// does then.
-    fn is_stale(&self, now: Monotonic) -> bool {
-        self.as_now == 0 && self.as_before >= SHOWN && now.since(self.last) <= KEEP
+    fn is_stale(&self, minimum: u64, now: Monotonic) -> bool {
+        let quiet = now.since(self.last);
+        let (neither, before) = self.neither;
+        let between = between(self.as_before, self.as_before + before);
+        self.as_now == 0
+            && self.as_before >= SHOWN
+            && quiet <= KEEP
+            && !is_over(between, neither - before, minimum, quiet)
     }
 }
 
@@ -373,7 +379,7 @@ fn stale(edges: &Edges, policies: &Policies, config: &Config, now: Monotonic) ->
             if end == End::Server && !takes_all(policies, edge, own) {
                 continue;
             }
-            for conduct in half.proxies.iter().filter(|it| it.is_stale(now)) {
+            for conduct in half.proxies.iter().filter(|it| it.is_stale(minimum, now)) {
                 let proxy = proxy(own.plane, &conduct.pod);
                 // One that follows at another edge has heard of it.
                 if proxy.is_none_or(|proxy| follow.contains(proxy)) || follow.is_empty() {

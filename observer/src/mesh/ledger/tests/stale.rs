@@ -270,6 +270,27 @@ fn clients_that_go_on_are_found_where_others_follow() {
 }
 
 #[test]
+fn a_proxy_that_gets_nothing_that_would_show_it_is_told_no_more() {
+    for (count, wait, expected) in [(20, 901, 0), (19, 901, 1), (100, 300, 1)] {
+        let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
+        let one = cart(Mesh::Sidecar);
+        let other = another(&one, 2);
+        let client = || peer(&web(Mesh::None));
+        world.connect(20, &taken(&one));
+        // Which port it is for cannot be seen there, and is found out.
+        world.connect(1, &Wire::into_sidecar(&one, client(), MUTUAL));
+        world.mode("STRICT");
+        settle(&mut world);
+        world.connect(20, &taken(&one));
+        world.connect(20, &refused(&other));
+        world.pass(wait);
+        world.connect(count, &Wire::into_sidecar(&one, client(), MUTUAL));
+        world.pass(61);
+        assert_eq!(stale(&world).len(), expected, "{count} {wait}");
+    }
+}
+
+#[test]
 fn a_proxy_that_follows_late_is_told_no_more() {
     let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
     let one = cart(Mesh::Sidecar);
