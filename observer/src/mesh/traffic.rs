@@ -58,6 +58,7 @@ use crate::{
         call::{Call, LinkEvent},
         connection::ConnectionId,
         mesh::RouteMatch,
+        policy::{ObjectRef, PolicyKind},
         time::{Monotonic, WallOffset},
     },
     telemetry::health::{Loss, Table},
@@ -86,6 +87,34 @@ pub struct Config {
     pub window: Duration,
     /// How long is remembered what nothing is seen of.
     pub idle: Duration,
+}
+
+/// Keeps those findings alone whose objects are as they were when they were found. What objects of
+/// another version do is found again when it is seen.
+fn current(policies: &Policies, findings: &mut Findings) {
+    if findings.is_empty() {
+        return;
+    }
+    type Names<'a> = (&'a str, &'a str, &'a str, &'a str);
+    let versions: HashMap<Names<'_>, &str> = policies
+        .objects()
+        .map(|object| {
+            let kind = object.kind;
+            let names: Names<'_> = (kind.as_str(), kind.group(), &object.namespace, &object.name);
+            (names, &*object.version)
+        })
+        .collect();
+    let is_current = |object: &ObjectRef| {
+        let names: Names<'_> = (&object.kind, &object.group, &object.namespace, &object.name);
+        // Namespaces change for reasons of others all the time.
+        object.version.is_empty()
+            || *object.kind == *PolicyKind::Namespace.as_str()
+            || versions.get(&names) == Some(&&*object.version)
+    };
+    findings.retain(|_, open| {
+        let mut objects = open.saying.because.iter();
+        objects.all(|reason| reason.object.as_ref().is_none_or(is_current))
+    });
 }
 
 /// What was seen of requests.
@@ -185,7 +214,7 @@ impl Traffic {
     /// Adds splits, routes, authorizations and findings to a report.
     pub fn report(
         &self,
-        _policies: &Policies,
+        policies: &Policies,
         report: &mut Report,
         now: Monotonic,
         offset: WallOffset,
@@ -199,7 +228,7 @@ impl Traffic {
         report
             .splits
             .sort_by(|one, other| (&one.object, &one.rule).cmp(&(&other.object, &other.rule)));
-        pairs::report(&self.pairs, &mut report.authorizations);
+        pairs::report(&self.pairs, &mut report.authorizations, judge);
         let mut findings = Findings::new(FINDINGS);
         self.routes.judge(&mut findings, judge);
         pairs::judge(&self.pairs, &mut findings, judge);
@@ -213,6 +242,7 @@ impl Traffic {
             place.map_or(0, |host| host.requests)
         };
         self.uses.judge(&mut findings, judge, requests);
+        current(policies, &mut findings);
         findings.report(&mut report.findings, offset);
     }
 

@@ -207,8 +207,9 @@ impl Traffic {
                 evidence.link(link, now);
             }
         }
-        if strays {
-            state.split.strayed(|evidence| evidence.link(link, now));
+        match strays {
+            true => state.split.strayed(|evidence| evidence.link(link, now)),
+            false => state.split.led(),
         }
     }
 

@@ -17,6 +17,8 @@ pub(super) type OutsideKey = (Who, Box<str>);
 pub(super) struct Outside {
     /// Last request or connection.
     pub(super) last: Monotonic,
+    /// How many.
+    all: u64,
     /// Nobody declares it, and it may be reached.
     open: Evidence,
     /// It is refused, and was reached.
@@ -61,6 +63,7 @@ impl Outside {
         now: Monotonic,
     ) -> Option<&mut Evidence> {
         self.last = now;
+        self.all += 1;
         let evidence = match (&decision.value, reached) {
             (Egress::Open, true) => &mut self.open,
             (Egress::Closed, true) => &mut self.reached,
@@ -68,12 +71,12 @@ impl Outside {
             _ => return None,
         };
         decision.because.clone_into(&mut self.because);
-        Some(evidence)
+        Some(evidence.of(self.all))
     }
 
     fn judge(&self, into: &mut Findings, judge: Judge, key: &OutsideKey, declared: bool) {
         let (who, host) = key;
-        let fresh = |evidence: &Evidence| evidence.is_fresh(judge.now, judge.window);
+        let fresh = |evidence: &Evidence| evidence.stands(judge, self.all);
         let mut raise = |evidence: &Evidence, what: &str, summary, severity| {
             let key = Key {
                 id: Id::M28,

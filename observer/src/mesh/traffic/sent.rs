@@ -172,21 +172,19 @@ impl Traffic {
         };
         client.last = now;
         client.requests += 1;
-        if !Arc::ptr_eq(&client.why, &sent.why) {
-            client.why = sent.why.clone();
-        }
         let local = answered_by_proxy(call);
+        let (all, why) = (client.requests, &sent.why);
         match (&sent.routed, call.exchange.status) {
             (Routed::Unmatched, Some(404)) if settled && local => {
-                client.unmatched.call(call, now);
+                client.unmatched.of(all).by(why).call(call, now);
             }
             // Somebody answered to whom no route leads.
             (Routed::Unmatched, Some(_)) if settled && !local && end.proxied => {
-                client.past.call(call, now);
+                client.past.of(all).by(why).call(call, now);
             }
-            (Routed::Past, _) if settled => client.past.call(call, now),
-            (_, Some(429)) if local => client.limited.call(call, now),
-            (_, Some(503)) if local && capped => client.overflown.call(call, now),
+            (Routed::Past, _) if settled => client.past.of(all).by(why).call(call, now),
+            (_, Some(429)) if local => client.limited.of(all).by(why).call(call, now),
+            (_, Some(503)) if local && capped => client.overflown.of(all).by(why).call(call, now),
             _ => {}
         }
     }

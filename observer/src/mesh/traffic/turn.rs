@@ -54,8 +54,7 @@ struct Conduct {
     party: Arc<Party>,
     before: Evidence,
     now: u64,
-    /// How much it sent elsewhere since it last sent anything as before.
-    since: u64,
+    all: u64,
 }
 
 fn is(one: &Backend, host: &str, subset: &str) -> bool {
@@ -138,21 +137,18 @@ impl Turn {
                     pod: pod.clone(),
                     before: Evidence::default(),
                     now: 0,
-                    since: 0,
+                    all: 0,
                 });
                 self.proxies.len() - 1
             }
         };
         let conduct = self.proxies.get_mut(place)?;
+        conduct.all += 1;
         match shows {
-            Shows::Before => {
-                conduct.since = 0;
-                return Some(&mut conduct.before);
-            }
+            Shows::Before => return Some(conduct.before.of(conduct.all)),
             Shows::Now => conduct.now += 1,
             Shows::Either => {}
         }
-        conduct.since += 1;
         None
     }
 
@@ -160,7 +156,7 @@ impl Turn {
     /// place, nowhere else for long.
     fn follows(&self, conduct: &Conduct, judge: Judge) -> bool {
         match self.now.is_empty() {
-            true => conduct.before.count == 0 && conduct.since >= judge.minimum,
+            true => conduct.before.count == 0 && conduct.all >= judge.minimum,
             false => conduct.now >= SHOWN,
         }
     }
@@ -175,8 +171,7 @@ impl Turn {
         for conduct in &self.proxies {
             let goes_on = conduct.before.count >= SHOWN
                 && conduct.now == 0
-                && conduct.since < judge.minimum
-                && conduct.before.is_fresh(judge.now, judge.window);
+                && conduct.before.stands(judge, conduct.all);
             if !goes_on {
                 continue;
             }

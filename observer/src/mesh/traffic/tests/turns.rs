@@ -191,6 +191,7 @@ fn who_follows_late_is_told_no_more() {
         declare(&mut world, "3", &[(SECOND, 2)]);
         world.settle();
         assert_eq!(stale(&mut world).len(), 1);
+        world.pass(Duration::from_secs(901));
         served(&mut world, 20, &web(1), SECOND);
         assert_eq!(stale(&mut world), []);
     }
