@@ -178,7 +178,8 @@ fn verdicts_wait_until_all_is_settled() {
 
 #[test]
 fn nothing_is_as_declared_that_was_not_seen_to_be() {
-    type Traffic = fn(&mut World);
+    type Step = fn(&mut World);
+    type Case = (&'static str, Step, Step, &'static str, &'static str);
     let refused = |world: &mut World| {
         let wire = Wire {
             received: 0,
@@ -194,7 +195,7 @@ fn nothing_is_as_declared_that_was_not_seen_to_be() {
         };
         world.connect(1, &unknown);
     };
-    let cases: [(&str, fn(&mut World), Traffic, &str, &str); 7] = [
+    let cases: [Case; 7] = [
         (
             "refused plaintext alone",
             strict,
