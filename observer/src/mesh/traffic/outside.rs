@@ -1,5 +1,7 @@
 //! What pods of a mesh reach outside of the cluster.
 
+use std::sync::Arc;
+
 use super::{evidence::Evidence, host, party::Who, places::Places, routes::Judge};
 use crate::{
     mesh::{
@@ -25,6 +27,8 @@ pub(super) struct Outside {
     reached: Evidence,
     /// It is refused, and was tried.
     tried: Evidence,
+    /// A rule leads it through a gateway, and it was reached without.
+    around: Evidence,
     because: Vec<Reason>,
 }
 
@@ -74,6 +78,17 @@ impl Outside {
         Some(evidence.of(self.all))
     }
 
+    /// A connection of the client's proxy leads there.
+    pub(super) fn connected(&mut self, now: Monotonic) {
+        self.last = now;
+        self.all += 1;
+    }
+
+    /// It was reached directly, though a rule leads there through a gateway. Where to put what shows it.
+    pub(super) fn passed_by(&mut self, because: &Arc<[Reason]>) -> &mut Evidence {
+        self.around.of(self.all).by(because)
+    }
+
     fn judge(&self, into: &mut Findings, judge: Judge, key: &OutsideKey, declared: bool) {
         let (who, host) = key;
         let fresh = |evidence: &Evidence| evidence.stands(judge, self.all);
@@ -115,6 +130,24 @@ impl Outside {
                 self.open.count
             );
             raise(&self.open, "undeclared", summary, Some(Severity::Low));
+        }
+        if fresh(&self.around) && self.around.count >= judge.minimum {
+            let key = Key {
+                id: Id::M28,
+                workload: who.party().clone(),
+                peer: None,
+                port: 0,
+                about: format!("{host} gateway").into(),
+            };
+            let saying = Saying {
+                summary: format!(
+                    "{words} reached {host} {} times directly, where a route leads through a gateway of the cluster.",
+                    self.around.count
+                ),
+                because: self.around.because.to_vec(),
+                severity: None,
+            };
+            self.around.raise(into, key, saying);
         }
     }
 }
