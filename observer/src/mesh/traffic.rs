@@ -20,6 +20,7 @@ mod pairs;
 mod party;
 mod places;
 mod ports;
+mod rates;
 mod refused;
 mod routes;
 mod rule;
@@ -46,6 +47,7 @@ use self::{
     pairs::{Pair, PairKey},
     places::Places,
     ports::Ports,
+    rates::Rates,
     routes::{Judge, Routes},
     sent::Sent,
     served::Found,
@@ -139,6 +141,7 @@ pub struct Traffic {
     balances: Balances,
     outside: Outsides,
     ports: Ports,
+    rates: Rates,
     uses: Uses,
     swept: Monotonic,
     no_route: Arc<str>,
@@ -183,6 +186,7 @@ impl Traffic {
             balances: Balances::default(),
             outside: Outsides::default(),
             ports: Ports::default(),
+            rates: Rates::default(),
             uses: Uses::default(),
             swept: Monotonic::default(),
             no_route: Arc::from(""),
@@ -236,6 +240,7 @@ impl Traffic {
         ejections::judge(&self.balances, &mut findings, judge);
         outside::judge(&self.outside, &mut findings, judge, self.declared.egress);
         ports::judge(&self.ports, &mut findings, judge);
+        rates::judge(&self.rates, &mut findings, judge);
         let hosts = &self.routes.hosts;
         let requests = |host: &str| {
             let place = hosts.find(&host.into()).and_then(|place| hosts.get(place));
@@ -260,6 +265,7 @@ impl Traffic {
             ("mesh_balances_full", self.balances.lost()),
             ("mesh_outside_full", self.outside.lost()),
             ("mesh_ports_full", self.ports.lost()),
+            ("mesh_rates_full", self.rates.lost()),
             ("mesh_uses_full", self.uses.lost()),
         ]
         .map(|(reason, count)| Loss {
@@ -293,6 +299,7 @@ impl Traffic {
             ("mesh_balances", self.balances.len(), entries),
             ("mesh_outside", self.outside.len(), entries),
             ("mesh_ports", self.ports.len(), entries),
+            ("mesh_rates", self.rates.len(), entries),
             ("mesh_uses", self.uses.len(), entries),
         ]
         .map(|(name, entries, limit)| Table {
@@ -368,9 +375,10 @@ impl Traffic {
             .outside
             .retain(|_, outside| now.since(outside.last) <= idle);
         self.ports.retain(|_, port| now.since(port.last) <= idle);
+        let rates = self.rates.retain(|_, rate| now.since(rate.last) <= idle);
         self.grants.expire(now, idle);
         self.expire_connections(now);
-        if routes || pairs || balances || outside {
+        if routes || pairs || balances || outside || rates {
             self.epoch += 1;
         }
         self.changes.expire(now, self.config.settle);

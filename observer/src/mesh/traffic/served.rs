@@ -13,6 +13,7 @@ use super::{
     host,
     memory::Question,
     pairs::{Judged, Pair, PairKey},
+    rates::Rate,
     routes::Judge,
     split::Served,
     turn::{self, Shows},
@@ -42,6 +43,8 @@ pub(super) struct Found {
     retries: Option<u32>,
     /// Place of client and server where pods that fail are ejected.
     ejects: Option<(u32, Ejects)>,
+    /// Place of the server where requests are limited.
+    rate: Option<u32>,
     /// No object has anything to do with it: it is the same for all requests.
     free: bool,
 }
@@ -144,6 +147,9 @@ impl Traffic {
         {
             balanced.take(end, call, ejects, judge.now);
         }
+        if let Some(rate) = found.rate.and_then(|place| self.rates.get_mut(place)) {
+            rate.take(&end.pod, judge.now);
+        }
         let Some(place) = found.pair else {
             return;
         };
@@ -215,8 +221,19 @@ impl Traffic {
             rule: rule.map(|(place, served, _)| (place, served)),
             copy: original.is_some(),
             ejects: self.ejects(answers, end),
+            rate: self.rate(answers, end, now),
             free: silent && !policed && original.is_none(),
         }
+    }
+
+    /// Place of a server where requests to it are limited.
+    fn rate(&mut self, answers: &impl Answers, end: &ServerEnd, now: Monotonic) -> Option<u32> {
+        let (object, limit) = answers.rate_limit(&end.pod, end.port)?;
+        let key = (end.who.clone(), end.port);
+        let new = || Rate::new(object, limit, now);
+        let place = self.rates.place(&key, self.config.entries, new)?;
+        self.rates.get_mut(place)?.declare(object, limit, now);
+        Some(place)
     }
 
     /// What being served by this pod shows of the client's proxy.
