@@ -304,6 +304,33 @@ fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
 }
 
 #[test]
+fn who_asks_within_a_second_shares_a_report() {
+    let mut world = World::shop(&[], strict);
+    let mut made = |world: &mut World, window: Option<u64>| {
+        let window = window.map(Duration::from_secs);
+        let now = world.now;
+        world
+            .ledger
+            .shared_report(window, now, WallOffset::default())
+    };
+    let first = made(&mut world, None);
+    assert_eq!(*first, world.report());
+    world.now = world.now.plus(Duration::from_millis(999));
+    assert!(Arc::ptr_eq(&first, &made(&mut world, None)));
+    // Of the window that is configured.
+    assert!(Arc::ptr_eq(&first, &made(&mut world, Some(7 * DAY))));
+    world.now = world.now.plus(Duration::from_millis(1));
+    let second = made(&mut world, None);
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(!Arc::ptr_eq(&second, &made(&mut world, Some(DAY))));
+    // Nobody keeps it for long.
+    let last = made(&mut world, Some(DAY));
+    assert_eq!(Arc::strong_count(&last), 2);
+    world.pass(1);
+    assert_eq!(Arc::strong_count(&last), 1);
+}
+
+#[test]
 fn routes_that_nobody_accepted_are_told() {
     let route = |parents: &str| {
         format!(
