@@ -306,7 +306,7 @@ fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
 #[test]
 fn who_asks_within_a_second_shares_a_report() {
     let mut world = World::shop(&[], strict);
-    let mut made = |world: &mut World, window: Option<u64>| {
+    let made = |world: &mut World, window: Option<u64>| {
         let window = window.map(Duration::from_secs);
         let now = world.now;
         world
