@@ -54,9 +54,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 const MEASURE: Duration = Duration::from_secs(1);
 /// Most edges of which what is declared is asked anew at once.
 const MOST_ASKED: usize = 512;
-/// How long a finding stays open that is raised no more.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
-/// The same, of what is so of one end as long as it is seen.
+/// How long a finding stays open that is raised no more, of what is so of one end as long as it is seen.
 const KEEP_STATE: Duration = Duration::from_secs(3600);
 
 /// Bounds of the ledger, and when it judges.
@@ -70,6 +68,8 @@ pub struct Config {
     pub minimum: u64,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
+    /// How far back findings look, and how long one stays open that is raised no more.
+    pub window: Duration,
     /// Window of readiness.
     pub readiness: Duration,
 }
@@ -105,6 +105,7 @@ impl Default for Config {
             idle: Duration::from_secs(7 * 24 * 3600),
             minimum: 20,
             settle: Duration::from_secs(60),
+            window: Duration::from_secs(24 * 3600),
             readiness: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -117,6 +118,7 @@ impl Config {
             minimum: self.minimum,
             settle: self.settle,
             idle: self.idle,
+            window: self.window,
             ..default
         }
     }
@@ -275,7 +277,7 @@ impl Ledger {
             return false;
         };
         edge.dirty = false;
-        let minimum = self.config.minimum.max(1);
+        let (minimum, window) = (self.config.minimum.max(1), self.config.window);
         let (Some(client), Some(server)) =
             (parties.get(edge.key.client), parties.get(edge.key.server))
         else {
@@ -321,9 +323,10 @@ impl Ledger {
                     between: between(edge.since.sum(signs), of),
                     of,
                 });
-            } else if edge.last_bad.is_some_and(|last| {
-                now.since(last.at) > verdict::KEEP || last.is_over(of, minimum, now)
-            }) {
+            } else if edge
+                .last_bad
+                .is_some_and(|last| now.since(last.at) > window || last.is_over(of, minimum, now))
+            {
                 edge.forget_bad(verdict::held_against(told));
             }
         }
@@ -370,7 +373,7 @@ impl Ledger {
         if let Some(before) = before(self.config.idle) {
             self.edges.expire(before);
         }
-        if let Some(before) = before(KEEP) {
+        if let Some(before) = before(self.config.window) {
             self.findings.expire(before);
         }
         if let Some(before) = before(KEEP_STATE) {

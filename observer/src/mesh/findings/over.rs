@@ -7,7 +7,7 @@ pub const QUIET: Duration = Duration::from_secs(900);
 
 /// By chance so much more than what usually lies between two times passes without one in less than
 /// one case of a thousand.
-pub const SURE: u32 = 7;
+pub(super) const SURE: u32 = 7;
 
 /// How many connections or requests there were for each that showed it: `shown` of all `of`.
 pub fn between(shown: u64, of: u64) -> u64 {

@@ -28,8 +28,6 @@ use crate::{
 const PROXIES: usize = 32;
 /// Connections that show what a proxy does, below which it is not said.
 const SHOWN: u64 = 3;
-/// How long is told what was seen last.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// What a connection shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,13 +278,13 @@ impl Half {
 impl Conduct {
     /// Whether it goes on as before. One that has followed once has heard of the change, whatever it
     /// does then.
-    fn is_stale(&self, minimum: u64, now: Monotonic) -> bool {
+    fn is_stale(&self, minimum: u64, window: Duration, now: Monotonic) -> bool {
         let quiet = now.since(self.last);
         let (neither, before) = self.neither;
         let between = between(self.as_before, self.as_before + before);
         self.as_now == 0
             && self.as_before >= SHOWN
-            && quiet <= KEEP
+            && quiet <= window
             && !is_over(between, neither - before, minimum, quiet)
     }
 }
@@ -379,7 +377,11 @@ fn stale(edges: &Edges, policies: &Policies, config: &Config, now: Monotonic) ->
             if end == End::Server && !takes_all(policies, edge, own) {
                 continue;
             }
-            for conduct in half.proxies.iter().filter(|it| it.is_stale(minimum, now)) {
+            for conduct in half
+                .proxies
+                .iter()
+                .filter(|it| it.is_stale(minimum, config.window, now))
+            {
                 let proxy = proxy(own.plane, &conduct.pod);
                 // One that follows at another edge has heard of it.
                 if proxy.is_none_or(|proxy| follow.contains(proxy)) || follow.is_empty() {

@@ -1,7 +1,5 @@
 //! Whether what was seen of an edge is what is declared for it.
 
-use std::time::Duration;
-
 use super::edge::{Declared, Edge, Sign, Signs};
 use crate::{
     mesh::decision::{Accepts, Reason, Sends},
@@ -10,9 +8,6 @@ use crate::{
         time::Monotonic,
     },
 };
-
-/// How long something bad is held against an edge after it was last seen.
-pub(super) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// A verdict and why.
 #[derive(Clone, Debug, Default, PartialEq)]
