@@ -174,6 +174,44 @@ fn servers_that_go_on_are_found_where_others_follow() {
 }
 
 #[test]
+fn ports_that_are_kept_from_the_proxy_tell_nothing_of_it() {
+    const EXCLUDE: &str = "traffic.sidecar.istio.io/excludeInboundPorts";
+    for (ports, expected) in [("9090", 1), ("8080", 0)] {
+        let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
+        let one = pod("cart", Mesh::Sidecar, annotated(EXCLUDE, ports));
+        let other = another(&one, 2);
+        world.connect(20, &taken(&one));
+        world.mode("STRICT");
+        settle(&mut world);
+        world.connect(20, &taken(&one));
+        world.connect(20, &refused(&other));
+        world.pass(61);
+        assert_eq!(stale(&world).len(), expected, "{ports}");
+    }
+}
+
+#[test]
+fn what_the_application_takes_itself_tells_nothing_of_its_proxy() {
+    let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
+    let one = cart(Mesh::Sidecar);
+    let other = another(&one, 2);
+    let client = || peer(&web(Mesh::None));
+    world.connect(1, &Wire::from_proxy(&one, client(), PLAIN));
+    world.connect(20, &Wire::into_app(&one, client()));
+    world.mode("STRICT");
+    settle(&mut world);
+    world.connect(20, &Wire::into_app(&one, client()));
+    let refused = Wire {
+        received: 100,
+        sent: 0,
+        ..Wire::into_app(&other, client())
+    };
+    world.connect(20, &refused);
+    world.pass(61);
+    assert_eq!(stale(&world), []);
+}
+
+#[test]
 fn connections_of_before_do_not_count() {
     let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
     let one = cart(Mesh::Sidecar);
