@@ -151,5 +151,6 @@ pub(super) fn ledger(config: &Config) -> ledger::Config {
         minimum: mesh.minimum.into(),
         settle: mesh.settle,
         readiness: mesh.readiness_window,
+        unused: mesh.unused_after,
     }
 }

@@ -109,6 +109,7 @@ fn is_other_mesh(old: &Mesh, new: &Mesh) -> bool {
         minimum: new.minimum,
         settle: new.settle,
         readiness_window: new.readiness_window,
+        unused_after: new.unused_after,
         edges: new.edges,
         ..old.clone()
     };
@@ -183,6 +184,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             minimum: mesh.minimum,
             settle: mesh.settle,
             readiness_window: mesh.readiness_window,
+            unused_after: mesh.unused_after,
             edges: mesh.edges,
             ..old.mesh.clone()
         },

@@ -67,6 +67,8 @@ pub struct Config {
     pub settle: Duration,
     /// Window of readiness.
     pub readiness: Duration,
+    /// How long something must not be used to be called unused.
+    pub unused: Duration,
 }
 
 /// What was seen, and what is declared.
@@ -100,6 +102,7 @@ impl Default for Config {
             minimum: 20,
             settle: Duration::from_secs(60),
             readiness: Duration::from_secs(7 * 24 * 3600),
+            unused: traffic::Config::default().unused,
         }
     }
 }
@@ -111,6 +114,7 @@ impl Config {
             minimum: self.minimum,
             settle: self.settle,
             idle: self.idle,
+            unused: self.unused,
             ..default
         }
     }
