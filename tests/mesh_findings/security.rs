@@ -4,17 +4,17 @@
 use anyhow::Result;
 use observer_tests::{
     certificates::Authority,
-    mesh::{Member, Plane, Spec},
+    mesh::{Member, Plane, Spec, traffic::Requests},
     process,
     server::Server,
 };
 
-use super::{Case, Scene, case, check};
+use super::{Case, Scene, case, check, requests, slow};
 
-/// TLS of its own, as the application `web`; what others speak is as ever.
+/// TLS of its own, as the application `web`; others speak what they ever do.
 fn serve_tls(member: &Member<'_>) -> Result<Server> {
     if member.workload != "web" {
-        return member.serve();
+        return slow(member);
     }
     let authority = Authority::create()?;
     let pair = authority.sign("web", &["DNS:web"])?;
@@ -58,7 +58,15 @@ fn tls_for_somebody_else_and_two_proxies_of_one_pod() -> Result<()> {
         },
         other: Some(Spec::new("other", Plane::Istio)),
         serves: serve_tls,
-        more: ask_in_tls,
+        more: |scene| {
+            // At once, for each to need a connection of its own between the proxies.
+            let all = Requests {
+                at_once: 8,
+                ..requests(scene.target, "/slow", 8)?
+            };
+            all.expect(&scene.front.app()?, 401)?;
+            ask_in_tls(scene)
+        },
         expected: &[
             ("M04", &["web", "stranger"]),
             ("M29", &["web"]),

@@ -8,7 +8,7 @@ use self::world::*;
 use super::Config;
 use crate::model::{
     connection::{ClosedBy, Role},
-    kubernetes::Pod,
+    kubernetes::{Pod, Service},
     mesh::{Hop, ProxyKind},
     policy::PolicyKind,
     security::{MeshSigns, Security},
@@ -920,6 +920,29 @@ fn identities_networks_and_tls() {
             labels: &[],
             objects: |world| world.service("other", &[]),
             traffic: |world| world.connect(20, &asks_for("other.shop.svc.cluster.local")),
+            expected: &["M31"],
+        },
+        Case {
+            name: "a Service that does not choose the pod, on a connection that is kept",
+            labels: &[],
+            objects: |world| world.service("other", &[]),
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                let own = Wire {
+                    dialled: Some(Arc::new(Service {
+                        name: "other".into(),
+                        ..(*cart_service()).clone()
+                    })),
+                    ..Wire::to_proxy(&web, &cart, MUTUAL)
+                };
+                world.calls(20, &own, |_, _| {});
+                let wire = asks_for("other.shop.svc.cluster.local");
+                let link = world.open(&wire);
+                for _ in 0..4 {
+                    world.pass(601);
+                    world.progress(&wire, &link);
+                }
+            },
             expected: &["M31"],
         },
         Case {
