@@ -66,13 +66,13 @@ fn a_pod_that_fails_and_is_left_out() -> Result<()> {
 }
 
 #[test]
-fn requests_that_are_too_many_in_a_second() -> Result<()> {
+fn requests_that_are_too_many_in_a_second_and_a_port_that_a_mesh_opens() -> Result<()> {
     check(&Case {
         front: Spec::new("front", Plane::Linkerd),
         web: Spec::new("web", Plane::Linkerd),
         passes: Some(5),
         front_asks: &[("/hop", 5, 200), ("/hop", 40, 429)],
-        expected: &[("M35", &["front"])],
-        ..case("rate")
+        expected: &[("M30", &["web"]), ("M35", &["front"])],
+        ..case("linkerd")
     })
 }

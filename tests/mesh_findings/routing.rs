@@ -1,7 +1,7 @@
 //! Routes: rules that are for nothing, backends that are not led to, copies and limits of time.
 
 use anyhow::Result;
-use observer_tests::mesh::traffic::Requests;
+use observer_tests::mesh::{Target, traffic::Requests};
 
 use super::{Case, case, check, requests, slow};
 
@@ -62,14 +62,38 @@ fn copies_that_are_not_made_and_limits_of_time_that_do_not_hold() -> Result<()> 
             // A limit of none is no limit.
             ask("/slow/other", 8, &[])?;
             ask("/slow/patient", 8, &["--max-time", "0.3"])?;
-            Ok(())
+            // By the address of a pod, which no route is for.
+            let pod = Target {
+                name: "pod.test".to_owned(),
+                address: scene.target.subsets[0]
+                    .endpoints
+                    .first()
+                    .map(|(pod, _)| *pod),
+                ..Target::default()
+            };
+            requests(&pod, "/hop", 20)?.expect(&place, 200).map(drop)
         },
         expected: &[
+            ("M18", &["front"]),
             ("M19", &["web", "rule all"]),
             ("M21", &["web", "rule hurried"]),
             ("M21", &["web", "rule patient"]),
         ],
         absent: &[("M21", &["rule all"])],
         ..case("copies")
+    })
+}
+
+#[test]
+fn requests_that_are_repeated_and_such_without_a_route() -> Result<()> {
+    check(&Case {
+        serves: |member| member.serve_with("", "location = /api/broken { return 503; }"),
+        target: |target| {
+            target.prefix = Some("/api".to_owned());
+            target.retries = 2;
+        },
+        front_asks: &[("/api/broken", 30, 503), ("/other", 30, 404)],
+        expected: &[("M17", &["front"]), ("M20", &["front", "web"])],
+        ..case("routes")
     })
 }

@@ -43,7 +43,11 @@ fn policy_for_somebody_who_never_comes_or_has_no_name() -> Result<()> {
     const FRONT: &str = "allows identity cluster.local/ns/shop/sa/front";
     check(&Case {
         stranger_asks: Some(("/plain", 30, 200)),
-        expected: &[("M26", &["web", GHOST]), ("M27", &["web", "stranger"])],
+        expected: &[
+            ("M03", &["web"]),
+            ("M26", &["web", GHOST]),
+            ("M27", &["web", "stranger"]),
+        ],
         absent: &[("M26", &[FRONT]), ("M27", &["front"])],
         ..case("grants")
     })
@@ -79,12 +83,14 @@ fn tls_for_somebody_else_and_two_proxies_of_one_pod() -> Result<()> {
 }
 
 #[test]
-fn tls_of_a_server_that_says_so_is_nothing_to_tell() -> Result<()> {
+fn calls_of_somebody_who_is_not_registered_and_tls_that_is_declared() -> Result<()> {
     check(&Case {
         port: "https",
         serves: serve_tls,
         front_asks: &[],
+        leaves: 30,
         more: ask_in_tls,
-        ..case("nothing")
+        expected: &[("M28", &["front"])],
+        ..case("egress")
     })
 }

@@ -530,6 +530,24 @@ fn fallback_and_pods_that_are_not_captured() {
             expected: &["M06"],
         },
         Case {
+            name: "pods are dialled as well as their Service",
+            labels: INJECTED,
+            objects: permissive,
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                let by_service = Wire::to_proxy(&web, &cart, MUTUAL);
+                world.calls(20, &by_service, |_, _| {});
+                let by_address = Wire {
+                    remote: address("10.0.2.2:8080"),
+                    dialled: None,
+                    ..Wire::to_proxy(&web, &cart, PLAIN)
+                };
+                world.calls(20, &by_address, |_, _| {});
+                world.connect(20, &Wire::sidecar(&web, &cart, PLAIN));
+            },
+            expected: &[],
+        },
+        Case {
             name: "a client that is not captured",
             labels: INJECTED,
             objects: permissive,
