@@ -61,6 +61,8 @@ struct Case {
     halved: Option<[u32; 2]>,
     /// That pod.
     second: Spec<'static>,
+    /// Requests of `front` to a Service of that pod alone.
+    direct: usize,
     /// A pod that answers for no Service: `front` gets to it in place of `web`.
     other: Option<Spec<'static>>,
     /// Starts what answers in a pod.
@@ -107,6 +109,7 @@ fn case(objects: &'static str) -> Case {
         newest: None,
         halved: None,
         second: Spec::new("web-v2", Plane::Istio).version("web", "v2"),
+        direct: 0,
         other: None,
         serves: |member| member.serve(),
         passes: None,
@@ -239,7 +242,7 @@ fn proxies(
     mesh: &Mesh<'_>,
     case: &Case,
     (front, webs): (&Member<'_>, &[&Member<'_>]),
-    target: &Target,
+    targets: &[&Target],
 ) -> Result<Vec<Server>> {
     let mut proxies = Vec::new();
     for web in webs {
@@ -263,12 +266,11 @@ fn proxies(
             Plane::None | Plane::Ambient => None,
         });
     }
-    let targets = [target];
     proxies.extend(match front.plane {
         Plane::Istio => Some(mesh.istio(
             front,
             &Sidecar {
-                targets: &targets,
+                targets,
                 newest: case.newest,
                 ..Sidecar::default()
             },
@@ -276,7 +278,7 @@ fn proxies(
         Plane::Linkerd => Some(mesh.linkerd(
             front,
             &linkerd::Sidecar {
-                targets: &targets,
+                targets,
                 ..linkerd::Sidecar::default()
             },
         )?),
@@ -321,16 +323,32 @@ fn check(case: &Case) -> Result<()> {
             ];
         }
         (case.target)(&mut target);
-        mesh.services(&[(&target, case.port, &webs)])?;
+        let direct = Target::new("direct", service_address(11, 80), &webs[1..]);
+        let mut services = vec![(&target, case.port, &webs[..])];
+        if case.direct > 0 {
+            services.push((&direct, case.port, &webs[1..]));
+        }
+        mesh.services(&services)?;
+        if case.direct > 0 {
+            let mut service = objects::service(&direct.name, &[80]);
+            service["metadata"]["namespace"] = json!(NAMESPACE);
+            mesh.site().api.change(&service, |object| {
+                object["spec"]["selector"] = json!({"app": "web", "version": "v2"});
+            })?;
+        }
         let servers = all.iter().map(|web| (case.serves)(web));
         let _servers = servers.collect::<Result<Vec<_>>>()?;
-        let _proxies = proxies(mesh, case, (&front, &all), &target)?;
+        let targets: Vec<&Target> = services.iter().map(|(target, ..)| *target).collect();
+        let _proxies = proxies(mesh, case, (&front, &all), &targets)?;
         let outside = mesh.outside();
         let _outside = serve_at(&outside, "outside")?;
         let agent = mesh.agent_with(1, CONFIGURATION)?;
         told(&agent, &objects)?;
         ask(&front, &target, case.front_asks)?;
         ask(&stranger, &target, &case.stranger_asks)?;
+        if case.direct > 0 {
+            ask(&front, &direct, &[("/hop", case.direct, 200)])?;
+        }
         if case.leaves > 0 {
             let foreign = Target {
                 name: "registered.nowhere.test".to_owned(),

@@ -116,6 +116,8 @@ fn shares_as_declared_are_nothing_to_tell() -> Result<()> {
     check(&Case {
         halved: Some([75, 25]),
         target: |target| target.mirror = Some("v2".to_owned()),
+        // What is called by another name is led by no rule of this one.
+        direct: 100,
         front_asks: &[("/hop", 400, 200)],
         ..case("split")
     })

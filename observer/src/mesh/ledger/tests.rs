@@ -964,6 +964,21 @@ fn identities_networks_and_tls() {
             expected: &["M31"],
         },
         Case {
+            name: "a Service that a gateway answers for",
+            labels: &[],
+            objects: |world| world.service("other", &[]),
+            traffic: |world| {
+                let labels = labelled("istio", "eastwestgateway");
+                let gateway = pod("cart", Mesh::Sidecar, labels);
+                let wire = Wire {
+                    peer: Peer::Pod(gateway),
+                    ..asks_for("other.shop.svc.cluster.local")
+                };
+                world.connect(20, &wire);
+            },
+            expected: &[],
+        },
+        Case {
             name: "the Service that chooses it",
             labels: &[],
             objects: nothing,
