@@ -84,8 +84,10 @@ impl Enricher {
                 Some(LinkEvent::Recognised { link, at: now })
             }
             ConnectionEvent::Closed { connection, closed } => {
+                let id = connection.id;
                 let link = self.close(connection, host, now);
                 let (at, by) = (closed.at, closed.by);
+                self.wires.close(id, at);
                 Some(LinkEvent::Closed {
                     link,
                     at,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     Enricher,
     identify::Cluster,
-    wires::{Ends, Wire},
+    wires::{Ends, Wire, wires_at},
 };
 use crate::{
     cluster::{Sight, index::Behind},
@@ -133,13 +133,19 @@ impl Enricher {
                 && caller.index == index
                 && same(caller.forwarded.as_ref(), forwarded.as_ref())
         };
+        let ends = self.wires.of(connection.local.ip());
+        let of_time = ends.is_some_and(Ends::is_of_time);
         let known = self.connections.get(&connection.id);
-        if let Some(caller) = known.and_then(|state| state.caller.as_ref()).filter(told) {
+        let known = known.and_then(|state| state.caller.as_ref()).filter(told);
+        if let Some(caller) = known.filter(|_| !of_time) {
             call.far = Some(caller.far.clone());
             return;
         }
-        let ends = self.wires.of(connection.local.ip());
         let far = Arc::new(self.before(&call.link, cluster, ends, Some(&call.exchange)));
+        if of_time {
+            call.far = Some(far);
+            return;
+        }
         if let Some(state) = self.connections.get_mut(&connection.id) {
             state.caller = Some(Caller {
                 forwarded: forwarded.clone(),
@@ -153,30 +159,28 @@ impl Enricher {
 
     /// Whom an application's connection to its proxy goes on to.
     fn beyond(&self, link: &Link, cluster: &Cluster, ends: Option<&Ends>) -> Far {
-        let wires = || {
-            let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
-            all.iter().filter(|wire| wire.role == Role::Client)
-        };
+        let secured =
+            |which: &dyn Fn(&Wire) -> bool| secured(wires_at(ends, Role::Client, None, which));
         let connection = &link.connection;
         let at = connection.established.unwrap_or(connection.started);
         let (peer, source, security) = match &link.dialled {
             Some(service) => {
                 let behind = cluster.index.behind(&service.namespace, &service.name);
-                let asked_for = |wire: &&Wire| {
+                let asked_for = |wire: &Wire| {
                     let host = wire.signs.as_ref().and_then(|signs| signs.host.as_deref());
                     host.is_some_and(|host| is_host_of(host, &service.name, &service.namespace))
                 };
                 match behind {
                     Behind::One(pod) => {
-                        let security = secured(wires().filter(|wire| {
+                        let security = secured(&|wire| {
                             asked_for(wire)
                                 || wire.pod.as_deref().is_some_and(|one| alike(one, &pod))
-                        }));
+                        });
                         (Peer::Pod(pod), FarSource::Service, security)
                     }
                     // Which of them the proxy chose would be told by what it happens to have open.
                     Behind::Several | Behind::Nobody => {
-                        let security = secured(wires().filter(asked_for));
+                        let security = secured(&asked_for);
                         (Peer::Service(service.clone()), FarSource::Unknown, security)
                     }
                 }
@@ -189,7 +193,7 @@ impl Enricher {
                     Sight::Network(name) => Peer::Network(Network { name, address }),
                     Sight::Doubtful | Sight::Outside => Peer::Address(address),
                 };
-                let security = secured(wires().filter(|wire| wire.remote == address));
+                let security = secured(&|wire| wire.remote == address);
                 (peer, FarSource::Address, security)
             }
         };
@@ -212,10 +216,7 @@ impl Enricher {
     ) -> Far {
         let connection = &link.connection;
         let remote = connection.remote.ip();
-        let wires = || {
-            let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
-            all.iter().filter(|wire| wire.role == Role::Server)
-        };
+        let then = exchange.map(|exchange| exchange.sent.first);
         let far = |peer, source, security, identity| Far {
             peer,
             source,
@@ -236,14 +237,16 @@ impl Enricher {
                 }),
                 Sight::Doubtful | Sight::Outside => Peer::Address(remote),
             };
-            let security =
-                security.unwrap_or_else(|| secured(wires().filter(|wire| wire.remote == remote)));
+            let own = |wire: &Wire| wire.remote == remote;
+            let wires = wires_at(ends, Role::Server, then, &own);
+            let security = security.unwrap_or_else(|| secured(wires));
             return far(peer, FarSource::Address, security, identity);
         }
         let Some(identity) = identity else {
             // Nobody vouched for it: it is one of those that come without a mesh's own TLS.
             let told = exchange.is_some();
-            let possible = || wires().filter(|wire| !told || !is_mutual(wire.security));
+            let may_be = |wire: &Wire| !told || !is_mutual(wire.security);
+            let possible = || wires_at(ends, Role::Server, then, &may_be);
             let security = secured(possible());
             return match only(possible()) {
                 Some(pod) => far(Peer::Pod(pod), FarSource::Connections, security, None),
@@ -264,20 +267,21 @@ impl Enricher {
                 }
             };
         };
-        let security = security.unwrap_or_else(|| secured(wires()));
+        let security =
+            security.unwrap_or_else(|| secured(wires_at(ends, Role::Server, then, &|_| true)));
         let behind = cluster
             .index
             .account(&identity.namespace, &identity.service_account);
         if let Behind::One(pod) = behind {
             return far(Peer::Pod(pod), vouched, security, Some(identity));
         }
-        let has = |wire: &&Wire| {
+        let has = |wire: &Wire| {
             wire.pod.as_deref().is_some_and(|pod| {
                 *pod.namespace == *identity.namespace
                     && pod.traits.service_account == identity.service_account
             })
         };
-        match only(wires().filter(has)) {
+        match only(wires_at(ends, Role::Server, then, &has)) {
             Some(pod) => far(
                 Peer::Pod(pod),
                 FarSource::Connections,

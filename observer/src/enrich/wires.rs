@@ -1,6 +1,6 @@
 //! What proxies of this node have open on the network, by the pod that they stand for.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
@@ -23,6 +23,8 @@ pub(super) struct Wires {
     pods: HashMap<IpAddr, Ends, foldhash::fast::RandomState>,
     /// Which pod's each is.
     of: HashMap<ConnectionId, IpAddr, foldhash::fast::RandomState>,
+    /// Those that closed, the first that did first.
+    gone: VecDeque<(Monotonic, ConnectionId)>,
     /// Changes with every one of them.
     changes: u64,
     /// Connections that there was no room for.
@@ -35,6 +37,8 @@ pub(super) struct Ends {
     /// Changes with every one of them.
     pub(super) revision: u64,
     pub(super) wires: Vec<Wire>,
+    /// How many of them have closed.
+    closed: usize,
 }
 
 /// One of them.
@@ -48,10 +52,38 @@ pub(super) struct Wire {
     pub(super) security: Security,
     pub(super) signs: Option<Arc<MeshSigns>>,
     pub(super) opened: Monotonic,
+    closed: Option<Monotonic>,
 }
 
 /// Connections that are remembered.
 const MAX_WIRES: usize = 65_536;
+
+/// How long one that closed is remembered: what came by it may wait so long for the pods that it is about.
+const REMEMBERED: Duration = Duration::from_secs(4);
+/// Most that closed and are remembered, of all pods and of one, whose are looked through for every call.
+const MAX_GONE: usize = 4_096;
+const MAX_GONE_OF_POD: usize = 32;
+
+/// Those of one side of which `which` holds: that a call which began `then` may have come by; without a
+/// call, those that are open, or closed a moment ago where none is.
+pub(super) fn wires_at<'a>(
+    ends: Option<&'a Ends>,
+    role: Role,
+    then: Option<Monotonic>,
+    which: &'a dyn Fn(&Wire) -> bool,
+) -> impl Iterator<Item = &'a Wire> + Clone {
+    let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
+    let all = all
+        .iter()
+        .filter(move |wire| wire.role == role && which(wire));
+    let some_closed = ends.is_some_and(Ends::is_of_time);
+    let none_open = some_closed && all.clone().all(|wire| wire.closed.is_some());
+    all.filter(move |wire| match (wire.closed, then) {
+        (None, _) => true,
+        (Some(_), None) => none_open,
+        (Some(at), Some(then)) => at >= then,
+    })
+}
 
 // === impl Wires ===
 
@@ -77,7 +109,7 @@ impl Wires {
             Role::Server => connection.local.ip(),
             Role::Client | Role::Unknown => own.ip(),
         };
-        let wire = Wire {
+        let mut wire = Wire {
             id,
             role: connection.role,
             remote: far.ip(),
@@ -85,25 +117,87 @@ impl Wires {
             security: link.security,
             signs: link.mesh.clone(),
             opened: connection.established.unwrap_or(connection.started),
+            closed: None,
         };
         if let Some(before) = self.of.insert(id, own).filter(|before| *before != own) {
             self.take(before, id);
         }
         let ends = self.pods.entry(own).or_default();
         match ends.wires.iter_mut().find(|known| known.id == id) {
-            Some(known) if known.is_like(&wire) => return,
-            Some(known) => *known = wire,
+            Some(known) => {
+                // More may become known of one that closed.
+                wire.closed = known.closed.filter(|_| known.opened == wire.opened);
+                if known.is_like(&wire) {
+                    return;
+                }
+                *known = wire;
+            }
             None => ends.wires.push(wire),
         }
+        ends.count_closed();
         ends.revision += 1;
         self.changes += 1;
     }
 
-    /// Forgets a connection.
+    /// Forgets a connection that did not close.
     pub(super) fn remove(&mut self, id: ConnectionId) {
-        if let Some(address) = self.of.remove(&id) {
+        if let Some(address) = self.of.get(&id).copied()
+            && !self.has_closed(address, id)
+        {
+            self.of.remove(&id);
             self.take(address, id);
         }
+    }
+
+    /// Takes the end of a connection, which is remembered for what has come by it.
+    pub(super) fn close(&mut self, id: ConnectionId, at: Monotonic) {
+        let Some(ends) = self.of.get(&id).and_then(|pod| self.pods.get_mut(pod)) else {
+            return;
+        };
+        let mut open = ends.wires.iter_mut();
+        let Some(wire) = open.find(|wire| wire.id == id && wire.closed.is_none()) else {
+            return;
+        };
+        wire.closed = Some(at);
+        ends.closed += 1;
+        ends.revision += 1;
+        self.changes += 1;
+        if ends.closed > MAX_GONE_OF_POD
+            && let Some(place) = ends.oldest_closed()
+        {
+            let wire = ends.wires.swap_remove(place);
+            ends.closed -= 1;
+            self.of.remove(&wire.id);
+        }
+        self.gone.push_back((at, id));
+        if self.gone.len() > MAX_GONE {
+            self.drop_oldest();
+        }
+    }
+
+    /// Forgets what closed long enough ago.
+    pub(super) fn expire(&mut self, now: Monotonic) {
+        while let Some((at, _)) = self.gone.front()
+            && now.since(*at) >= REMEMBERED
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, id)) = self.gone.pop_front()
+            && let Some(address) = self.of.get(&id).copied()
+            // It may have been told again since.
+            && self.has_closed(address, id)
+        {
+            self.of.remove(&id);
+            self.take(address, id);
+        }
+    }
+
+    fn has_closed(&self, address: IpAddr, id: ConnectionId) -> bool {
+        let mut wires = self.of(address).into_iter().flat_map(|ends| &ends.wires);
+        wires.any(|wire| wire.id == id && wire.closed.is_some())
     }
 
     fn take(&mut self, address: IpAddr, id: ConnectionId) {
@@ -111,6 +205,7 @@ impl Wires {
             return;
         };
         ends.wires.retain(|wire| wire.id != id);
+        ends.count_closed();
         ends.revision += 1;
         if ends.wires.is_empty() {
             self.pods.remove(&address);
@@ -139,11 +234,32 @@ impl Wires {
     pub(super) const LIMIT: usize = MAX_WIRES;
 }
 
+// === impl Ends ===
+
+impl Ends {
+    /// Whether what is found of it depends on when it is asked for.
+    pub(super) fn is_of_time(&self) -> bool {
+        self.closed > 0
+    }
+
+    fn oldest_closed(&self) -> Option<usize> {
+        let closed = self.wires.iter().enumerate();
+        let closed = closed.filter_map(|(place, wire)| Some((wire.closed?, place)));
+        closed.min().map(|(_, place)| place)
+    }
+
+    fn count_closed(&mut self) {
+        let closed = self.wires.iter().filter(|wire| wire.closed.is_some());
+        self.closed = closed.count();
+    }
+}
+
 // === impl Wire ===
 
 impl Wire {
     fn is_like(&self, other: &Self) -> bool {
-        self.security == other.security
+        self.closed == other.closed
+            && self.security == other.security
             && self.pod == other.pod
             && self.signs == other.signs
             && self.role == other.role
@@ -210,6 +326,52 @@ mod tests {
         wires.remove(ConnectionId(1));
         wires.remove(ConnectionId(2));
         wires.remove(ConnectionId(3));
+        assert!(wires.of(address).is_none() && wires.len() == 0);
+    }
+
+    #[test]
+    fn what_closed_is_known_to_what_began_before_that_and_for_a_while() {
+        let mut wires = Wires::default();
+        let proxy = Hop::Proxy(ProxyKind::Sidecar);
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let at = |seconds: u64| Monotonic(seconds * 1_000_000_000);
+        let mut open = |id: u64, security| {
+            wires.set(&wire(id, "10.0.0.1:40000", proxy, security), None);
+        };
+        open(1, Security::Plaintext);
+        open(2, Security::IstioMutualTls);
+        wires.close(ConnectionId(1), at(10));
+        // More is known of it, and then it is forgotten as a connection.
+        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::Tls), None);
+        wires.remove(ConnectionId(1));
+        let ids = |wires: &Wires, then| -> Vec<u64> {
+            let found = wires_at(wires.of(address), Role::Client, then, &|_| true);
+            found.map(|wire| wire.id.0).collect()
+        };
+        assert_eq!(ids(&wires, None), [2], "one is open");
+        let tls = |wire: &Wire| wire.security == Security::Tls;
+        let of_tls = wires_at(wires.of(address), Role::Client, None, &tls);
+        assert_eq!(of_tls.count(), 1, "none of these is open");
+        assert_eq!(ids(&wires, Some(at(11))), [2], "a later call");
+        assert_eq!(ids(&wires, Some(at(9))), [1, 2]);
+        wires.close(ConnectionId(2), at(12));
+        assert_eq!(ids(&wires, None), [1, 2], "none is open");
+        wires.expire(at(14));
+        assert_eq!(ids(&wires, Some(at(9))), [2]);
+        assert!(wires.of(address).unwrap().is_of_time());
+        wires.expire(at(16));
+        assert!(wires.of(address).is_none() && wires.len() == 0);
+        // Those of one pod are few, whatever their rate.
+        for id in 0..10_000 {
+            wires.set(
+                &wire(id, "10.0.0.1:40000", proxy, Security::Plaintext),
+                None,
+            );
+            wires.close(ConnectionId(id), at(20));
+        }
+        assert_eq!(wires.len(), MAX_GONE_OF_POD);
+        assert!(wires.gone.len() <= MAX_GONE);
+        wires.expire(at(24));
         assert!(wires.of(address).is_none() && wires.len() == 0);
     }
 
