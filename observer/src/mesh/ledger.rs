@@ -72,6 +72,8 @@ pub struct Config {
     pub window: Duration,
     /// Window of readiness.
     pub readiness: Duration,
+    /// How long something must not be used to be called unused.
+    pub unused: Duration,
 }
 
 /// What was seen, and what is declared.
@@ -107,6 +109,7 @@ impl Default for Config {
             settle: Duration::from_secs(60),
             window: Duration::from_secs(24 * 3600),
             readiness: Duration::from_secs(7 * 24 * 3600),
+            unused: traffic::Config::default().unused,
         }
     }
 }
@@ -119,6 +122,7 @@ impl Config {
             settle: self.settle,
             idle: self.idle,
             window: self.window,
+            unused: self.unused,
             ..default
         }
     }

@@ -85,8 +85,9 @@ pub struct Config {
     pub minimum: u64,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
-    /// How long something must not be used to be called unused, and how long is told what was seen
-    /// last.
+    /// How long something must not be used to be called unused.
+    pub unused: Duration,
+    /// How long is told what was seen last.
     pub window: Duration,
     /// How long is remembered what nothing is seen of.
     pub idle: Duration,
@@ -158,6 +159,7 @@ impl Default for Config {
             connections: 65_536,
             minimum: 20,
             settle: Duration::from_secs(60),
+            unused: Duration::from_secs(24 * 3600),
             window: Duration::from_secs(24 * 3600),
             idle: Duration::from_secs(7 * 24 * 3600),
         }
@@ -398,6 +400,7 @@ impl Traffic {
         Judge {
             now,
             minimum: self.config.minimum,
+            unused: self.config.unused,
             window: self.config.window,
             settle: self.config.settle,
         }

@@ -95,7 +95,14 @@ impl Mesh<'_> {
                     tls: Some(client(target, &subset.name, &certificates, sidecar.newest)?),
                     mark: None,
                 };
-                clusters.push(upstream.build());
+                let mut upstream = upstream.build();
+                if let Some(limit) = target.limit {
+                    upstream["circuit_breakers"] = envoy::limits(limit);
+                }
+                if let Some(failures) = target.ejects {
+                    upstream["outlier_detection"] = envoy::ejection(failures);
+                }
+                clusters.push(upstream);
             }
             chains.push(json!({
                 "filter_chain_match": {
@@ -181,7 +188,11 @@ fn outbound(target: &Target) -> Result<Value> {
         });
     }
     if let Some(mirror) = &target.mirror {
-        route["request_mirror_policies"] = json!([{"cluster": cluster(target, mirror)?}]);
+        let mut copies = json!({"cluster": cluster(target, mirror)?});
+        if let Some(percent) = target.mirrored {
+            copies["runtime_fraction"] = envoy::share(percent);
+        }
+        route["request_mirror_policies"] = json!([copies]);
     }
     let prefix = target.prefix.as_deref().unwrap_or("/");
     let routes = json!([{"match": {"prefix": prefix}, "route": route}]);

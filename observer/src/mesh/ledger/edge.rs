@@ -417,7 +417,10 @@ impl Edge {
         if self.dialled_port == 0 {
             self.dialled_port = other.dialled_port;
         }
-        self.dialled_pod |= other.dialled_pod;
+        if other.dialled_pod && !self.dialled_pod {
+            self.dialled_pod = true;
+            self.asked = None;
+        }
         self.address = self.address.or(other.address);
         self.server_address = self.server_address.or(other.server_address);
         self.connections.merge(&other.connections);

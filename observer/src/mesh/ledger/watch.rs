@@ -51,8 +51,6 @@ struct Live {
     waiting: bool,
     /// It is in what is kept by time.
     dated: bool,
-    /// What its handshake shows was looked at.
-    shaken: bool,
     /// When it was last a sign.
     signed: Option<Monotonic>,
     turns: Turns,
@@ -163,7 +161,6 @@ impl Watch {
             counted: None,
             waiting: false,
             dated: false,
-            shaken: false,
             signed: None,
             turns: Turns::default(),
             last: around.now,
@@ -182,7 +179,6 @@ impl Watch {
                 leave(&old, around.edges);
             } else {
                 live.counted = old.counted;
-                live.shaken = old.shaken;
                 live.signed = old.signed;
             }
         }

@@ -175,7 +175,7 @@ impl Grants {
             let Some(server) = &used.server else {
                 continue;
             };
-            let long = judge.now.since(used.since) >= judge.window;
+            let long = judge.watched(used.since);
             if !long || used.requests < judge.minimum {
                 continue;
             }
@@ -215,7 +215,11 @@ impl Grants {
                 port: server.1,
                 about: words_of(object).into(),
             };
-            let because = vec![Reason::of(object.clone(), "what it allows")];
+            let reason = |grant: &&Grant| {
+                let text = format!("allows {} {}", grant.subject.as_str(), grant.pattern);
+                Reason::of(grant.object.clone(), text)
+            };
+            let because = idle.iter().take(MOST).map(reason).collect();
             let saying = Saying {
                 summary,
                 because,

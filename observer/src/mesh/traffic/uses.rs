@@ -133,7 +133,7 @@ impl Uses {
                 Usage::Subset => requests(&declared.host),
                 what => self.seen.get(what as usize).copied().unwrap_or_default(),
             };
-            let long = judge.now.since(state.since) >= judge.window;
+            let long = judge.watched(state.since);
             if state.used || !long || seen < judge.minimum {
                 continue;
             }
