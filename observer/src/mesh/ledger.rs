@@ -19,6 +19,12 @@ mod watch;
 
 use std::time::Duration;
 
+pub(in crate::mesh) use self::{
+    edge::at_least,
+    latency::shares,
+    readiness::{Basis, State, summary, without_mutual},
+    show::{encrypted, observed},
+};
 use self::{
     edges::Edges,
     judge::{CHECKS, Case},
