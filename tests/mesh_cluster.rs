@@ -4,6 +4,7 @@
 use std::{fs, net::TcpListener, path::Path, process::Output};
 
 use anyhow::{Context, Result, ensure};
+use observer::model::policy::PolicyKind;
 use observer_tests::{
     agent::{self, Agent},
     kubernetes::knows,
@@ -134,7 +135,7 @@ fn agents_of_two_nodes_speak_as_one() -> Result<()> {
             mesh.agent_with(2, CONFIGURATION)?,
         ];
         for agent in &agents {
-            knows(agent, "peerauthentications", 1)?;
+            knows(agent, PolicyKind::PeerAuthentication.resource(), 1)?;
         }
         ask(&front, &target)?;
         ask(&stranger, &target)?;
