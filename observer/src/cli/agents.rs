@@ -156,6 +156,7 @@ fn report(server: &str, questions: &[(View, Filters)]) -> anyhow::Result<Report>
             View::Findings => {
                 whole.findings = answer.findings;
                 whole.misunderstood = answer.misunderstood;
+                whole.ignored = answer.ignored;
             }
             View::Edges | View::Mtls => whole.edges = answer.edges,
             View::Readiness => whole.readiness = answer.readiness,

@@ -13,30 +13,33 @@ mod readiness;
 mod rules;
 mod show;
 mod slab;
+mod turn;
 mod verdict;
 mod view;
 mod watch;
 
 use std::time::Duration;
 
+use self::{
+    edge::Shown,
+    edges::Edges,
+    judge::{CHECKS, Case},
+    raise::{Closing, Judging},
+    rules::Rules,
+    turn::Turn,
+    view::MOST_PLACES,
+    watch::{Around, Ended, Watch},
+};
 pub(in crate::mesh) use self::{
     edge::at_least,
     latency::shares,
     readiness::{Basis, State, summary, without_mutual},
     show::{encrypted, observed},
 };
-use self::{
-    edges::Edges,
-    judge::{CHECKS, Case},
-    raise::Closing,
-    rules::Rules,
-    view::MOST_PLACES,
-    watch::{Around, Ended, Watch},
-};
 use super::{
-    findings::{Findings, Id, worst_first},
+    findings::{Findings, Id, between, worst_first},
     policy::Policies,
-    report::{self, Misunderstood, Object, Report},
+    report::{self, Ignored, Misunderstood, Object, Report},
     traffic::{self, Traffic},
 };
 use crate::{
@@ -227,6 +230,14 @@ impl Ledger {
             self.measured = now;
             let observed = self.observed(now);
             readiness::find(&mut self.findings, &self.edges, &self.config, observed, now);
+            let policies = &self.policies;
+            turn::find(
+                &mut self.findings,
+                &mut self.edges,
+                policies,
+                &self.config,
+                now,
+            );
         }
     }
 
@@ -265,6 +276,7 @@ impl Ledger {
             return false;
         };
         edge.dirty = false;
+        let minimum = self.config.minimum.max(1);
         let (Some(client), Some(server)) =
             (parties.get(edge.key.client), parties.get(edge.key.server))
         else {
@@ -276,14 +288,18 @@ impl Ledger {
         let mut closing = Closing::Later;
         if stale {
             let learned = edge.asked.is_none();
+            // Rather than that other pods of the same two were seen.
+            let revised = edge.asked.is_some_and(|asked| asked.0 != version.0);
             edge.asked = Some(version);
             let told = ask::declared(&self.policies, edge, client, server, service);
             if edge.declared.as_deref() != Some(&told) {
                 // It is another because more is known, or because it was changed.
-                match (edge.declared.is_some(), learned) {
-                    (false, _) => {}
-                    (true, true) => closing = Closing::AtOnce,
-                    (true, false) => {
+                match (edge.declared.as_deref(), learned) {
+                    (None, _) => {}
+                    (Some(_), true) => closing = Closing::AtOnce,
+                    (Some(old), false) => {
+                        let last = edge.turn.take().map(|turn| *turn);
+                        edge.turn = Turn::between(last, old, &told).map(Box::new);
                         edge.renew(now.plus(self.config.settle));
                         closing = Closing::All;
                     }
@@ -292,21 +308,27 @@ impl Ledger {
             }
             let around =
                 ask::surroundings(&self.policies, &self.rules, edge, client, server, service);
+            if revised && closing == Closing::Later && *edge.around != around {
+                closing = Closing::AtOnce;
+            }
             *edge.around = around;
         }
-        if let Some(told) = edge.declared.as_deref() {
-            if verdict::bad(&edge.pending.counts, told, edge.around.guarded).is_some() {
-                edge.last_bad = Some(now);
-            } else if edge
-                .last_bad
-                .is_some_and(|last| now.since(last) > verdict::KEEP)
+        if let Some(told) = &edge.declared {
+            let of = edge.judgeable();
+            if let Some((_, signs)) = verdict::bad(&edge.pending.counts, told, edge.around.guarded)
             {
-                let judged_from = edge.judged_from;
-                edge.renew(judged_from);
+                edge.last_bad = Some(Shown {
+                    at: now,
+                    between: between(edge.since.sum(signs), of),
+                    of,
+                });
+            } else if edge.last_bad.is_some_and(|last| {
+                now.since(last.at) > verdict::KEEP || last.is_over(of, minimum, now)
+            }) {
+                edge.forget_bad(verdict::held_against(told));
             }
         }
-        edge.judged = verdict::judge(edge, self.config.minimum, now);
-        let enough = edge.judgeable() >= self.config.minimum.max(1);
+        edge.judged = verdict::judge(edge, minimum, now);
         let Some(told) = edge.declared.as_deref() else {
             return stale;
         };
@@ -319,13 +341,22 @@ impl Ledger {
             around: &edge.around,
             policies: &self.policies,
         };
+        let judging = Judging {
+            minimum,
+            closing,
+            now,
+        };
+        let mut outcomes = Vec::new();
         // Before anything is declared nothing is known to be wrong.
         if edge.exempt.is_none() && self.policies.revision() > 0 {
-            for check in CHECKS {
-                raise::check(check, &case, &mut self.findings, enough, closing, now);
+            for (place, check) in CHECKS.iter().enumerate() {
+                let last = edge.shown(place);
+                let outcome = raise::check(check, &case, last, &mut self.findings, judging);
+                outcomes.extend(outcome.map(|outcome| (place, outcome)));
             }
         }
-        if enough || edge.exempt.is_some() {
+        edge.remember(&outcomes);
+        if edge.judgeable() >= minimum || edge.exempt.is_some() {
             edge.pending.clear();
         }
         stale
@@ -402,6 +433,15 @@ impl Ledger {
         report
             .misunderstood
             .sort_by(|one, other| one.object.cmp(&other.object));
+        let ignored = self.policies.ignored();
+        report.ignored = ignored
+            .map(|(object, reason)| Ignored {
+                object: Object::from(object),
+                reason,
+            })
+            .collect();
+        report.ignored.sort();
+        report.ignored.dedup();
         report
     }
 

@@ -5,7 +5,7 @@
 //!
 //! | path | lists |
 //! |---|---|
-//! | `/api/v1/findings` | `findings`, worst first; `misunderstood` |
+//! | `/api/v1/findings` | `findings`, worst first; `misunderstood`; `ignored` |
 //! | `/api/v1/mesh` | `edges` |
 //! | `/api/v1/mesh/mtls` | `namespaces` ([`Namespace`](crate::mesh::report::answer::Namespace)), `edges` without times of requests |
 //! | `/api/v1/mesh/readiness` | `readiness` |
@@ -82,6 +82,7 @@ fn show(view: View, mut report: Report, wanted: &Parameters) -> Response {
     report
         .misunderstood
         .retain(|one| wanted.object(&one.object));
+    report.ignored.retain(|one| wanted.object(&one.object));
     report.edges.retain(|edge| wanted.edge(edge));
     report
         .readiness

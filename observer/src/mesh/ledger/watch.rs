@@ -476,6 +476,9 @@ fn add(call: &Call, live: &Live, edge: &mut Edge, now: Monotonic) {
     edge.note(Sign::Request);
     if security != Security::Unknown {
         edge.judgeable.1 += 1;
+        if security.is_mutual() {
+            edge.since.add(Sign::MutualRequest, 1);
+        }
     }
     let proxy_answered = || {
         let forwarded = exchange.forwarded.as_ref();

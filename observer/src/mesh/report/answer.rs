@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{
-    Authorization, Edge, Finding, Misunderstood, Observed, Party, Readiness, Reason, Report, Route,
-    Split, Usage, Word,
+    Authorization, Edge, Finding, Ignored, Misunderstood, Observed, Party, Readiness, Reason,
+    Report, Route, Split, Usage, Word,
 };
 
 /// A question.
@@ -44,6 +44,7 @@ enum Lists {
     Findings {
         findings: Vec<Finding>,
         misunderstood: Vec<Misunderstood>,
+        ignored: Vec<Ignored>,
     },
     Edges {
         edges: Vec<Edge>,
@@ -140,11 +141,13 @@ impl Answer {
             grants,
             uses,
             misunderstood,
+            ignored,
         } = report;
         let lists = match view {
             View::Findings => Lists::Findings {
                 findings,
                 misunderstood,
+                ignored,
             },
             View::Edges => Lists::Edges { edges },
             View::Mtls => Lists::Mtls {

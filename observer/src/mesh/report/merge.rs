@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Edge, Misunderstood, Object, Reason, Report, Sample, Usage, Word};
+use super::{Edge, Object, Reason, Report, Sample, Usage, Word};
 use crate::mesh::findings::{SAMPLES, worst_first};
 
 mod edges;
@@ -67,7 +67,13 @@ pub fn merge(reports: impl IntoIterator<Item = Report>) -> Report {
             &mut reports,
             |it| &mut it.misunderstood,
             |one| (name(&one.object), one.problem.clone()),
-            join_misunderstood,
+            |own, other| newer(&mut own.object, other.object),
+        ),
+        ignored: unite(
+            &mut reports,
+            |it| &mut it.ignored,
+            |one| (name(&one.object), one.reason.clone()),
+            |own, other| newer(&mut own.object, other.object),
         ),
     };
     worst_first(&mut merged.findings);
@@ -223,10 +229,6 @@ fn join_usages(own: &mut Usage, other: Usage) {
     newer(&mut own.object, object);
     own.used |= used;
     own.requests = own.requests.saturating_add(requests);
-}
-
-fn join_misunderstood(own: &mut Misunderstood, other: Misunderstood) {
-    newer(&mut own.object, other.object);
 }
 
 #[cfg(test)]

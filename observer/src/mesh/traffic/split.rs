@@ -46,11 +46,13 @@ pub(super) struct Split {
     young: Counts,
     old: Counts,
     /// All since then, whose clients ever it was of, for those who know of other nodes too.
-    all: Counts,
+    total: Counts,
     /// What makes counts say nothing; `None` when they do.
     pub(super) vague: Option<&'static str>,
     drift: Evidence,
     stray: Evidence,
+    /// Requests that were served, and connections to none of the backends.
+    all: u64,
     /// Copies that are made of requests: to which backend, what share.
     mirrors: Vec<(Backend, f64)>,
 }
@@ -156,10 +158,11 @@ impl Split {
             since: now,
             young: Counts::new(backends, now),
             old: Counts::new(backends, now),
-            all: Counts::new(backends, now),
+            total: Counts::new(backends, now),
             vague: None,
             drift: Evidence::default(),
             stray: Evidence::default(),
+            all: 0,
             mirrors: rule.mirrors.clone(),
         }
     }
@@ -183,7 +186,7 @@ impl Split {
     pub(super) fn sent(&mut self, now: Monotonic) {
         self.turn(now);
         self.young.sent += 1;
-        self.all.sent += 1;
+        self.total.sent += 1;
     }
 
     /// A server of this node served a request, at its first attempt.
@@ -193,6 +196,7 @@ impl Split {
         }
         let now = judge.now;
         self.turn(now);
+        self.all += 1;
         let counts = &mut self.young;
         match by {
             Served::Backend(place) | Served::Idle(place) => {
@@ -201,20 +205,20 @@ impl Split {
                 } else {
                     &mut counts.foreign
                 };
-                for of in [of, &mut self.all.served] {
+                for of in [of, &mut self.total.served] {
                     if let Some(count) = of.get_mut(place) {
                         *count += 1;
                     }
                 }
                 if matches!(by, Served::Idle(_)) {
-                    self.stray.call(call, now);
+                    self.stray.of(self.all).call(call, now);
                 }
             }
             // Those of others may have been for another rule, which changed their name on the way.
             Served::Stray if local => {
                 counts.strays += 1;
-                self.all.strays += 1;
-                self.stray.call(call, now);
+                self.total.strays += 1;
+                self.stray.of(self.all).call(call, now);
             }
             Served::Stray => {}
             Served::Unclear => self.vague = Some("its backends share pods"),
@@ -231,7 +235,13 @@ impl Split {
 
     /// A connection led to a backend that no rule leads to.
     pub(super) fn strayed(&mut self, evidence: impl FnOnce(&mut Evidence)) {
-        evidence(&mut self.stray);
+        self.all += 1;
+        evidence(self.stray.of(self.all));
+    }
+
+    /// A connection led to one of its backends.
+    pub(super) fn led(&mut self) {
+        self.all += 1;
     }
 
     /// A pod of a mirror is on this node, and serves.
@@ -298,7 +308,7 @@ impl Split {
                 declared: backend.share,
                 observed: (standing.requests > 0).then(|| float(requests) / all),
                 requests,
-                served: self.all.served.get(place).copied().unwrap_or_default(),
+                served: self.total.served.get(place).copied().unwrap_or_default(),
             }
         });
         Some(report::Split {
@@ -307,8 +317,8 @@ impl Split {
             host: state.hosts.join(", "),
             backends: backends.collect(),
             requests: standing.requests,
-            sent: self.all.sent,
-            strays: self.all.strays,
+            sent: self.total.sent,
+            strays: self.total.strays,
             unclear: self.vague.map(str::to_owned),
             p_value: standing.probability,
             verdict: standing.verdict.as_str(),
@@ -334,7 +344,7 @@ impl Split {
                 evidence.raise(into, state.key(Id::M13, ""), state.saying(summary));
             }
         }
-        if self.stray.count >= judge.minimum && self.stray.is_fresh(judge.now, judge.window) {
+        if self.stray.count >= judge.minimum && self.stray.stands(judge, self.all) {
             let summary = format!(
                 "{} requests or connections that {} is to route were served by a backend that no rule leads to.",
                 self.stray.count,

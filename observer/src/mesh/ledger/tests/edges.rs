@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    super::Config, MUTUAL, PLAIN, cart, peer, permissive, strict, tunnelled, web, world::*,
+    super::Config, MUTUAL, PLAIN, cart, nothing, peer, permissive, strict, tunnelled, web, world::*,
 };
 use crate::{
     mesh::{
@@ -177,6 +177,114 @@ fn verdicts_wait_until_all_is_settled() {
 }
 
 #[test]
+fn nothing_is_as_declared_that_was_not_seen_to_be() {
+    type Step = fn(&mut World);
+    type Case = (&'static str, Step, Step, &'static str, &'static str);
+    let refused = |world: &mut World| {
+        let wire = Wire {
+            received: 0,
+            by: crate::model::connection::ClosedBy::Remote,
+            reset: true,
+            ..Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar))
+        };
+        world.connect(30, &wire);
+        // An edge that nothing came of is not reported.
+        let unknown = Wire {
+            received: 100,
+            ..wire.secured(Security::Unknown)
+        };
+        world.connect(1, &unknown);
+    };
+    let cases: [Case; 7] = [
+        (
+            "refused plaintext alone",
+            strict,
+            refused,
+            "unknown",
+            "no mutual TLS was seen",
+        ),
+        (
+            "mutual TLS beside it",
+            strict,
+            |world| {
+                let cart = cart(Mesh::Sidecar);
+                world.connect(
+                    1,
+                    &Wire::into_sidecar(&cart, peer(&web(Mesh::Sidecar)), MUTUAL),
+                );
+                let wire = Wire {
+                    received: 0,
+                    by: crate::model::connection::ClosedBy::Remote,
+                    ..Wire::sidecar(&web(Mesh::Sidecar), &cart, PLAIN)
+                };
+                world.connect(30, &wire);
+            },
+            "satisfied",
+            "only mutual TLS was seen, as declared",
+        ),
+        (
+            "requests by the client's proxy",
+            strict,
+            |world| {
+                let wire = Wire::to_proxy(&web(Mesh::Sidecar), &cart(Mesh::Sidecar), MUTUAL);
+                world.calls(30, &wire, |_, _| {});
+            },
+            "satisfied",
+            "only mutual TLS was seen, as declared",
+        ),
+        (
+            "requests of which it is not known",
+            strict,
+            |world| {
+                let unknown = Security::Unknown;
+                let wire = Wire::to_proxy(&web(Mesh::Sidecar), &cart(Mesh::Sidecar), unknown);
+                world.calls(30, &wire, |_, _| {});
+            },
+            "unknown",
+            "too few connections and requests since what is declared last changed",
+        ),
+        (
+            "refused where plaintext is taken",
+            permissive,
+            refused,
+            "unknown",
+            "nothing was answered that tells",
+        ),
+        (
+            "plaintext where both are taken",
+            permissive,
+            |world| {
+                world.connect(30, &Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar)));
+            },
+            "satisfied",
+            "plaintext and mutual TLS are both taken",
+        ),
+        (
+            "mutual TLS where both are taken",
+            permissive,
+            |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                let wire = Wire {
+                    dialled: Some(cart_service()),
+                    ..Wire::sidecar(&web, &cart, MUTUAL)
+                };
+                world.connect(30, &wire);
+            },
+            "satisfied",
+            "only encrypted traffic was seen, as declared",
+        ),
+    ];
+    for (name, declare, traffic, verdict, why) in cases {
+        let mut world = World::shop(&[], declare);
+        traffic(&mut world);
+        world.pass(1);
+        let edge = only(&world);
+        let because = edge.because.first().map(|reason| &*reason.text);
+        assert_eq!((edge.verdict, because), (verdict, Some(why)), "{name}");
+    }
+}
+
+#[test]
 fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
     let mut world = World::shop(&[], strict);
     let wire = Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar));
@@ -193,6 +301,51 @@ fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
     world.remove(PolicyKind::PeerAuthentication, "other/default");
     world.pass(20);
     assert_eq!(world.found(), ["M01"]);
+}
+
+#[test]
+fn routes_that_nobody_accepted_are_told() {
+    let route = |parents: &str| {
+        format!(
+            r#"{{"spec":{{"parentRefs":[{{"kind":"Service","group":"","name":"cart"}}]}},"status":{{"parents":[{parents}]}}}}"#
+        )
+    };
+    let accepted = |status: &str| {
+        format!(
+            r#"{{"parentRef":{{"kind":"Service","group":"","name":"cart"}},"controllerName":"istio.io/gateway-controller","conditions":[{{"type":"Accepted","status":"{status}","reason":"Because"}},{{"type":"ResolvedRefs","status":"True"}}]}}"#
+        )
+    };
+    for (parents, expected) in [
+        (String::new(), Some("no controller has accepted it yet")),
+        (
+            accepted("False"),
+            Some("does not say that Accepted is True: Because"),
+        ),
+        (accepted("True"), None),
+    ] {
+        for kind in [PolicyKind::HttpRoute, PolicyKind::LinkerdHttpRoute] {
+            let mut world = World::shop(&[], nothing);
+            world.object(kind, "shop/cart", &route(&parents));
+            let report = world.report();
+            assert!(
+                report.misunderstood.is_empty(),
+                "{:?}",
+                report.misunderstood
+            );
+            let told: Vec<_> = report
+                .ignored
+                .iter()
+                .map(|it| {
+                    (
+                        &*it.object.name,
+                        it.reason.contains(expected.unwrap_or("?")),
+                    )
+                })
+                .collect();
+            let all = expected.map(|_| ("cart", true));
+            assert_eq!(told, Vec::from_iter(all), "{kind:?} {:?}", report.ignored);
+        }
+    }
 }
 
 #[test]

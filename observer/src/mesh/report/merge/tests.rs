@@ -4,8 +4,8 @@ use proptest::{prelude::*, sample::select};
 
 use super::*;
 use crate::mesh::report::{
-    Authorization, Connections, Edge, Finding, Latency, Measured, Observed, Party, PlaintextClient,
-    Readiness, Route, Split, SplitBackend,
+    Authorization, Connections, Edge, Finding, Ignored, Latency, Measured, Misunderstood, Observed,
+    Party, PlaintextClient, Readiness, Route, Split, SplitBackend,
     fixture::{self, object, workload},
 };
 
@@ -260,6 +260,13 @@ fn misunderstood() -> impl Strategy<Value = Misunderstood> {
     })
 }
 
+fn ignored() -> impl Strategy<Value = Ignored> {
+    (declared_by(), select(vec!["p", "q"])).prop_map(|(object, reason)| Ignored {
+        object,
+        reason: reason.to_owned(),
+    })
+}
+
 fn any_report() -> impl Strategy<Value = Report> {
     use prop::collection::vec;
     let one = (
@@ -275,7 +282,7 @@ fn any_report() -> impl Strategy<Value = Report> {
     let three = (
         vec(usage(), 0..3),
         vec(usage(), 0..3),
-        vec(misunderstood(), 0..3),
+        (vec(misunderstood(), 0..3), vec(ignored(), 0..3)),
     );
     (time(), one, two, three).prop_map(|(observed_seconds, one, two, three)| Report {
         observed_seconds,
@@ -287,7 +294,8 @@ fn any_report() -> impl Strategy<Value = Report> {
         authorizations: two.2,
         grants: three.0,
         uses: three.1,
-        misunderstood: three.2,
+        misunderstood: three.2.0,
+        ignored: three.2.1,
     })
 }
 
