@@ -11,6 +11,7 @@ mod past;
 mod raise;
 mod readiness;
 mod rules;
+mod share;
 mod show;
 mod slab;
 mod turn;
@@ -18,7 +19,7 @@ mod verdict;
 mod view;
 mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use self::{
     edge::Shown,
@@ -26,6 +27,7 @@ use self::{
     judge::{CHECKS, Case},
     raise::{Closing, Judging},
     rules::Rules,
+    share::Shared,
     turn::Turn,
     view::MOST_PLACES,
     watch::{Around, Ended, Watch},
@@ -39,7 +41,7 @@ pub(in crate::mesh) use self::{
 use super::{
     findings::{Findings, Id, between, worst_first},
     policy::Policies,
-    report::{self, Ignored, Misunderstood, Object, Report},
+    report::{self, Report},
     traffic::{self, Traffic},
 };
 use crate::{
@@ -88,6 +90,7 @@ pub struct Ledger {
     watch: Watch,
     rules: Rules,
     findings: Findings,
+    shared: Shared,
     /// When something was declared last.
     revised: Option<Monotonic>,
     /// Since when there is something to see.
@@ -137,6 +140,7 @@ impl Ledger {
             watch: Watch::default(),
             rules: Rules::default(),
             findings: Findings::new(config.edges),
+            shared: Shared::default(),
             revised: None,
             began: None,
             swept: Monotonic::default(),
@@ -215,6 +219,7 @@ impl Ledger {
     pub fn tick(&mut self, now: Monotonic) {
         self.began.get_or_insert(now);
         self.traffic.tick(&self.policies, now);
+        self.shared.expire(now);
         let (mut around, watch) = self.parts(now);
         watch.settle(&mut around);
         self.edges.fold();
@@ -423,25 +428,23 @@ impl Ledger {
         self.traffic
             .report(&self.policies, &mut report, now, offset);
         worst_first(&mut report.findings);
-        let misunderstood = self.policies.misunderstood();
-        report.misunderstood = misunderstood
-            .map(|(object, problem)| Misunderstood {
-                object: Object::from(object),
-                problem: problem.clone(),
-            })
-            .collect();
+        show::objects(&self.policies, &mut report);
         report
-            .misunderstood
-            .sort_by(|one, other| one.object.cmp(&other.object));
-        let ignored = self.policies.ignored();
-        report.ignored = ignored
-            .map(|(object, reason)| Ignored {
-                object: Object::from(object),
-                reason,
-            })
-            .collect();
-        report.ignored.sort();
-        report.ignored.dedup();
+    }
+
+    /// As [`Self::report`], made anew at most once a second for those who ask for the same window.
+    pub fn shared_report(
+        &mut self,
+        readiness: Option<Duration>,
+        now: Monotonic,
+        offset: WallOffset,
+    ) -> Arc<Report> {
+        let window = readiness.unwrap_or(self.config.readiness);
+        if let Some(report) = self.shared.get(window, now) {
+            return report;
+        }
+        let report = Arc::new(self.report(readiness, now, offset));
+        self.shared.put(window, report.clone(), now);
         report
     }
 

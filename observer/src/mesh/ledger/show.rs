@@ -1,4 +1,4 @@
-//! Edges as they are reported.
+//! Edges, and objects that have no effect, as they are reported.
 
 use super::{
     edge::{Edge, Tally},
@@ -7,7 +7,8 @@ use super::{
 use crate::{
     mesh::{
         findings::{reasons, seconds},
-        report,
+        policy::Policies,
+        report::{self, Ignored, Misunderstood, Object, Report},
     },
     model::{security::Security, time::WallOffset},
 };
@@ -67,6 +68,29 @@ pub(in crate::mesh) fn observed(connections: &Counts, requests: &Counts) -> Vec<
             requests: *requests,
         })
         .collect()
+}
+
+/// Objects that are not understood, or in effect nowhere.
+pub(super) fn objects(policies: &Policies, report: &mut Report) {
+    let misunderstood = policies.misunderstood();
+    report.misunderstood = misunderstood
+        .map(|(object, problem)| Misunderstood {
+            object: Object::from(object),
+            problem: problem.clone(),
+        })
+        .collect();
+    report
+        .misunderstood
+        .sort_by(|one, other| one.object.cmp(&other.object));
+    let ignored = policies.ignored();
+    report.ignored = ignored
+        .map(|(object, reason)| Ignored {
+            object: Object::from(object),
+            reason,
+        })
+        .collect();
+    report.ignored.sort();
+    report.ignored.dedup();
 }
 
 /// Share of what is known that was encrypted; `None` of nothing.

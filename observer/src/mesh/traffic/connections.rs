@@ -21,10 +21,12 @@ use crate::{
     mesh::{
         decision::{Access, Decision, Destination, Reason, Request},
         party::End,
+        policy::Policies,
     },
     model::{
         call::{Link, LinkEvent},
         connection::{ConnectionId, Role, Transfer},
+        kubernetes::Pod,
         mesh::{Far, Hop, Plane, ProxyKind},
         time::Monotonic,
         workload::Peer,
@@ -44,6 +46,34 @@ pub(super) struct Known {
     /// Its protocol was counted.
     recognised: bool,
     last: Monotonic,
+}
+
+/// What a port of a pod is declared to speak to its proxy; `None` when nothing declares it.
+fn speaks(
+    answers: &impl Answers,
+    plane: Plane,
+    pod: &Pod,
+    port: u16,
+) -> Option<Decision<ports::Speaks>> {
+    match plane {
+        Plane::None => None,
+        Plane::Linkerd => Some(ports::read_as(answers.served_protocol(pod, port))),
+        Plane::IstioSidecar | Plane::IstioAmbient => {
+            let labels = &pod.traits.labels;
+            services_of(answers, &pod.namespace, labels).find_map(|service| {
+                let mut ports = service.ports.iter();
+                let facts = ports.find(|facts| ends::target(facts, Some(pod)) == port)?;
+                Some(ports::declared(service, facts))
+            })
+        }
+    }
+}
+
+/// Whether the proxy of a pod hands bytes on at a port, and reads no requests: it tells the application
+/// of none of them who made it.
+pub(in crate::mesh) fn is_bytes(policies: &Policies, pod: &Pod, port: u16) -> bool {
+    let speaks = speaks(policies, policies.plane(pod), pod, port);
+    speaks.is_some_and(|it| it.value == ports::Speaks::Bytes)
 }
 
 impl Traffic {
@@ -260,22 +290,7 @@ impl Traffic {
         protocol: &'static str,
         now: Monotonic,
     ) {
-        if end.plane == Plane::None {
-            return;
-        }
-        let labels = &end.pod.traits.labels;
-        let named = || {
-            services_of(answers, &end.pod.namespace, labels).find_map(|service| {
-                let mut ports = service.ports.iter();
-                let port = ports.find(|port| ends::target(port, Some(&end.pod)) == end.port)?;
-                Some(ports::declared(service, port))
-            })
-        };
-        let found = match end.plane {
-            Plane::Linkerd => Some(ports::read_as(answers.served_protocol(&end.pod, end.port))),
-            _ => named(),
-        };
-        if let Some(speaks) = found {
+        if let Some(speaks) = speaks(answers, end.plane, &end.pod, end.port) {
             let party = End::of_pod(&end.pod);
             self.port(party, end.port, &speaks, link, protocol, now);
         }

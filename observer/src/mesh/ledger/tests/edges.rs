@@ -11,11 +11,11 @@ use crate::{
         report::{Edge, Readiness},
     },
     model::{
-        mesh::{DeclaredMtls, Verdict},
+        mesh::{DeclaredMtls, Far, FarSource, Identity, Verdict},
         policy::PolicyKind,
         security::Security,
         time::WallOffset,
-        workload::Peer,
+        workload::{Peer, Workload},
     },
 };
 
@@ -301,6 +301,101 @@ fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
     world.remove(PolicyKind::PeerAuthentication, "other/default");
     world.pass(20);
     assert_eq!(world.found(), ["M01"]);
+}
+
+#[test]
+fn who_made_a_connection_of_bytes_made_what_is_asked_on_it() {
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    let known = Wire::from_proxy(&cart, peer(&web), MUTUAL);
+    let by = |source, peer: Peer| {
+        let far = known.far.as_deref().cloned().expect("it has one");
+        Some(Arc::new(Far {
+            source,
+            peer,
+            security: if source == FarSource::Unknown {
+                Security::Unknown
+            } else {
+                MUTUAL
+            },
+            ..far
+        }))
+    };
+    let nobody = || Peer::Local(Arc::new(Workload::default()));
+    let unknown = || by(FarSource::Unknown, nobody());
+    let connected = || by(FarSource::Connections, peer(&web));
+    let identity = Peer::Identity(Arc::new(Identity {
+        text: "spiffe://cluster.local/ns/shop/sa/web".into(),
+        namespace: "shop".into(),
+        service_account: "web".into(),
+        ..Identity::default()
+    }));
+    for (port, of_link, of_call, expected) in [
+        (
+            "tcp",
+            connected(),
+            unknown(),
+            ("Deployment shop/web", "istio_mtls"),
+        ),
+        // A proxy that reads requests would have told.
+        ("http", connected(), unknown(), ("unknown", "unknown")),
+        ("", connected(), unknown(), ("unknown", "unknown")),
+        // It had connections with several.
+        ("tcp", unknown(), unknown(), ("unknown", "unknown")),
+        (
+            "tcp",
+            connected(),
+            by(FarSource::Identity, identity),
+            ("service account shop/web", "istio_mtls"),
+        ),
+    ] {
+        let mut world = World::shop(&[], permissive);
+        world.port("cart", port);
+        let wire = Wire {
+            far: of_link,
+            ..known.clone()
+        };
+        let link = world.open(&wire);
+        for _ in 0..3 {
+            world.call_of(&link, of_call.clone(), |_| {});
+        }
+        world.close(&wire, link);
+        world.pass(1);
+        let edges = world.report().edges;
+        let found: Vec<_> = edges
+            .iter()
+            .map(|edge| (edge.client.describe(), seen(edge)))
+            .collect();
+        let (client, security) = expected;
+        let all = [(client.to_owned(), vec![(security, 0, 3)])];
+        assert_eq!(found, all, "{port}");
+    }
+}
+
+#[test]
+fn who_asks_within_a_second_shares_a_report() {
+    let mut world = World::shop(&[], strict);
+    let made = |world: &mut World, window: Option<u64>| {
+        let window = window.map(Duration::from_secs);
+        let now = world.now;
+        world
+            .ledger
+            .shared_report(window, now, WallOffset::default())
+    };
+    let first = made(&mut world, None);
+    assert_eq!(*first, world.report());
+    world.now = world.now.plus(Duration::from_millis(999));
+    assert!(Arc::ptr_eq(&first, &made(&mut world, None)));
+    // Of the window that is configured.
+    assert!(Arc::ptr_eq(&first, &made(&mut world, Some(7 * DAY))));
+    world.now = world.now.plus(Duration::from_millis(1));
+    let second = made(&mut world, None);
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(!Arc::ptr_eq(&second, &made(&mut world, Some(DAY))));
+    // Nobody keeps it for long.
+    let last = made(&mut world, Some(DAY));
+    assert_eq!(Arc::strong_count(&last), 2);
+    world.pass(1);
+    assert_eq!(Arc::strong_count(&last), 1);
 }
 
 #[test]
