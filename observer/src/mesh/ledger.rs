@@ -32,6 +32,12 @@ use self::{
     view::MOST_PLACES,
     watch::{Around, Ended, Watch},
 };
+pub(in crate::mesh) use self::{
+    edge::at_least,
+    latency::shares,
+    readiness::{Basis, State, summary, without_mutual},
+    show::{encrypted, observed},
+};
 use super::{
     findings::{Findings, Id, between, worst_first},
     policy::Policies,

@@ -36,6 +36,7 @@ use std::{sync::Arc, time::Duration};
 use hashbrown::HashMap;
 
 pub(super) use self::connections::is_bytes;
+pub(in crate::mesh) use self::split::Shown;
 use self::{
     answers::{Answers, Changes},
     connections::Known,
@@ -250,6 +251,12 @@ impl Traffic {
             place.map_or(0, |host| host.requests)
         };
         self.uses.judge(&mut findings, judge, requests);
+        self.grants.report(&mut report.grants);
+        self.uses.report(&mut report.uses, requests);
+        for usages in [&mut report.grants, &mut report.uses] {
+            usages
+                .sort_by(|one, other| (&one.object, &one.what).cmp(&(&other.object, &other.what)));
+        }
         current(policies, &mut findings);
         findings.report(&mut report.findings, offset);
     }

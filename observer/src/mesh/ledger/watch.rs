@@ -12,7 +12,7 @@ use super::{
     edge::{Edge, Side, Sign},
     edges::Edges,
     latency::{Place, Turns},
-    past::Counts,
+    past::{Counts, Teller},
     view::{Places, Vantage, View},
 };
 use crate::{
@@ -397,9 +397,17 @@ fn count(live: &mut Live, edge: &mut Edge, side: Side, ended: bool, now: Monoton
     }
     let second = side == Side::Server && live.told_twice;
     // What is not known may still be, until the end.
-    if !live.dated && !second && !live.link.connection.pre_existing && (known || ended) {
+    if !live.dated && !live.link.connection.pre_existing && (known || ended) {
         live.dated = true;
-        edge.past.add(Counts::one(security), now);
+        let teller = match side {
+            Side::Client => Teller::Client,
+            Side::Server if second => Teller::Again,
+            Side::Server => Teller::Server,
+        };
+        edge.past.add(teller, Counts::one(security), now);
+        if second {
+            return;
+        }
         if security == Security::Plaintext {
             edge.last_plaintext = Some(now);
         }

@@ -15,6 +15,7 @@ use crate::{
     mesh::{
         decision::Reason,
         findings::{Findings, Id, Key, Saying},
+        report,
     },
     model::{
         exchange::RequestHead,
@@ -169,6 +170,18 @@ impl Grants {
         (self.callers.len(), self.callers.lost())
     }
 
+    /// What reports say.
+    pub(super) fn report(&self, into: &mut Vec<report::Usage>) {
+        for used in self.used.values() {
+            into.extend(used.grants.iter().map(|(grant, hit)| report::Usage {
+                object: (&grant.object).into(),
+                what: grant.words(),
+                used: *hit,
+                requests: used.requests,
+            }));
+        }
+    }
+
     /// What is allowed and not used.
     pub(super) fn judge(&self, into: &mut Findings, judge: Judge) {
         for used in self.used.values() {
@@ -188,11 +201,7 @@ impl Grants {
                 continue;
             };
             let object = &first.object;
-            let names: Vec<String> = idle
-                .iter()
-                .take(MOST)
-                .map(|grant| format!("{} {}", grant.subject.as_str(), grant.pattern))
-                .collect();
+            let names: Vec<String> = idle.iter().take(MOST).map(|grant| grant.words()).collect();
             let mut summary = format!(
                 "{} allows what none of {} requests seen on this node used: {}.",
                 words_of(object),
@@ -321,6 +330,15 @@ fn template(route: &str) -> String {
         }
     });
     parts.collect::<Vec<&str>>().join("/")
+}
+
+// === impl Grant ===
+
+impl Grant {
+    /// `identity cluster.local/ns/shop/sa/web`.
+    fn words(&self) -> String {
+        format!("{} {}", self.subject.as_str(), self.pattern)
+    }
 }
 
 // === impl Subject ===
