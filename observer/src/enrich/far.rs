@@ -168,10 +168,11 @@ impl Enricher {
                 };
                 match behind {
                     Behind::One(pod) => {
-                        let security = secured(wires().filter(|wire| {
+                        let direct = |wire: &&Wire| {
                             asked_for(wire)
                                 || wire.pod.as_deref().is_some_and(|one| alike(one, &pod))
-                        }));
+                        };
+                        let security = secured_by(wires, direct, &pod);
                         (Peer::Pod(pod), FarSource::Service, security)
                     }
                     // Which of them the proxy chose would be told by what it happens to have open.
@@ -189,7 +190,11 @@ impl Enricher {
                     Sight::Network(name) => Peer::Network(Network { name, address }),
                     Sight::Doubtful | Sight::Outside => Peer::Address(address),
                 };
-                let security = secured(wires().filter(|wire| wire.remote == address));
+                let direct = |wire: &&Wire| wire.remote == address;
+                let security = match &peer {
+                    Peer::Pod(pod) => secured_by(wires, direct, pod),
+                    _ => secured(wires().filter(direct)),
+                };
                 (peer, FarSource::Address, security)
             }
         };
@@ -236,8 +241,11 @@ impl Enricher {
                 }),
                 Sight::Doubtful | Sight::Outside => Peer::Address(remote),
             };
-            let security =
-                security.unwrap_or_else(|| secured(wires().filter(|wire| wire.remote == remote)));
+            let direct = |wire: &&Wire| wire.remote == remote;
+            let security = security.unwrap_or_else(|| match &peer {
+                Peer::Pod(pod) => secured_by(wires, direct, pod),
+                _ => secured(wires().filter(direct)),
+            });
             return far(peer, FarSource::Address, security, identity);
         }
         let Some(identity) = identity else {
@@ -349,6 +357,22 @@ fn secured<'a>(mut wires: impl Iterator<Item = &'a Wire>) -> Security {
         true => first.security,
         false => Security::Unknown,
     }
+}
+
+/// How those of a proxy's wires are secured that go to a pod or come from it, or without any, those that
+/// have a waypoint between. `far`: that pod.
+fn secured_by<'a, W: Iterator<Item = &'a Wire>>(
+    wires: impl Fn() -> W,
+    direct: impl FnMut(&&'a Wire) -> bool + Copy,
+    far: &Pod,
+) -> Security {
+    let mut any = wires().filter(direct).peekable();
+    // Waypoints are between the proxies of nodes alone.
+    if any.peek().is_some() || !hops::is_redirected(far) {
+        return secured(any);
+    }
+    let waypoint = |wire: &&Wire| wire.pod.as_deref().is_some_and(hops::is_waypoint);
+    secured(wires().filter(waypoint))
 }
 
 const fn is_mutual(security: Security) -> bool {

@@ -3,7 +3,7 @@
 //!
 //! It is Envoy with the handshake, the ports and the fields of Linkerd.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -28,6 +28,8 @@ pub const USER: u32 = 2102;
 pub struct Sidecar<'a> {
     /// What its application speaks.
     pub serves: Protocol,
+    /// How long requests to its application are kept.
+    pub delay: Option<Duration>,
     /// Where its application sends to; anything else goes on as it is.
     pub targets: &'a [&'a Target],
 }
@@ -93,7 +95,8 @@ impl Mesh<'_> {
                 Protocol::Http1 | Protocol::Http2 => {
                     let route = json!({"cluster": upstream.name, "timeout": "0s"});
                     let routes = json!([{"match": {"prefix": "/"}, "route": route}]);
-                    envoy::http(&routes, &[], silent())
+                    let filters: Vec<Value> = target.delay.map(envoy::delay).into_iter().collect();
+                    envoy::http(&routes, &filters, silent())
                 }
             };
             chains.push(json!({
@@ -160,7 +163,8 @@ fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
                 // Envoy takes the name of another protocol for HTTP/1.1.
                 more["codec_type"] = json!("HTTP2");
             }
-            envoy::http(&route(secured), &[], more)
+            let filters: Vec<Value> = sidecar.delay.map(envoy::delay).into_iter().collect();
+            envoy::http(&route(secured), &filters, more)
         }
     };
     let mut context = certificates.clone();

@@ -81,6 +81,18 @@ fn proxies_are_known_by_container_pod_and_executable() {
     let gateway = pod("b", &["istio-proxy"], &[("istio", "ingressgateway")]);
     let class = "gateway.networking.k8s.io/gateway-class-name";
     let waypoint = pod("c", &["istio-proxy"], &[(class, "istio-waypoint")]);
+    // One of a version that gave it no class, and a gateway by the same means.
+    let managed = "gateway.istio.io/managed";
+    let old_waypoint = pod(
+        "f",
+        &["istio-proxy"],
+        &[(managed, "istio.io-mesh-controller")],
+    );
+    let old_gateway = pod(
+        "g",
+        &["istio-proxy"],
+        &[(managed, "istio.io-gateway-controller")],
+    );
     let ztunnel = pod("d", &["istio-proxy"], &[("app", "ztunnel")]);
     let linkerd = pod("e", &["linkerd-proxy", "app"], &[]);
     let mut nameless = Workload::clone(&container(&sidecar, "", "/usr/local/bin/envoy"));
@@ -99,6 +111,14 @@ fn proxies_are_known_by_container_pod_and_executable() {
         (
             container(&waypoint, "istio-proxy", "envoy"),
             Some(ProxyKind::Waypoint),
+        ),
+        (
+            container(&old_waypoint, "istio-proxy", "envoy"),
+            Some(ProxyKind::Waypoint),
+        ),
+        (
+            container(&old_gateway, "istio-proxy", "envoy"),
+            Some(ProxyKind::Gateway),
         ),
         (
             container(&ztunnel, "istio-proxy", "/usr/local/bin/ztunnel"),

@@ -316,6 +316,95 @@ fn of_several_workloads_with_an_account_the_sidecars_connections_tell() {
     );
 }
 
+/// A waypoint is between the proxies: what they have open with it is how the way is secured.
+#[test]
+fn a_waypoint_is_on_the_way_of_calls_between_pods_of_ambient_mode() {
+    for (redirected, passes, expected) in [
+        (true, "10.244.2.20:15008", Security::Hbone),
+        // It may have been for any other Service.
+        (false, "10.244.2.20:15008", Security::Unknown),
+        // No waypoint.
+        (true, "10.244.2.21:15008", Security::Unknown),
+    ] {
+        let mut meshed = Meshed::new();
+        let mut traits = |uid: &str, name: &str, address: &str, change: fn(&mut Traits)| {
+            let Object::Pod(mut pod) = object(uid, name, address, name, &[]) else {
+                unreachable!()
+            };
+            let mut traits = Traits::default();
+            change(&mut traits);
+            pod.traits = Arc::new(traits);
+            meshed.node.set(Object::Pod(pod), 0);
+        };
+        if redirected {
+            traits(OTHER, "orders-y", REMOTE, |traits| {
+                let redirection = ("ambient.istio.io/redirection".into(), "enabled".into());
+                traits.annotations = [redirection].into();
+            });
+        }
+        let third = "7d3f9e0c-1b7a-4a4e-9b0e-0f1e2d3c4b5a";
+        traits(third, "waypoint-z", "10.244.2.20", |traits| {
+            let class = "gateway.networking.k8s.io/gateway-class-name";
+            traits.labels = [(class.into(), "istio-waypoint".into())].into();
+        });
+        let fourth = "8d3f9e0c-1b7a-4a4e-9b0e-0f1e2d3c4b5a";
+        traits(fourth, "any-z", "10.244.2.21", |_| ());
+        let tunnel = || Opening {
+            protocol: Some("tls"),
+            tls: Some(Arc::new(Handshake {
+                alpn_offered: ["h2".into()].into(),
+                ..Handshake::default()
+            })),
+            ..Opening::default()
+        };
+        meshed.dial();
+        meshed.wire(20, Role::Client, passes, tunnel());
+        let call = meshed.call(10, Role::Client, None);
+        let case = format!("{redirected} {passes}");
+        assert_eq!(
+            (name(call.peer()).as_str(), call.secured()),
+            ("pod orders", expected),
+            "{case}"
+        );
+        // Whatever else goes by the waypoint: this client's proxy goes on directly.
+        meshed.wire(30, Role::Client, "10.244.2.9:8080", plain());
+        let call = meshed.call(10, Role::Client, None);
+        assert_eq!(call.secured(), Security::Plaintext, "{case}");
+
+        // As the server: the proxy keeps the client's address.
+        let waypoint = format!("{}:50000", passes.split(':').next().unwrap());
+        let addresses = ("10.244.1.7:15008", waypoint.as_str());
+        meshed.open(50, true, Role::Server, addresses, None);
+        let event = ConnectionEvent::Recognised {
+            id: ConnectionId(50),
+            opening: Arc::new(tunnel()),
+        };
+        meshed.node.bench.event(event, 1);
+        let call = call_from(&mut meshed, "10.244.2.9:40000");
+        assert_eq!(
+            (name(call.peer()).as_str(), call.secured()),
+            ("pod orders", expected),
+            "{case}, as the server"
+        );
+    }
+}
+
+/// A call from a proxy that keeps the address of who called.
+fn call_from(meshed: &mut Meshed, remote: &str) -> Call {
+    meshed.open(60, false, Role::Server, ("10.244.1.7:8080", remote), None);
+    let mut proxy = meshed.node.client(70, "10.244.1.7:8080");
+    proxy.local = remote.parse().unwrap();
+    proxy.owner.cgroup = meshed.sidecar;
+    proxy.sequences = Some((Role::Server as u32, 6));
+    meshed.node.open(&proxy, 1).expect("all is known");
+    let exchange = exchange(60, Role::Server, &head("/"));
+    let enricher = &mut meshed.node.bench.enricher;
+    match enricher.exchange(exchange, at(2)) {
+        Some(call) => call,
+        None => meshed.told(3),
+    }
+}
+
 #[test]
 fn connections_of_sidecars_are_forgotten_with_their_end() {
     let mut meshed = Meshed::new();
