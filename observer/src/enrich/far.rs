@@ -45,7 +45,7 @@ impl Enricher {
         }
         link.hop = hops::hop(link);
         if let Hop::Proxy(_) = link.hop {
-            link.far = None;
+            link.far = self.stands_for(link).map(Arc::new);
             // Of one that is not remembered nobody would tell the end.
             if self.connections.contains_key(&link.connection.id) {
                 self.wires.set(link, self.wire_pod(link));
@@ -58,19 +58,47 @@ impl Enricher {
     /// The pod at the other end of a proxy's connection, proxies of nodes left out: they have a socket in
     /// each pod that they stand for, with its address.
     pub(super) fn wire_pod(&self, link: &Link) -> Option<Arc<Pod>> {
+        match &link.peer {
+            Peer::Local(other) if hops::proxy(other) == Some(ProxyKind::Node) => {
+                let connection = &link.connection;
+                let far = connection.wire.map_or(connection.remote, |(_, far)| far);
+                // What was dialled may be translated where this end does not see it.
+                let other = self.peers.find(connection, |id| {
+                    self.connections
+                        .get(&id)
+                        .map(|state| &state.link.connection)
+                });
+                let other = other.and_then(|id| self.connections.get(&id));
+                let far = match (connection.role, other) {
+                    (Role::Client, Some(other)) => other.link.connection.local,
+                    _ => far,
+                };
+                let at = connection.established.unwrap_or(connection.started);
+                match self.cluster.as_ref()?.index.find(far, TCP, at) {
+                    Sight::Pod(pod) => Some(pod),
+                    _ => None,
+                }
+            }
+            peer => peer.pod().cloned(),
+        }
+    }
+
+    /// The pod that the proxy at the other end stands for, where that is the one of a node: a socket of it
+    /// is in that pod's network, and its process in a pod of its own.
+    fn stands_for(&self, link: &Link) -> Option<Far> {
         let Peer::Local(other) = &link.peer else {
-            return link.peer.pod().cloned();
+            return None;
         };
         if hops::proxy(other) != Some(ProxyKind::Node) {
-            return other.pod().cloned();
+            return None;
         }
-        let connection = &link.connection;
-        let far = connection.wire.map_or(connection.remote, |(_, far)| far);
-        let at = connection.established.unwrap_or(connection.started);
-        match self.cluster.as_ref()?.index.find(far, TCP, at) {
-            Sight::Pod(pod) => Some(pod),
-            _ => None,
-        }
+        Some(Far {
+            peer: Peer::Pod(self.wire_pod(link)?),
+            source: FarSource::Address,
+            security: link.security,
+            identity: None,
+            proxy: Some(other.clone()),
+        })
     }
 
     /// Whom a connection is really with.
@@ -80,7 +108,8 @@ impl Enricher {
         let far = match link.hop {
             Hop::ToProxy => self.beyond(link, cluster, ends),
             Hop::FromProxy => self.before(link, cluster, ends, None),
-            Hop::Direct | Hop::Proxy(_) | Hop::Meta => return None,
+            Hop::Direct => self.stands_for(link)?,
+            Hop::Proxy(_) | Hop::Meta => return None,
         };
         Some(match &link.far {
             Some(known) if **known == far => known.clone(),

@@ -136,12 +136,13 @@ pub fn hop(link: &Link) -> Hop {
             return Hop::Meta;
         }
         return match connection.role {
+            // It may as well be before another pod at the other end: that of its node.
+            Role::Server if kind == ProxyKind::Node && is_bare(link) => Hop::Direct,
             Role::Server => Hop::FromProxy,
-            // It did not call the proxy, but was redirected to it.
-            Role::Client if redirected => Hop::ToProxy,
-            // Redirected out of sight: whoever listens there is no proxy's own interface.
-            Role::Client if kind == ProxyKind::Node && !connection.remote.ip().is_loopback() => {
-                Hop::ToProxy
+            // It did not call the proxy, but was redirected to it: on the way out, within its own pod.
+            Role::Client if redirected && (kind != ProxyKind::Node || stays(link)) => Hop::ToProxy,
+            Role::Client if kind == ProxyKind::Node && !asks_a_proxy(link) && !stays(link) => {
+                Hop::Direct
             }
             Role::Client | Role::Unknown => Hop::Meta,
         };
@@ -169,6 +170,18 @@ pub fn hop(link: &Link) -> Hop {
         }
         _ => Hop::Direct,
     }
+}
+
+/// Whether no proxy of a node stands for the pod of a link.
+fn is_bare(link: &Link) -> bool {
+    link.workload.pod().is_some_and(|pod| !is_redirected(pod))
+}
+
+/// Whether what a client sends does not leave its pod.
+fn stays(link: &Link) -> bool {
+    let connection = &link.connection;
+    let far = connection.wire.map_or(connection.remote, |(_, far)| far);
+    far.ip().is_loopback() || far.ip() == connection.local.ip()
 }
 
 /// Whether a link goes to an interface of a proxy itself.

@@ -9,7 +9,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     Mesh, Protocol, Target,
@@ -70,21 +70,6 @@ impl<'a> Waypoint<'a> {
     pub fn address(&self) -> SocketAddr {
         self.known.pod.at(TUNNEL)
     }
-}
-
-/// The object that a waypoint is made of.
-pub fn gateway(name: &str) -> Value {
-    json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "Gateway",
-        "metadata": {
-            "namespace": NAMESPACE, "name": name,
-            "labels": {"istio.io/waypoint-for": "service"},
-        },
-        "spec": {
-            "gatewayClassName": CLASS,
-            "listeners": [{"name": "mesh", "port": TUNNEL, "protocol": "HBONE"}],
-        },
-    })
 }
 
 impl Mesh<'_> {

@@ -284,8 +284,13 @@ fn hops_of_other_planes() {
         Hop::FromProxy,
         "Linkerd calls from the pod's own address"
     );
-    let ambient = pod("b", &["app"], &[]);
-    let app = container(&ambient, "app", "/app");
+    let mut ambient = Pod::clone(&pod("b", &["app"], &[]));
+    ambient.traits = Arc::new(Traits {
+        annotations: [("ambient.istio.io/redirection".into(), "enabled".into())].into(),
+        ..Traits::default()
+    });
+    let app = container(&Arc::new(ambient), "app", "/app");
+    let bare = container(&pod("c", &["app"], &[]), "app", "/app");
     let ztunnel = container(
         &pod("z", &["istio-proxy"], &[("app", "ztunnel")]),
         "istio-proxy",
@@ -309,6 +314,20 @@ fn hops_of_other_planes() {
         Some("127.0.0.1:15001"),
     );
     assert_eq!(hop(&to), Hop::ToProxy);
+    // The one at the other end stands for another pod: nothing was redirected on the way out, or elsewhere.
+    for wire in [None, Some("10.0.0.9:8080")] {
+        let addresses = ("10.0.0.1:40000", "10.96.0.1:80");
+        let past = link(&app, peer(), Role::Client, addresses, wire);
+        assert_eq!(hop(&past), Hop::Direct, "{wire:?}");
+    }
+    let addresses = ("10.0.0.1:8080", "10.0.0.9:40000");
+    let called = link(&bare, peer(), Role::Server, addresses, None);
+    assert_eq!(hop(&called), Hop::Direct, "no proxy is before it");
+    for remote in ["127.0.0.1:15000", "10.0.0.9:15020"] {
+        let addresses = ("10.0.0.1:40000", remote);
+        let asked = link(&app, peer(), Role::Client, addresses, None);
+        assert_eq!(hop(&asked), Hop::Meta, "{remote}");
+    }
     let plain = link(
         &app,
         nobody,

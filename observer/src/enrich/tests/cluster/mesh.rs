@@ -389,6 +389,97 @@ fn a_waypoint_is_on_the_way_of_calls_between_pods_of_ambient_mode() {
     }
 }
 
+/// The proxy of a node has a socket in the network of each pod that it stands for, and is none of them.
+#[test]
+fn the_proxy_of_a_node_stands_for_the_pod_whose_address_it_answers_at() {
+    let mut meshed = Meshed::new();
+    let (uid, id) = (UID.replace("5d3f", "9d3f"), ID.replace("8f3c", "af3c"));
+    let root = meshed.node.bench._folder.path().join("cgroup");
+    let path = root.join(format!("kubepods/burstable/pod{uid}/{id}"));
+    std::fs::create_dir_all(&path).unwrap();
+    let ids = [("istio-proxy", id.as_str())];
+    let Object::Pod(mut proxy) = object(&uid, "ztunnel-z", "10.244.1.9", "ztunnel", &ids) else {
+        unreachable!()
+    };
+    proxy.traits = Arc::new(Traits {
+        containers: ["istio-proxy".into()].into(),
+        labels: [("app".into(), "ztunnel".into())].into(),
+        ..Traits::default()
+    });
+    meshed.node.set(Object::Pod(proxy), 0);
+    let cgroup = std::fs::metadata(&path).unwrap().ino();
+    // Two ends of each connection, of which the second is the proxy's, for the pod of the Service.
+    let mut both = |id: u32, role, own: (&str, &str), proxys: (&str, &str), by_proxy: bool| {
+        let other = match role {
+            Role::Client => Role::Server,
+            _ => Role::Client,
+        };
+        for (end, role, (local, remote), by_proxy) in
+            [(0, role, own, by_proxy), (1, other, proxys, true)]
+        {
+            let mut connection = meshed.node.client(u64::from(id + end), remote);
+            (connection.local, connection.role) = (local.parse().unwrap(), role);
+            connection.sequences = Some((id + end, id + 1 - end));
+            if by_proxy {
+                connection.owner.cgroup = cgroup;
+            }
+            meshed.node.open(&connection, 1).expect("all is known");
+        }
+        let event = ConnectionEvent::Recognised {
+            id: ConnectionId(u64::from(id)),
+            opening: Arc::new(plain()),
+        };
+        match meshed.node.bench.event(event, 1) {
+            Some(LinkEvent::Recognised { link, .. }) => link,
+            other => panic!("{other:?}"),
+        }
+    };
+    let (client, server) = ("10.244.1.7:40000", "10.244.2.9:15006");
+    for (what, link, hop) in [
+        (
+            "an application that calls a Service, which is translated out of its sight",
+            both(
+                100,
+                Role::Client,
+                (client, SERVICE),
+                (server, client),
+                false,
+            ),
+            Hop::Direct,
+        ),
+        (
+            "an application that no proxy is before",
+            both(
+                200,
+                Role::Server,
+                ("10.244.1.7:8080", "10.244.2.9:40000"),
+                ("10.244.2.9:40000", "10.244.1.7:8080"),
+                false,
+            ),
+            Hop::Direct,
+        ),
+        (
+            "its own end in the network of another pod",
+            both(
+                300,
+                Role::Client,
+                ("10.244.1.7:41000", server),
+                (server, client),
+                true,
+            ),
+            Hop::Proxy(crate::model::mesh::ProxyKind::Node),
+        ),
+    ] {
+        assert_eq!(link.hop, hop, "{what}");
+        assert_eq!(
+            (name(link.peer()).as_str(), link.secured()),
+            ("pod orders", Security::Plaintext),
+            "{what}"
+        );
+        assert!(link.peer.is_local(), "{what}");
+    }
+}
+
 /// A call from a proxy that keeps the address of who called.
 fn call_from(meshed: &mut Meshed, remote: &str) -> Call {
     meshed.open(60, false, Role::Server, ("10.244.1.7:8080", remote), None);
