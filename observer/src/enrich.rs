@@ -267,6 +267,7 @@ impl Enricher {
                 cluster.expire(now);
             }
         }
+        self.wires.expire(now);
         self.routes.expire(now);
         self.names.expire(now);
     }

@@ -262,14 +262,7 @@ impl<'a> Mesh<'a> {
                     };
                     self.istio(member, &sidecar)?
                 }
-                Plane::Linkerd => self.linkerd(
-                    member,
-                    &linkerd::Sidecar {
-                        serves,
-                        targets,
-                        ..linkerd::Sidecar::default()
-                    },
-                )?,
+                Plane::Linkerd => self.linkerd(member, &linkerd::Sidecar { serves, targets })?,
                 Plane::Ambient => {
                     let number = member.number;
                     let node = match nodes.entry(number) {

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context, Result, ensure};
 use observer_tests::{
     agent::Agent,
-    mesh::{self, Member, Plane, Spec, Target, istio, linkerd, service_address},
+    mesh::{self, Member, Plane, Spec, Target, istio::Sidecar, service_address},
     process,
     requirement::{Need, lacking},
     server::PYTHON,
@@ -62,98 +62,58 @@ fn shares(agent: &Agent) -> Result<BTreeMap<String, f64>> {
     samples.map(share).collect()
 }
 
-/// Checks the shares of a client and a server with sidecars, of which these must be told.
-fn check(plane: Plane, known: &[&str]) -> Result<()> {
+/// The parts that are told where all of the way is seen.
+const PARTS: [(&str, f64); 4] = [
+    ("client_proxy", CLIENT_PROXY),
+    ("network", 0.0),
+    ("server_proxy", SERVER_PROXY),
+    ("application", APPLICATION),
+];
+
+#[test]
+fn each_delay_is_in_the_share_of_who_made_it() -> Result<()> {
     if lacking(&[&mesh::NEEDS[..], &[Need::Tool(PYTHON)]].concat())? {
         return Ok(());
     }
     mesh::scene("shares", 1, |mesh| {
-        let front = mesh.pod(1, &Spec::new("front", plane))?;
-        let web = mesh.pod(1, &Spec::new("web", plane))?;
+        let front = mesh.pod(1, &Spec::new("front", Plane::Istio))?;
+        let web = mesh.pod(1, &Spec::new("web", Plane::Istio))?;
         let target = Target {
             delay: Some(Duration::from_secs_f64(CLIENT_PROXY)),
             ..Target::new("web", service_address(10, 80), &[&web])
         };
         mesh.services(&[(&target, "http", &[&web])])?;
         let _server = web.serve_slowly(Duration::from_secs_f64(APPLICATION))?;
-        let delay = Some(Duration::from_secs_f64(SERVER_PROXY));
-        let targets = [&target];
-        let _proxies = match plane {
-            Plane::Linkerd => {
-                let inbound = linkerd::Sidecar {
-                    delay,
-                    ..linkerd::Sidecar::default()
-                };
-                let outbound = linkerd::Sidecar {
-                    targets: &targets,
-                    ..linkerd::Sidecar::default()
-                };
-                [
-                    mesh.linkerd(&web, &inbound)?,
-                    mesh.linkerd(&front, &outbound)?,
-                ]
-            }
-            _ => {
-                let inbound = istio::Sidecar {
-                    delay,
-                    ..istio::Sidecar::default()
-                };
-                let outbound = istio::Sidecar {
-                    targets: &targets,
-                    ..istio::Sidecar::default()
-                };
-                [mesh.istio(&web, &inbound)?, mesh.istio(&front, &outbound)?]
-            }
+        let inbound = Sidecar {
+            delay: Some(Duration::from_secs_f64(SERVER_PROXY)),
+            ..Sidecar::default()
         };
+        let outbound = Sidecar {
+            targets: &[&target],
+            ..Sidecar::default()
+        };
+        let _sidecars = [mesh.istio(&web, &inbound)?, mesh.istio(&front, &outbound)?];
         let agent = mesh.agent(1)?;
         let measured = ask(&front, &target)?;
         // What is missing is told below.
         let _ = wait::until("shares", PATIENCE, || {
-            let shares = shares(&agent)?;
-            Ok(known
-                .iter()
-                .all(|part| shares.contains_key(*part))
-                .then_some(()))
+            Ok((shares(&agent)?.len() == PARTS.len()).then_some(()))
         });
         std::thread::sleep(SETTLE);
         let shares = shares(&agent)?;
-        println!("{plane:?}: {shares:?}, {measured:.6} s at the client");
-        let missing = known.iter().find(|part| !shares.contains_key(**part));
-        ensure!(missing.is_none(), "{missing:?} in {shares:?}");
-        for (part, expected) in [
-            ("client_proxy", CLIENT_PROXY),
-            ("network", 0.0),
-            ("server_proxy", SERVER_PROXY),
-            ("application", APPLICATION),
-        ] {
-            let Some(share) = shares.get(part) else {
-                continue;
-            };
+        println!("{shares:?}, {measured:.6} s at the client");
+        for (part, expected) in PARTS {
+            let share = shares.get(part);
+            let share = share.with_context(|| format!("no {part}: {shares:?}"))?;
             let allowed = expected - ROUNDED..expected + SLACK;
             ensure!(allowed.contains(share), "{part} {share}: {shares:?}");
         }
-        if shares.len() == 4 {
-            let sum: f64 = shares.values().sum();
-            // All of it is the time between the client's request and its response; curl has a little more.
-            ensure!(
-                (measured - SLACK / 4.0..measured + ROUNDED).contains(&sum),
-                "{sum} s in all, {measured} s at the client: {shares:?}"
-            );
-        }
+        // All of it is the time between the client's request and its response; curl has a little more.
+        let sum: f64 = shares.values().sum();
+        ensure!(
+            (measured - SLACK / 4.0..measured + ROUNDED).contains(&sum),
+            "{sum} s in all, {measured} s at the client: {shares:?}"
+        );
         mesh::finish([agent])
     })
-}
-
-#[test]
-fn each_delay_is_in_the_share_of_who_made_it() -> Result<()> {
-    check(
-        Plane::Istio,
-        &["application", "client_proxy", "network", "server_proxy"],
-    )
-}
-
-#[test]
-fn shares_that_connections_for_several_requests_leave_are_right() -> Result<()> {
-    // What such a connection says beside requests may be counted as one.
-    check(Plane::Linkerd, &["application"])
 }

@@ -86,6 +86,7 @@ impl Enricher {
             ConnectionEvent::Closed { connection, closed } => {
                 let link = self.close(connection, host, now);
                 let (at, by) = (closed.at, closed.by);
+                self.wires.close(link.connection.id, at);
                 Some(LinkEvent::Closed {
                     link,
                     at,
@@ -332,7 +333,7 @@ impl Enricher {
     pub(super) fn forget(&mut self, id: ConnectionId) -> Option<State> {
         let state = self.connections.remove(&id)?;
         self.peers.remove(&state.link.connection);
-        self.wires.remove(id);
+        self.wires.leave(id);
         self.routes.release(state.service);
         Some(state)
     }

@@ -21,6 +21,7 @@ use crate::{
         kubernetes::{Network, Pod},
         mesh::{Far, FarSource, Forwarded, Hop, Identity, ProxyKind},
         security::Security,
+        time::Monotonic,
         workload::{Peer, Workload},
     },
 };
@@ -34,6 +35,8 @@ pub(super) struct Caller {
     forwarded: Option<Arc<Forwarded>>,
     revision: u64,
     index: u64,
+    /// Of requests from when on, and until when.
+    times: (Monotonic, Monotonic),
     far: Arc<Far>,
 }
 
@@ -157,9 +160,11 @@ impl Enricher {
         };
         let index = cluster.index.revision();
         let forwarded = &call.exchange.forwarded;
+        let at = call.exchange.sent.first;
         let told = |caller: &&Caller| {
             caller.revision == revision
                 && caller.index == index
+                && (caller.times.0..caller.times.1).contains(&at)
                 && same(caller.forwarded.as_ref(), forwarded.as_ref())
         };
         let known = self.connections.get(&connection.id);
@@ -168,12 +173,15 @@ impl Enricher {
             return;
         }
         let ends = self.wires.of(connection.local.ip());
+        let always = (Monotonic::default(), Monotonic(u64::MAX));
+        let times = ends.map_or(always, |ends| ends.unchanged(at));
         let far = Arc::new(self.before(&call.link, cluster, ends, Some(&call.exchange)));
         if let Some(state) = self.connections.get_mut(&connection.id) {
             state.caller = Some(Caller {
                 forwarded: forwarded.clone(),
                 revision,
                 index,
+                times,
                 far: far.clone(),
             });
         }
@@ -182,9 +190,15 @@ impl Enricher {
 
     /// Whom an application's connection to its proxy goes on to.
     fn beyond(&self, link: &Link, cluster: &Cluster, ends: Option<&Ends>) -> Far {
-        let wires = || {
-            let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
-            all.iter().filter(|wire| wire.role == Role::Client)
+        let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
+        // What is open now, or else what was a moment ago.
+        let looked = |security: &dyn Fn(bool) -> Security| match security(true) {
+            Security::Unknown => security(false),
+            known => known,
+        };
+        let wires = |open: bool| {
+            let own = all.iter().filter(|wire| wire.role == Role::Client);
+            own.filter(move |wire| !open || wire.closed.is_none())
         };
         let connection = &link.connection;
         let at = connection.established.unwrap_or(connection.started);
@@ -201,12 +215,12 @@ impl Enricher {
                             asked_for(wire)
                                 || wire.pod.as_deref().is_some_and(|one| alike(one, &pod))
                         };
-                        let security = secured_by(wires, direct, &pod);
+                        let security = looked(&|open| secured_by(|| wires(open), direct, &pod));
                         (Peer::Pod(pod), FarSource::Service, security)
                     }
                     // Which of them the proxy chose would be told by what it happens to have open.
                     Behind::Several | Behind::Nobody => {
-                        let security = secured(wires().filter(asked_for));
+                        let security = looked(&|open| secured(wires(open).filter(asked_for)));
                         (Peer::Service(service.clone()), FarSource::Unknown, security)
                     }
                 }
@@ -220,10 +234,10 @@ impl Enricher {
                     Sight::Doubtful | Sight::Outside => Peer::Address(address),
                 };
                 let direct = |wire: &&Wire| wire.remote == address;
-                let security = match &peer {
-                    Peer::Pod(pod) => secured_by(wires, direct, pod),
-                    _ => secured(wires().filter(direct)),
-                };
+                let security = looked(&|open| match &peer {
+                    Peer::Pod(pod) => secured_by(|| wires(open), direct, pod),
+                    _ => secured(wires(open).filter(direct)),
+                });
                 (peer, FarSource::Address, security)
             }
         };
@@ -246,9 +260,15 @@ impl Enricher {
     ) -> Far {
         let connection = &link.connection;
         let remote = connection.remote.ip();
+        let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
+        // A request came by what was open then; all requests, by what has been open since they could come.
+        let carries = |wire: &Wire| match exchange {
+            Some(exchange) => wire.carries(exchange.sent.first),
+            None => (wire.closed).is_none_or(|closed| connection.started <= closed),
+        };
         let wires = || {
-            let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
-            all.iter().filter(|wire| wire.role == Role::Server)
+            let own = all.iter().filter(|wire| wire.role == Role::Server);
+            own.filter(|wire| carries(wire))
         };
         let far = |peer, source, security, identity| Far {
             peer,

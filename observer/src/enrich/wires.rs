@@ -1,6 +1,6 @@
 //! What proxies of this node have open on the network, by the pod that they stand for.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::VecDeque, net::IpAddr, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
@@ -23,6 +23,8 @@ pub(super) struct Wires {
     pods: HashMap<IpAddr, Ends, foldhash::fast::RandomState>,
     /// Which pod's each is.
     of: HashMap<ConnectionId, IpAddr, foldhash::fast::RandomState>,
+    /// Those that have ended, and when, in order.
+    ended: VecDeque<(Monotonic, ConnectionId)>,
     /// Changes with every one of them.
     changes: u64,
     /// Connections that there was no room for.
@@ -48,10 +50,15 @@ pub(super) struct Wire {
     pub(super) security: Security,
     pub(super) signs: Option<Arc<MeshSigns>>,
     pub(super) opened: Monotonic,
+    pub(super) closed: Option<Monotonic>,
 }
 
 /// Connections that are remembered.
 const MAX_WIRES: usize = 65_536;
+
+/// How long one is remembered that has ended: what it carried may be looked at later, all the more where
+/// the observer itself is late.
+const KEPT: Duration = Duration::from_secs(2);
 
 // === impl Wires ===
 
@@ -65,8 +72,11 @@ impl Wires {
             return;
         }
         if self.of.len() >= MAX_WIRES && !self.of.contains_key(&id) {
-            self.full += 1;
-            return;
+            let Some((_, oldest)) = self.ended.pop_front() else {
+                self.full += 1;
+                return;
+            };
+            self.remove(oldest);
         }
         let connection = &link.connection;
         let (own, far) = connection
@@ -77,14 +87,19 @@ impl Wires {
             Role::Server => connection.local.ip(),
             Role::Client | Role::Unknown => own.ip(),
         };
-        let wire = Wire {
+        let mut wire = Wire {
             id,
             role: connection.role,
             remote: far.ip(),
             pod,
             security: link.security,
             signs: link.mesh.clone(),
-            opened: connection.established.unwrap_or(connection.started),
+            opened: match connection.pre_existing {
+                // Since nobody knows when.
+                true => Monotonic::default(),
+                false => connection.established.unwrap_or(connection.started),
+            },
+            closed: None,
         };
         if let Some(before) = self.of.insert(id, own).filter(|before| *before != own) {
             self.take(before, id);
@@ -92,15 +107,58 @@ impl Wires {
         let ends = self.pods.entry(own).or_default();
         match ends.wires.iter_mut().find(|known| known.id == id) {
             Some(known) if known.is_like(&wire) => return,
-            Some(known) => *known = wire,
+            Some(known) => {
+                wire.closed = known.closed;
+                *known = wire;
+            }
             None => ends.wires.push(wire),
         }
         ends.revision += 1;
         self.changes += 1;
     }
 
+    /// A connection has ended.
+    pub(super) fn close(&mut self, id: ConnectionId, at: Monotonic) {
+        let Some(address) = self.of.get(&id) else {
+            return;
+        };
+        let Some(ends) = self.pods.get_mut(address) else {
+            return;
+        };
+        let open = |wire: &&mut Wire| wire.id == id && wire.closed.is_none();
+        if let Some(wire) = ends.wires.iter_mut().find(open) {
+            wire.closed = Some(at);
+            ends.revision += 1;
+            self.changes += 1;
+            self.ended.push_back((at, id));
+        }
+    }
+
+    /// Nothing more is heard of a connection: it is forgotten, unless it has ended in order.
+    pub(super) fn leave(&mut self, id: ConnectionId) {
+        let ends = self.of.get(&id).and_then(|address| self.pods.get(address));
+        let has_ended = |ends: &Ends| {
+            let mut wires = ends.wires.iter();
+            wires.any(|wire| wire.id == id && wire.closed.is_some())
+        };
+        if !ends.is_some_and(has_ended) {
+            self.remove(id);
+        }
+    }
+
+    /// Forgets what has ended a while ago.
+    pub(super) fn expire(&mut self, now: Monotonic) {
+        while let Some((at, id)) = self.ended.front().copied() {
+            if now.since(at) < KEPT {
+                return;
+            }
+            self.ended.pop_front();
+            self.remove(id);
+        }
+    }
+
     /// Forgets a connection.
-    pub(super) fn remove(&mut self, id: ConnectionId) {
+    fn remove(&mut self, id: ConnectionId) {
         if let Some(address) = self.of.remove(&id) {
             self.take(address, id);
         }
@@ -139,9 +197,34 @@ impl Wires {
     pub(super) const LIMIT: usize = MAX_WIRES;
 }
 
+// === impl Ends ===
+
+impl Ends {
+    /// Around this time, when any of them was opened or closed last, and when next.
+    pub(super) fn unchanged(&self, at: Monotonic) -> (Monotonic, Monotonic) {
+        let mut around = (Monotonic::default(), Monotonic(u64::MAX));
+        let opened = self.wires.iter().map(|wire| wire.opened);
+        // It still carried then.
+        let closed = self.wires.iter().filter_map(|wire| wire.closed);
+        let closed = closed.map(|closed| closed.plus(Duration::from_nanos(1)));
+        for change in opened.chain(closed) {
+            match change <= at {
+                true => around.0 = around.0.max(change),
+                false => around.1 = around.1.min(change),
+            }
+        }
+        around
+    }
+}
+
 // === impl Wire ===
 
 impl Wire {
+    /// Whether what came then may have come by it.
+    pub(super) fn carries(&self, at: Monotonic) -> bool {
+        self.opened <= at && self.closed.is_none_or(|closed| at <= closed)
+    }
+
     fn is_like(&self, other: &Self) -> bool {
         self.security == other.security
             && self.pod == other.pod
@@ -207,10 +290,51 @@ mod tests {
                 .iter()
                 .all(|wire| wire.security == Security::IstioMutualTls)
         );
-        wires.remove(ConnectionId(1));
-        wires.remove(ConnectionId(2));
-        wires.remove(ConnectionId(3));
+        wires.leave(ConnectionId(1));
+        wires.leave(ConnectionId(2));
+        wires.leave(ConnectionId(3));
         assert!(wires.of(address).is_none() && wires.len() == 0);
+    }
+
+    #[test]
+    fn what_has_ended_is_known_a_little_longer_and_when_it_was_open() {
+        let mut wires = Wires::default();
+        let proxy = Hop::Proxy(ProxyKind::Sidecar);
+        let address = "10.0.0.1".parse().unwrap();
+        let at = |seconds: u64| Monotonic::default().plus(Duration::from_secs(seconds));
+        for (id, opened) in [(1, 10), (2, 20)] {
+            let mut link = wire(id, "10.0.0.1:40000", proxy, Security::Plaintext);
+            link.connection.established = Some(at(opened));
+            link.connection.pre_existing = false;
+            wires.set(&link, None);
+        }
+        let revision = wires.revision(address);
+        wires.close(ConnectionId(1), at(30));
+        assert!(wires.revision(address) > revision);
+        wires.leave(ConnectionId(1));
+        let mut late = wire(1, "10.0.0.1:40000", proxy, Security::Tls);
+        late.connection.established = Some(at(10));
+        late.connection.pre_existing = false;
+        wires.set(&late, None);
+        for (when, carrying, around) in [
+            (9, vec![], (at(0), at(10))),
+            (10, vec![1], (at(10), at(20))),
+            (29, vec![1, 2], (at(20), Monotonic(at(30).0 + 1))),
+            (30, vec![1, 2], (at(20), Monotonic(at(30).0 + 1))),
+            (31, vec![2], (Monotonic(at(30).0 + 1), Monotonic(u64::MAX))),
+        ] {
+            let ends = wires.of(address).unwrap();
+            let carriers = ends.wires.iter().filter(|wire| wire.carries(at(when)));
+            let carriers: Vec<u64> = carriers.map(|wire| wire.id.0).collect();
+            assert_eq!(carriers, carrying, "{when}");
+            assert_eq!(ends.unchanged(at(when)), around, "{when}");
+        }
+        wires.expire(at(31));
+        assert_eq!(wires.len(), 2);
+        wires.expire(at(32));
+        assert_eq!((wires.len(), wires.ended.len()), (1, 0));
+        wires.leave(ConnectionId(2));
+        assert_eq!(wires.len(), 0);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! It is Envoy with the handshake, the ports and the fields of Linkerd.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -28,8 +28,6 @@ pub const USER: u32 = 2102;
 pub struct Sidecar<'a> {
     /// What its application speaks.
     pub serves: Protocol,
-    /// How long requests to its application are kept.
-    pub delay: Option<Duration>,
     /// Where its application sends to; anything else goes on as it is.
     pub targets: &'a [&'a Target],
 }
@@ -95,8 +93,7 @@ impl Mesh<'_> {
                 Protocol::Http1 | Protocol::Http2 => {
                     let route = json!({"cluster": upstream.name, "timeout": "0s"});
                     let routes = json!([{"match": {"prefix": "/"}, "route": route}]);
-                    let filters: Vec<Value> = target.delay.map(envoy::delay).into_iter().collect();
-                    envoy::http(&routes, &filters, silent())
+                    envoy::http(&routes, &[], silent())
                 }
             };
             chains.push(json!({
@@ -163,8 +160,7 @@ fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
                 // Envoy takes the name of another protocol for HTTP/1.1.
                 more["codec_type"] = json!("HTTP2");
             }
-            let filters: Vec<Value> = sidecar.delay.map(envoy::delay).into_iter().collect();
-            envoy::http(&route(secured), &filters, more)
+            envoy::http(&route(secured), &[], more)
         }
     };
     let mut context = certificates.clone();

@@ -254,7 +254,7 @@ fn a_call_from_a_sidecar_is_one_of_whom_it_vouches_for() {
     // Nothing is known of who called: that may come, and is waited for briefly.
     meshed.held(40);
     assert_eq!(meshed.node.settle(2), []);
-    let nobody = meshed.told(3);
+    let nobody = meshed.told(4);
     assert_eq!(nobody.link.hop, Hop::FromProxy);
     assert_eq!(nobody.far().unwrap().source, FarSource::Unknown);
     let uri = "spiffe://cluster.local/ns/shop/sa/orders";
@@ -492,8 +492,37 @@ fn call_from(meshed: &mut Meshed, remote: &str) -> Call {
     let enricher = &mut meshed.node.bench.enricher;
     match enricher.exchange(exchange, at(2)) {
         Some(call) => call,
-        None => meshed.told(3),
+        None => meshed.told(4),
     }
+}
+
+/// Of several that nobody vouches for, it was the one that was there when the request came.
+#[test]
+fn clients_without_an_identity_are_told_apart_by_when_they_were_connected() {
+    let mut meshed = Meshed::new();
+    let third = "7d3f9e0c-1b7a-4a4e-9b0e-0f1e2d3c4b5a";
+    let other = object(third, "other-z", "10.244.2.10", "other", &[]);
+    meshed.node.set(other, 0);
+    let addresses = ("10.244.1.7:8080", "127.0.0.6:40001");
+    meshed.open(40, false, Role::Server, addresses, None);
+    meshed.wire(50, Role::Server, "10.244.2.9:50000", plain());
+    meshed.wire(60, Role::Server, "10.244.2.10:50000", plain());
+    let call = meshed.call(40, Role::Server, None);
+    assert_eq!(call.far().unwrap().source, FarSource::Unknown);
+    // The observer may be late: both may be gone by then.
+    let wires = &mut meshed.node.bench.enricher.wires;
+    wires.close(ConnectionId(50), at(1));
+    wires.close(ConnectionId(60), at(3));
+    for id in [50, 60] {
+        meshed.node.bench.enricher.forget(ConnectionId(id));
+    }
+    let call = meshed.call(40, Role::Server, None);
+    assert_eq!(
+        (name(call.peer()), call.secured()),
+        ("pod other".to_owned(), Security::Plaintext)
+    );
+    meshed.node.bench.enricher.wires.expire(at(5));
+    assert_eq!(meshed.node.bench.enricher.wires.len(), 0);
 }
 
 #[test]
