@@ -3,6 +3,8 @@
 //! A case is the objects of a file of `mesh_findings`, what proxies do whatever those say, and the
 //! traffic of an ordinary cluster: `front` and `stranger` call `web`.
 
+#[path = "mesh_findings/ambient.rs"]
+mod ambient;
 #[path = "mesh_findings/cases.rs"]
 mod cases;
 #[path = "mesh_findings/limits.rs"]
@@ -431,6 +433,7 @@ fn all_files_are_objects_of_kinds_that_are_known() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("mesh_findings");
     let source = concat!(
         include_str!("mesh_findings.rs"),
+        include_str!("mesh_findings/ambient.rs"),
         include_str!("mesh_findings/cases.rs"),
         include_str!("mesh_findings/limits.rs"),
         include_str!("mesh_findings/routing.rs"),

@@ -3,7 +3,13 @@
 
 #[path = "mesh_hops/calls.rs"]
 mod calls;
+#[path = "mesh_hops/gateways.rs"]
+mod gateways;
 #[path = "mesh_hops/planes.rs"]
 mod planes;
+#[path = "mesh_hops/shares.rs"]
+mod shares;
 #[path = "mesh_hops/sidecars.rs"]
 mod sidecars;
+#[path = "mesh_hops/waypoints.rs"]
+mod waypoints;

@@ -11,10 +11,12 @@
 
 pub mod ambient;
 pub mod envoy;
+pub mod gateway;
 pub mod istio;
 pub mod linkerd;
 mod member;
 pub mod traffic;
+pub mod waypoint;
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -109,6 +111,8 @@ pub struct Target {
     pub mirrored: Option<u32>,
     /// Status and share, in percent, of requests that the client's proxy answers by itself.
     pub fault: Option<(u16, u32)>,
+    /// How long the client's proxy keeps every request.
+    pub delay: Option<Duration>,
     /// Attempts after the first, of requests that were answered with 503.
     pub retries: u32,
     /// Only paths that begin so have a route; others are answered with 404.
@@ -117,6 +121,8 @@ pub struct Target {
     pub limit: Option<u32>,
     /// Failures in a row after which one of those who answer gets nothing for long.
     pub ejects: Option<u32>,
+    /// The waypoint that the proxies of nodes send to instead.
+    pub waypoint: Option<SocketAddr>,
 }
 
 /// What carries traffic; it ends when dropped.
@@ -211,13 +217,20 @@ impl<'a> Mesh<'a> {
             let mut object = objects::service(&target.name, &[address.port()]);
             object["spec"]["clusterIP"] = json!(address.ip());
             object["spec"]["ports"][0]["name"] = json!(port_name);
+            // Gateways are for clients outside, and see who they are.
+            let open = members.iter().any(|member| member.is_gateway);
+            if open {
+                object["spec"]["type"] = json!("NodePort");
+                object["spec"]["externalTrafficPolicy"] = json!("Local");
+                object["spec"]["ports"][0]["nodePort"] = json!(gateway::NODE_PORT);
+            }
             let known: Vec<&Known<'_>> = members.iter().map(|member| &member.known).collect();
             self.site.service_named(object, port_name, &known)?;
             served.push(Service {
                 addresses: vec![address.ip()],
                 port: address.port(),
-                node_port: None,
-                local_only: false,
+                node_port: open.then_some(gateway::NODE_PORT),
+                local_only: open,
                 backends: members
                     .iter()
                     .map(|member| Backend {

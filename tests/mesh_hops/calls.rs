@@ -135,7 +135,7 @@ fn every_protocol((plane, security): Wire) -> Result<()> {
     })
 }
 
-/// Clients with and without a mesh, to servers with and without.
+/// Clients with and without a mesh, to servers with and without, on their node and on another.
 fn one_sided((plane, security): Wire) -> Result<()> {
     if lacking(&mesh::NEEDS)? {
         return Ok(());
@@ -144,6 +144,8 @@ fn one_sided((plane, security): Wire) -> Result<()> {
         let clients = [
             mesh.pod(1, &Spec::new("front", plane))?,
             mesh.pod(1, &Spec::new("stranger", Plane::None))?,
+            mesh.pod(2, &Spec::new("front-near", plane))?,
+            mesh.pod(2, &Spec::new("stranger-near", Plane::None))?,
         ];
         let servers = [
             mesh.pod(2, &Spec::new("web", plane))?,
@@ -159,7 +161,7 @@ fn one_sided((plane, security): Wire) -> Result<()> {
         ])?;
         let _servers = [servers[0].serve()?, servers[1].serve()?];
         let known: Vec<&Target> = targets.iter().collect();
-        let _carriers = mesh.carry(&[&servers[0], &clients[0]], &known)?;
+        let _carriers = mesh.carry(&[&servers[0], &clients[0], &clients[2]], &known)?;
         let agents = [mesh.agent(1)?, mesh.agent(2)?];
         let mut edges = Vec::new();
         let mut times = 10;
@@ -175,7 +177,7 @@ fn one_sided((plane, security): Wire) -> Result<()> {
                     options: &[],
                 };
                 let counted = requests.expect(&client.app()?, 200)?;
-                let secured = client.workload == "front" && target.name == "web";
+                let secured = client.plane != Plane::None && target.name == "web";
                 let security = if secured { security } else { "plaintext" };
                 for reporter in ["client", "server"] {
                     let (source, destination) = (client.workload.as_str(), target.name.as_str());

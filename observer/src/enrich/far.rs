@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     Enricher,
     identify::Cluster,
-    wires::{Ends, Wire, wires_at},
+    wires::{Ends, Wire},
 };
 use crate::{
     cluster::{Sight, index::Behind},
@@ -21,6 +21,7 @@ use crate::{
         kubernetes::{Network, Pod},
         mesh::{Far, FarSource, Forwarded, Hop, Identity, ProxyKind},
         security::Security,
+        time::Monotonic,
         workload::{Peer, Workload},
     },
 };
@@ -34,6 +35,8 @@ pub(super) struct Caller {
     forwarded: Option<Arc<Forwarded>>,
     revision: u64,
     index: u64,
+    /// Of requests from when on, and until when.
+    times: (Monotonic, Monotonic),
     far: Arc<Far>,
 }
 
@@ -45,7 +48,7 @@ impl Enricher {
         }
         link.hop = hops::hop(link);
         if let Hop::Proxy(_) = link.hop {
-            link.far = None;
+            link.far = self.stands_for(link).map(Arc::new);
             // Of one that is not remembered nobody would tell the end.
             if self.connections.contains_key(&link.connection.id) {
                 self.wires.set(link, self.wire_pod(link));
@@ -58,19 +61,47 @@ impl Enricher {
     /// The pod at the other end of a proxy's connection, proxies of nodes left out: they have a socket in
     /// each pod that they stand for, with its address.
     pub(super) fn wire_pod(&self, link: &Link) -> Option<Arc<Pod>> {
+        match &link.peer {
+            Peer::Local(other) if hops::proxy(other) == Some(ProxyKind::Node) => {
+                let connection = &link.connection;
+                let far = connection.wire.map_or(connection.remote, |(_, far)| far);
+                // What was dialled may be translated where this end does not see it.
+                let other = self.peers.find(connection, |id| {
+                    self.connections
+                        .get(&id)
+                        .map(|state| &state.link.connection)
+                });
+                let other = other.and_then(|id| self.connections.get(&id));
+                let far = match (connection.role, other) {
+                    (Role::Client, Some(other)) => other.link.connection.local,
+                    _ => far,
+                };
+                let at = connection.established.unwrap_or(connection.started);
+                match self.cluster.as_ref()?.index.find(far, TCP, at) {
+                    Sight::Pod(pod) => Some(pod),
+                    _ => None,
+                }
+            }
+            peer => peer.pod().cloned(),
+        }
+    }
+
+    /// The pod that the proxy at the other end stands for, where that is the one of a node: a socket of it
+    /// is in that pod's network, and its process in a pod of its own.
+    fn stands_for(&self, link: &Link) -> Option<Far> {
         let Peer::Local(other) = &link.peer else {
-            return link.peer.pod().cloned();
+            return None;
         };
         if hops::proxy(other) != Some(ProxyKind::Node) {
-            return other.pod().cloned();
+            return None;
         }
-        let connection = &link.connection;
-        let far = connection.wire.map_or(connection.remote, |(_, far)| far);
-        let at = connection.established.unwrap_or(connection.started);
-        match self.cluster.as_ref()?.index.find(far, TCP, at) {
-            Sight::Pod(pod) => Some(pod),
-            _ => None,
-        }
+        Some(Far {
+            peer: Peer::Pod(self.wire_pod(link)?),
+            source: FarSource::Address,
+            security: link.security,
+            identity: None,
+            proxy: Some(other.clone()),
+        })
     }
 
     /// Whom a connection is really with.
@@ -80,7 +111,8 @@ impl Enricher {
         let far = match link.hop {
             Hop::ToProxy => self.beyond(link, cluster, ends),
             Hop::FromProxy => self.before(link, cluster, ends, None),
-            Hop::Direct | Hop::Proxy(_) | Hop::Meta => return None,
+            Hop::Direct => self.stands_for(link)?,
+            Hop::Proxy(_) | Hop::Meta => return None,
         };
         Some(match &link.far {
             Some(known) if **known == far => known.clone(),
@@ -128,29 +160,28 @@ impl Enricher {
         };
         let index = cluster.index.revision();
         let forwarded = &call.exchange.forwarded;
+        let at = call.exchange.sent.first;
         let told = |caller: &&Caller| {
             caller.revision == revision
                 && caller.index == index
+                && (caller.times.0..caller.times.1).contains(&at)
                 && same(caller.forwarded.as_ref(), forwarded.as_ref())
         };
-        let ends = self.wires.of(connection.local.ip());
-        let of_time = ends.is_some_and(Ends::is_of_time);
         let known = self.connections.get(&connection.id);
-        let known = known.and_then(|state| state.caller.as_ref()).filter(told);
-        if let Some(caller) = known.filter(|_| !of_time) {
+        if let Some(caller) = known.and_then(|state| state.caller.as_ref()).filter(told) {
             call.far = Some(caller.far.clone());
             return;
         }
+        let ends = self.wires.of(connection.local.ip());
+        let always = (Monotonic::default(), Monotonic(u64::MAX));
+        let times = ends.map_or(always, |ends| ends.unchanged(at));
         let far = Arc::new(self.before(&call.link, cluster, ends, Some(&call.exchange)));
-        if of_time {
-            call.far = Some(far);
-            return;
-        }
         if let Some(state) = self.connections.get_mut(&connection.id) {
             state.caller = Some(Caller {
                 forwarded: forwarded.clone(),
                 revision,
                 index,
+                times,
                 far: far.clone(),
             });
         }
@@ -159,28 +190,37 @@ impl Enricher {
 
     /// Whom an application's connection to its proxy goes on to.
     fn beyond(&self, link: &Link, cluster: &Cluster, ends: Option<&Ends>) -> Far {
-        let secured =
-            |which: &dyn Fn(&Wire) -> bool| secured(wires_at(ends, Role::Client, None, which));
+        let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
+        // What is open now, or else what was a moment ago.
+        let looked = |security: &dyn Fn(bool) -> Security| match security(true) {
+            Security::Unknown => security(false),
+            known => known,
+        };
+        let wires = |open: bool| {
+            let own = all.iter().filter(|wire| wire.role == Role::Client);
+            own.filter(move |wire| !open || wire.closed.is_none())
+        };
         let connection = &link.connection;
         let at = connection.established.unwrap_or(connection.started);
         let (peer, source, security) = match &link.dialled {
             Some(service) => {
                 let behind = cluster.index.behind(&service.namespace, &service.name);
-                let asked_for = |wire: &Wire| {
+                let asked_for = |wire: &&Wire| {
                     let host = wire.signs.as_ref().and_then(|signs| signs.host.as_deref());
                     host.is_some_and(|host| is_host_of(host, &service.name, &service.namespace))
                 };
                 match behind {
                     Behind::One(pod) => {
-                        let security = secured(&|wire| {
+                        let direct = |wire: &&Wire| {
                             asked_for(wire)
                                 || wire.pod.as_deref().is_some_and(|one| alike(one, &pod))
-                        });
+                        };
+                        let security = looked(&|open| secured_by(|| wires(open), direct, &pod));
                         (Peer::Pod(pod), FarSource::Service, security)
                     }
                     // Which of them the proxy chose would be told by what it happens to have open.
                     Behind::Several | Behind::Nobody => {
-                        let security = secured(&asked_for);
+                        let security = looked(&|open| secured(wires(open).filter(asked_for)));
                         (Peer::Service(service.clone()), FarSource::Unknown, security)
                     }
                 }
@@ -193,7 +233,11 @@ impl Enricher {
                     Sight::Network(name) => Peer::Network(Network { name, address }),
                     Sight::Doubtful | Sight::Outside => Peer::Address(address),
                 };
-                let security = secured(&|wire| wire.remote == address);
+                let direct = |wire: &&Wire| wire.remote == address;
+                let security = looked(&|open| match &peer {
+                    Peer::Pod(pod) => secured_by(|| wires(open), direct, pod),
+                    _ => secured(wires(open).filter(direct)),
+                });
                 (peer, FarSource::Address, security)
             }
         };
@@ -216,7 +260,16 @@ impl Enricher {
     ) -> Far {
         let connection = &link.connection;
         let remote = connection.remote.ip();
-        let then = exchange.map(|exchange| exchange.sent.first);
+        let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
+        // A request came by what was open then; all requests, by what has been open since they could come.
+        let carries = |wire: &Wire| match exchange {
+            Some(exchange) => wire.carries(exchange.sent.first),
+            None => (wire.closed).is_none_or(|closed| connection.started <= closed),
+        };
+        let wires = || {
+            let own = all.iter().filter(|wire| wire.role == Role::Server);
+            own.filter(|wire| carries(wire))
+        };
         let far = |peer, source, security, identity| Far {
             peer,
             source,
@@ -237,16 +290,17 @@ impl Enricher {
                 }),
                 Sight::Doubtful | Sight::Outside => Peer::Address(remote),
             };
-            let own = |wire: &Wire| wire.remote == remote;
-            let wires = wires_at(ends, Role::Server, then, &own);
-            let security = security.unwrap_or_else(|| secured(wires));
+            let direct = |wire: &&Wire| wire.remote == remote;
+            let security = security.unwrap_or_else(|| match &peer {
+                Peer::Pod(pod) => secured_by(wires, direct, pod),
+                _ => secured(wires().filter(direct)),
+            });
             return far(peer, FarSource::Address, security, identity);
         }
         let Some(identity) = identity else {
             // Nobody vouched for it: it is one of those that come without a mesh's own TLS.
             let told = exchange.is_some();
-            let may_be = |wire: &Wire| !told || !is_mutual(wire.security);
-            let possible = || wires_at(ends, Role::Server, then, &may_be);
+            let possible = || wires().filter(|wire| !told || !is_mutual(wire.security));
             let security = secured(possible());
             return match only(possible()) {
                 Some(pod) => far(Peer::Pod(pod), FarSource::Connections, security, None),
@@ -267,21 +321,20 @@ impl Enricher {
                 }
             };
         };
-        let security =
-            security.unwrap_or_else(|| secured(wires_at(ends, Role::Server, then, &|_| true)));
+        let security = security.unwrap_or_else(|| secured(wires()));
         let behind = cluster
             .index
             .account(&identity.namespace, &identity.service_account);
         if let Behind::One(pod) = behind {
             return far(Peer::Pod(pod), vouched, security, Some(identity));
         }
-        let has = |wire: &Wire| {
+        let has = |wire: &&Wire| {
             wire.pod.as_deref().is_some_and(|pod| {
                 *pod.namespace == *identity.namespace
                     && pod.traits.service_account == identity.service_account
             })
         };
-        match only(wires_at(ends, Role::Server, then, &has)) {
+        match only(wires().filter(has)) {
             Some(pod) => far(
                 Peer::Pod(pod),
                 FarSource::Connections,
@@ -353,6 +406,22 @@ fn secured<'a>(mut wires: impl Iterator<Item = &'a Wire>) -> Security {
         true => first.security,
         false => Security::Unknown,
     }
+}
+
+/// How those of a proxy's wires are secured that go to a pod or come from it, or without any, those that
+/// have a waypoint between. `far`: that pod.
+fn secured_by<'a, W: Iterator<Item = &'a Wire>>(
+    wires: impl Fn() -> W,
+    direct: impl FnMut(&&'a Wire) -> bool + Copy,
+    far: &Pod,
+) -> Security {
+    let mut any = wires().filter(direct).peekable();
+    // Waypoints are between the proxies of nodes alone.
+    if any.peek().is_some() || !hops::is_redirected(far) {
+        return secured(any);
+    }
+    let waypoint = |wire: &&Wire| wire.pod.as_deref().is_some_and(hops::is_waypoint);
+    secured(wires().filter(waypoint))
 }
 
 const fn is_mutual(security: Security) -> bool {

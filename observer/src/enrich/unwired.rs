@@ -96,7 +96,14 @@ impl Enricher {
             self.unwired.full += 1;
             return Some(told);
         }
-        self.unwired.queue.push_back((now.plus(PATIENCE), told));
+        // What the kernel tells may be younger than our last look at the clock.
+        let ended = match &told {
+            Told::Call(call) => call.exchange.ended,
+            Told::Link(LinkEvent::Closed { at, .. }) => *at,
+            _ => now,
+        };
+        let due = now.max(ended).plus(PATIENCE);
+        self.unwired.queue.push_back((due, told));
         None
     }
 

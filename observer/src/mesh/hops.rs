@@ -45,6 +45,10 @@ const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 const GATEWAY_CLASS: &str = "gateway.networking.k8s.io/gateway-class-name";
 /// Class of waypoints, and of those of another cluster.
 const WAYPOINT_CLASSES: [&str; 2] = ["istio-waypoint", "istio-remote"];
+/// Label with the controller that runs such a pod, and that of waypoints: older ones have no class.
+const GATEWAY_CONTROLLER: (&str, &str) = ("gateway.istio.io/managed", "istio.io-mesh-controller");
+/// Annotation of pods that the proxy of their node stands for.
+const REDIRECTED: (&str, &str) = ("ambient.istio.io/redirection", "enabled");
 /// Where probes of the kubelet seem to come from in ambient mode.
 const AMBIENT_PROBES: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 7, 127));
 /// How the kubelet calls itself in its probes: this and its version.
@@ -76,8 +80,7 @@ fn istio(pod: &Pod, workload: &Workload) -> ProxyKind {
     if executable(workload) == "ztunnel" || traits.label("app") == Some("ztunnel") {
         return ProxyKind::Node;
     }
-    let class = traits.label(GATEWAY_CLASS);
-    if class.is_some_and(|class| WAYPOINT_CLASSES.contains(&class)) {
+    if is_waypoint(pod) {
         return ProxyKind::Waypoint;
     }
     // A gateway has no application beside it.
@@ -86,6 +89,20 @@ fn istio(pod: &Pod, workload: &Workload) -> ProxyKind {
         return ProxyKind::Gateway;
     }
     ProxyKind::Sidecar
+}
+
+/// Whether a pod is a waypoint: it takes the tunnels of the proxies of nodes, and makes others.
+pub fn is_waypoint(pod: &Pod) -> bool {
+    let traits = &pod.traits;
+    match traits.label(GATEWAY_CLASS) {
+        Some(class) => WAYPOINT_CLASSES.contains(&class),
+        None => traits.label(GATEWAY_CONTROLLER.0) == Some(GATEWAY_CONTROLLER.1),
+    }
+}
+
+/// Whether the proxy of its node stands for a pod.
+pub fn is_redirected(pod: &Pod) -> bool {
+    pod.traits.annotation(REDIRECTED.0) == Some(REDIRECTED.1)
 }
 
 fn executable(workload: &Workload) -> &str {
@@ -119,12 +136,13 @@ pub fn hop(link: &Link) -> Hop {
             return Hop::Meta;
         }
         return match connection.role {
+            // It may as well be before another pod at the other end: that of its node.
+            Role::Server if kind == ProxyKind::Node && is_bare(link) => Hop::Direct,
             Role::Server => Hop::FromProxy,
-            // It did not call the proxy, but was redirected to it.
-            Role::Client if redirected => Hop::ToProxy,
-            // Redirected out of sight: whoever listens there is no proxy's own interface.
-            Role::Client if kind == ProxyKind::Node && !connection.remote.ip().is_loopback() => {
-                Hop::ToProxy
+            // It did not call the proxy, but was redirected to it: on the way out, within its own pod.
+            Role::Client if redirected && (kind != ProxyKind::Node || stays(link)) => Hop::ToProxy,
+            Role::Client if kind == ProxyKind::Node && !asks_a_proxy(link) && !stays(link) => {
+                Hop::Direct
             }
             Role::Client | Role::Unknown => Hop::Meta,
         };
@@ -152,6 +170,18 @@ pub fn hop(link: &Link) -> Hop {
         }
         _ => Hop::Direct,
     }
+}
+
+/// Whether no proxy of a node stands for the pod of a link.
+fn is_bare(link: &Link) -> bool {
+    link.workload.pod().is_some_and(|pod| !is_redirected(pod))
+}
+
+/// Whether what a client sends does not leave its pod.
+fn stays(link: &Link) -> bool {
+    let connection = &link.connection;
+    let far = connection.wire.map_or(connection.remote, |(_, far)| far);
+    far.ip().is_loopback() || far.ip() == connection.local.ip()
 }
 
 /// Whether a link goes to an interface of a proxy itself.
@@ -209,7 +239,6 @@ pub fn is_on_wire(link: &Link) -> bool {
 /// Whether it is the proxy of a node that hands on to an application what it took for it, in the name
 /// of who called.
 fn delivers(link: &Link) -> bool {
-    const REDIRECTED: &str = "ambient.istio.io/redirection";
     if link.connection.role != Role::Client || proxy(&link.workload) != Some(ProxyKind::Node) {
         return false;
     }
@@ -217,8 +246,7 @@ fn delivers(link: &Link) -> bool {
         return false;
     };
     // To a pod that it does not stand for it goes over the network.
-    let stands = |pod: &Pod| pod.traits.annotation(REDIRECTED) == Some("enabled");
-    proxy(other).is_none() && other.pod().is_some_and(|pod| stands(pod))
+    proxy(other).is_none() && other.pod().is_some_and(|pod| is_redirected(pod))
 }
 
 /// Whether a port is one that proxies take what is sent to their application at.

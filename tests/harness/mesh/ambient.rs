@@ -113,13 +113,22 @@ impl Mesh<'_> {
             let subset = target.subsets.first().context("nobody answers")?;
             for (place, (server, secured)) in subset.endpoints.iter().enumerate() {
                 let name = format!("{} {place}", target.host());
-                clusters.push(tunnel(&name, *server, *secured, &certificates));
+                let (next, secured) = match target.waypoint {
+                    Some(waypoint) => (waypoint, true),
+                    None => (*server, *secured),
+                };
+                clusters.push(tunnel(&name, next, secured, Some(MARK), &certificates));
             }
             // One of them by the weight of each: a filter has one tunnel's target.
             let (server, secured) = subset.endpoints.first().context("nobody answers")?;
-            let more = match secured {
-                true => json!({"tunneling_config": {"hostname": server.to_string()}}),
-                false => json!({}),
+            let to = match (target.waypoint, secured) {
+                (Some(_), _) => Some(address),
+                (None, true) => Some(*server),
+                (None, false) => None,
+            };
+            let more = match to {
+                Some(to) => json!({"tunneling_config": {"hostname": to.to_string()}}),
+                None => json!({}),
             };
             chains.push(json!({
                 "filter_chain_match": {
@@ -146,8 +155,14 @@ impl Mesh<'_> {
     }
 }
 
-/// The cluster of a server's pod.
-fn tunnel(name: &str, server: SocketAddr, secured: bool, certificates: &Value) -> Value {
+/// The cluster of what takes tunnels, or bytes as they are, by sockets with this mark.
+pub(super) fn tunnel(
+    name: &str,
+    server: SocketAddr,
+    secured: bool,
+    mark: Option<u32>,
+    certificates: &Value,
+) -> Value {
     let port = if secured { TUNNEL } else { server.port() };
     let mut context = certificates.clone();
     context["alpn_protocols"] = json!(["h2"]);
@@ -163,7 +178,7 @@ fn tunnel(name: &str, server: SocketAddr, secured: bool, certificates: &Value) -
             Protocol::Tcp
         },
         tls: secured.then(|| json!({"common_tls_context": context})),
-        mark: Some(MARK),
+        mark,
     }
     .build()
 }
@@ -179,22 +194,27 @@ fn application(member: &Member<'_>) -> Value {
     .build()
 }
 
-/// What is done with tunnels.
-fn inbound(certificates: &Value) -> Value {
-    let mut context = certificates.clone();
-    context["alpn_protocols"] = json!(["h2"]);
-    let routes = json!([{
+/// Routes of tunnels: what is in them goes to `cluster`.
+pub(super) fn tunnelled(cluster: &str) -> Value {
+    json!([{
         "match": {"connect_matcher": {}},
         "route": {
-            "cluster": "application", "timeout": "0s",
+            "cluster": cluster, "timeout": "0s",
             "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
         },
-    }]);
+    }])
+}
+
+/// A listener for tunnels, whose targets are these virtual hosts.
+pub(super) fn takes_tunnels(certificates: &Value, hosts: &Value, filters: &[Value]) -> Value {
+    let mut context = certificates.clone();
+    context["alpn_protocols"] = json!(["h2"]);
     let more = json!({
         "http2_protocol_options": {"allow_connect": true},
         "upgrade_configs": [{"upgrade_type": "CONNECT"}],
     });
-    let filter = envoy::http(&routes, &[envoy::original_source(MARK)], more);
+    let mut filter = envoy::http(&json!([]), filters, more);
+    filter["typed_config"]["route_config"]["virtual_hosts"] = hosts.clone();
     let mut listener = envoy::listener(TUNNEL, false, &[], &[], Value::Null);
     listener["filter_chains"] = json!([{
         "transport_socket": envoy::downstream_tls(json!({
@@ -203,4 +223,10 @@ fn inbound(certificates: &Value) -> Value {
         "filters": [filter],
     }]);
     listener
+}
+
+/// What is done with tunnels to an application. A waypoint says whose they are.
+fn inbound(certificates: &Value) -> Value {
+    let all = json!([{"name": "all", "domains": ["*"], "routes": tunnelled("application")}]);
+    takes_tunnels(certificates, &all, &[envoy::original_source(MARK)])
 }

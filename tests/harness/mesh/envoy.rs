@@ -4,6 +4,7 @@ use std::{
     fs::{self, Permissions},
     net::SocketAddr,
     os::unix::fs::PermissionsExt,
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -103,6 +104,16 @@ pub fn fault(status: u16, percent: u32) -> Value {
         "http_status": status, "percentage": {"numerator": percent, "denominator": "HUNDRED"},
     });
     extension("envoy.filters.http.fault", kind, json!({"abort": abort}))
+}
+
+/// A filter of HTTP that hands on every request only after this time.
+pub fn delay(time: Duration) -> Value {
+    let kind = "envoy.extensions.filters.http.fault.v3.HTTPFault";
+    let delay = json!({
+        "fixed_delay": format!("{:.3}s", time.as_secs_f64()),
+        "percentage": {"numerator": 100, "denominator": "HUNDRED"},
+    });
+    extension("envoy.filters.http.fault", kind, json!({"delay": delay}))
 }
 
 /// A filter of HTTP that refuses paths which begin so.
@@ -217,6 +228,54 @@ fn options(value: Value) -> Value {
     let kind = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
     let typed = typed(kind, value);
     json!({"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed})
+}
+
+/// A cluster of listeners inside of the process, by their names; it takes along what was noted of whom
+/// the connection is.
+pub fn inside(name: &str, listeners: &[&str], protocol: Protocol) -> Value {
+    let upstream = Upstream {
+        name: name.to_owned(),
+        protocol,
+        ..Upstream::default()
+    };
+    let mut cluster = upstream.build();
+    let endpoint = |listener: &&str| {
+        json!({"endpoint": {"address": {"envoy_internal_address": {
+            "server_listener_name": listener, "endpoint_id": listener,
+        }}}})
+    };
+    let endpoints: Vec<Value> = listeners.iter().map(endpoint).collect();
+    cluster["load_assignment"]["endpoints"] = json!([{"lb_endpoints": endpoints}]);
+    let kind = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
+    let raw = extension("envoy.transport_sockets.raw_buffer", kind, json!({}));
+    let kind = "envoy.extensions.transport_sockets.internal_upstream.v3.InternalUpstreamTransport";
+    let value = json!({"transport_socket": raw});
+    cluster["transport_socket"] =
+        extension("envoy.transport_sockets.internal_upstream", kind, value);
+    cluster
+}
+
+/// A listener inside of the process.
+pub fn inner(name: &str, filter: &Value) -> Value {
+    let kind = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst";
+    json!({
+        "name": name, "internal_listener": {},
+        "listener_filters": [extension("envoy.filters.listener.original_dst", kind, json!({}))],
+        "filter_chains": [{"filters": [filter]}],
+    })
+}
+
+/// What a configuration with [`inner`] needs.
+pub fn inner_listeners() -> Value {
+    let kind = "envoy.extensions.bootstrap.internal_listener.v3.InternalListener";
+    extension("envoy.bootstrap.internal_listener", kind, json!({}))
+}
+
+/// A filter of HTTP that notes something of every request.
+pub fn filter_state(values: &[Value]) -> Value {
+    let kind = "envoy.extensions.filters.http.set_filter_state.v3.Config";
+    let value = json!({"on_request_headers": values});
+    extension("envoy.filters.http.set_filter_state", kind, value)
 }
 
 /// Property of sockets: a mark (`SO_MARK`).

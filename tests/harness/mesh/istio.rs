@@ -1,12 +1,12 @@
 //! A sidecar as of Istio: Envoy as user 1337, with its two listeners, names of clusters in the
 //! handshake, and the client's identity in a field of each request.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Member, Mesh, Protocol, Spec, TRUST_DOMAIN, Target, envoy};
+use super::{Member, Mesh, Protocol, Spec, Subset, TRUST_DOMAIN, Target, envoy};
 use crate::{kubernetes::NAMESPACE, server::Server};
 
 /// Name of its container.
@@ -41,6 +41,8 @@ pub struct Sidecar<'a> {
     pub refuses: Option<&'a str>,
     /// Where its application sends to; anything else goes on as it is.
     pub targets: &'a [&'a Target],
+    /// How long requests to its application are kept.
+    pub delay: Option<Duration>,
     /// Newest version of TLS as a client, in Envoy's words.
     pub newest: Option<&'a str>,
 }
@@ -88,21 +90,7 @@ impl Mesh<'_> {
         for target in sidecar.targets {
             let address = target.dialled()?;
             for subset in &target.subsets {
-                let upstream = envoy::Upstream {
-                    name: cluster(target, &subset.name)?,
-                    endpoints: subset.endpoints.clone(),
-                    protocol: target.protocol,
-                    tls: Some(client(target, &subset.name, &certificates, sidecar.newest)?),
-                    mark: None,
-                };
-                let mut upstream = upstream.build();
-                if let Some(limit) = target.limit {
-                    upstream["circuit_breakers"] = envoy::limits(limit);
-                }
-                if let Some(failures) = target.ejects {
-                    upstream["outlier_detection"] = envoy::ejection(failures);
-                }
-                clusters.push(upstream);
+                clusters.push(upstream(target, subset, &certificates, sidecar.newest)?);
             }
             chains.push(json!({
                 "filter_chain_match": {
@@ -144,6 +132,30 @@ fn cluster(target: &Target, subset: &str) -> Result<String> {
     Ok(format!("outbound|{port}|{subset}|{}", target.host()))
 }
 
+/// The cluster of those who answer, with the newest version of TLS that a client has.
+pub(super) fn upstream(
+    target: &Target,
+    subset: &Subset,
+    certificates: &Value,
+    newest: Option<&str>,
+) -> Result<Value> {
+    let upstream = envoy::Upstream {
+        name: cluster(target, &subset.name)?,
+        endpoints: subset.endpoints.clone(),
+        protocol: target.protocol,
+        tls: Some(client(target, &subset.name, certificates, newest)?),
+        mark: None,
+    };
+    let mut upstream = upstream.build();
+    if let Some(limit) = target.limit {
+        upstream["circuit_breakers"] = envoy::limits(limit);
+    }
+    if let Some(failures) = target.ejects {
+        upstream["outlier_detection"] = envoy::ejection(failures);
+    }
+    Ok(upstream)
+}
+
 /// What a client says in its handshake.
 fn client(
     target: &Target,
@@ -168,16 +180,12 @@ fn client(
     }))
 }
 
-/// What is done with connections to a Service.
-fn outbound(target: &Target) -> Result<Value> {
+/// What is done with requests to a Service.
+pub(super) fn routes(target: &Target) -> Result<Value> {
     let mut weighted = Vec::new();
     for subset in target.subsets.iter().filter(|subset| subset.weight > 0) {
         let name = cluster(target, &subset.name)?;
         weighted.push(json!({"name": name, "weight": subset.weight}));
-    }
-    if target.protocol == Protocol::Tcp {
-        let first = target.subsets.first().context("nobody answers")?;
-        return Ok(envoy::tcp(&cluster(target, &first.name)?));
     }
     let mut route = json!({"weighted_clusters": {"clusters": weighted}, "timeout": "0s"});
     if target.retries > 0 {
@@ -195,17 +203,28 @@ fn outbound(target: &Target) -> Result<Value> {
         route["request_mirror_policies"] = json!([copies]);
     }
     let prefix = target.prefix.as_deref().unwrap_or("/");
-    let routes = json!([{"match": {"prefix": prefix}, "route": route}]);
-    let filters: Vec<Value> = (target.fault)
-        .map(|(status, percent)| envoy::fault(status, percent))
-        .into_iter()
-        .collect();
-    Ok(envoy::http(&routes, &filters, json!({})))
+    Ok(json!([{"match": {"prefix": prefix}, "route": route}]))
+}
+
+/// What is done with connections to a Service.
+fn outbound(target: &Target) -> Result<Value> {
+    if target.protocol == Protocol::Tcp {
+        let first = target.subsets.first().context("nobody answers")?;
+        return Ok(envoy::tcp(&cluster(target, &first.name)?));
+    }
+    let fault = (target.fault).map(|(status, percent)| envoy::fault(status, percent));
+    let delay = target.delay.map(envoy::delay);
+    let filters: Vec<Value> = [delay, fault].into_iter().flatten().collect();
+    Ok(envoy::http(&routes(target)?, &filters, json!({})))
 }
 
 /// What is done with connections to the application.
 fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
-    let filters: Vec<Value> = sidecar.refuses.map(envoy::refuse).into_iter().collect();
+    let filters = [
+        sidecar.refuses.map(envoy::refuse),
+        sidecar.delay.map(envoy::delay),
+    ];
+    let filters: Vec<Value> = filters.into_iter().flatten().collect();
     let routes =
         json!([{"match": {"prefix": "/"}, "route": {"cluster": "inbound", "timeout": "0s"}}]);
     let mut http = envoy::http(

@@ -1,9 +1,11 @@
 //! A pod of a mesh: its containers, what the API says of it, and the redirection in its network.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::{Plane, Protocol, ambient, istio, linkerd};
+use super::{Plane, Protocol, ambient, gateway, istio, linkerd};
 use crate::{
     apiserver::objects,
     kubernetes::{self, Control, Known, NAMESPACE, Site},
@@ -38,6 +40,8 @@ pub struct Spec<'a> {
     pub serves: Protocol,
     /// It says that it wants no proxy.
     pub is_opted_out: bool,
+    /// It is a gateway: a proxy without an application.
+    pub is_gateway: bool,
     /// Further annotations.
     pub annotations: &'a [(&'a str, &'a str)],
 }
@@ -55,6 +59,8 @@ pub struct Member<'a> {
     pub plane: Plane,
     /// What its application speaks.
     pub serves: Protocol,
+    /// It is a gateway.
+    pub is_gateway: bool,
     /// The node that it is on.
     pub(super) number: usize,
 }
@@ -76,6 +82,7 @@ impl<'a> Spec<'a> {
             open_outbound: &[],
             serves: Protocol::Http1,
             is_opted_out: false,
+            is_gateway: false,
             annotations: &[],
         }
     }
@@ -101,6 +108,14 @@ impl<'a> Spec<'a> {
         self
     }
 
+    /// A gateway of this name.
+    pub fn gateway(name: &'a str) -> Self {
+        Self {
+            is_gateway: true,
+            ..Self::new(name, Plane::None)
+        }
+    }
+
     /// It with another protocol.
     #[must_use]
     pub fn serves(mut self, protocol: Protocol) -> Self {
@@ -114,6 +129,12 @@ impl<'a> Spec<'a> {
         metadata["labels"]["app"] = json!(self.app);
         metadata["labels"]["version"] = json!(self.version);
         if self.is_opted_out {
+            metadata["labels"]["sidecar.istio.io/inject"] = json!("false");
+        }
+        if self.is_gateway {
+            metadata["labels"]["istio"] = json!(gateway::LABEL);
+            metadata["labels"]["service.istio.io/canonical-name"] = json!(self.app);
+            metadata["labels"]["service.istio.io/canonical-revision"] = json!("latest");
             metadata["labels"]["sidecar.istio.io/inject"] = json!("false");
         }
         let mut annotations = match self.plane {
@@ -156,6 +177,7 @@ impl<'a> Member<'a> {
             site.api.create(&account)?;
         }
         let containers: &[&str] = match spec.plane {
+            _ if spec.is_gateway => &[istio::CONTAINER],
             Plane::None | Plane::Ambient => &["app"],
             Plane::Istio => &["app", istio::CONTAINER],
             Plane::Linkerd => &["app", linkerd::CONTAINER],
@@ -183,6 +205,7 @@ impl<'a> Member<'a> {
             account: spec.account.to_owned(),
             plane: spec.plane,
             serves: spec.serves,
+            is_gateway: spec.is_gateway,
             number,
         };
         let rules = match spec.plane {
@@ -240,6 +263,19 @@ impl<'a> Member<'a> {
         Server::at(&place, address, &mut command, |command, _| {
             command.arg("-B").arg(peers::script("echo.py"));
             command.args(["serve", "0.0.0.0", &kubernetes::PORT.to_string()]);
+            Ok(())
+        })
+    }
+
+    /// A server of HTTP/1.1 as its application that answers after this time: see `peers/slow.py`.
+    pub fn serve_slowly(&self, time: Duration) -> Result<Server> {
+        let address = std::net::SocketAddr::from(([0, 0, 0, 0], kubernetes::PORT));
+        let place = self.app()?;
+        let mut command = place.command(PYTHON)?;
+        Server::at(&place, address, &mut command, |command, _| {
+            command.arg("-B").arg(peers::script("slow.py"));
+            command.args(["0.0.0.0", &kubernetes::PORT.to_string()]);
+            command.arg(time.as_secs_f64().to_string());
             Ok(())
         })
     }

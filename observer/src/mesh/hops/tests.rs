@@ -81,6 +81,18 @@ fn proxies_are_known_by_container_pod_and_executable() {
     let gateway = pod("b", &["istio-proxy"], &[("istio", "ingressgateway")]);
     let class = "gateway.networking.k8s.io/gateway-class-name";
     let waypoint = pod("c", &["istio-proxy"], &[(class, "istio-waypoint")]);
+    // One of a version that gave it no class, and a gateway by the same means.
+    let managed = "gateway.istio.io/managed";
+    let old_waypoint = pod(
+        "f",
+        &["istio-proxy"],
+        &[(managed, "istio.io-mesh-controller")],
+    );
+    let old_gateway = pod(
+        "g",
+        &["istio-proxy"],
+        &[(managed, "istio.io-gateway-controller")],
+    );
     let ztunnel = pod("d", &["istio-proxy"], &[("app", "ztunnel")]);
     let linkerd = pod("e", &["linkerd-proxy", "app"], &[]);
     let mut nameless = Workload::clone(&container(&sidecar, "", "/usr/local/bin/envoy"));
@@ -99,6 +111,14 @@ fn proxies_are_known_by_container_pod_and_executable() {
         (
             container(&waypoint, "istio-proxy", "envoy"),
             Some(ProxyKind::Waypoint),
+        ),
+        (
+            container(&old_waypoint, "istio-proxy", "envoy"),
+            Some(ProxyKind::Waypoint),
+        ),
+        (
+            container(&old_gateway, "istio-proxy", "envoy"),
+            Some(ProxyKind::Gateway),
         ),
         (
             container(&ztunnel, "istio-proxy", "/usr/local/bin/ztunnel"),
@@ -264,8 +284,13 @@ fn hops_of_other_planes() {
         Hop::FromProxy,
         "Linkerd calls from the pod's own address"
     );
-    let ambient = pod("b", &["app"], &[]);
-    let app = container(&ambient, "app", "/app");
+    let mut ambient = Pod::clone(&pod("b", &["app"], &[]));
+    ambient.traits = Arc::new(Traits {
+        annotations: [("ambient.istio.io/redirection".into(), "enabled".into())].into(),
+        ..Traits::default()
+    });
+    let app = container(&Arc::new(ambient), "app", "/app");
+    let bare = container(&pod("c", &["app"], &[]), "app", "/app");
     let ztunnel = container(
         &pod("z", &["istio-proxy"], &[("app", "ztunnel")]),
         "istio-proxy",
@@ -289,6 +314,20 @@ fn hops_of_other_planes() {
         Some("127.0.0.1:15001"),
     );
     assert_eq!(hop(&to), Hop::ToProxy);
+    // The one at the other end stands for another pod: nothing was redirected on the way out, or elsewhere.
+    for wire in [None, Some("10.0.0.9:8080")] {
+        let addresses = ("10.0.0.1:40000", "10.96.0.1:80");
+        let past = link(&app, peer(), Role::Client, addresses, wire);
+        assert_eq!(hop(&past), Hop::Direct, "{wire:?}");
+    }
+    let addresses = ("10.0.0.1:8080", "10.0.0.9:40000");
+    let called = link(&bare, peer(), Role::Server, addresses, None);
+    assert_eq!(hop(&called), Hop::Direct, "no proxy is before it");
+    for remote in ["127.0.0.1:15000", "10.0.0.9:15020"] {
+        let addresses = ("10.0.0.1:40000", remote);
+        let asked = link(&app, peer(), Role::Client, addresses, None);
+        assert_eq!(hop(&asked), Hop::Meta, "{remote}");
+    }
     let plain = link(
         &app,
         nobody,

@@ -142,10 +142,10 @@ impl<'a> View<'a> {
                 (Vantage::WireServer { proxied: false }, Some(link.peer()))
             }
             (Hop::Proxy(_), Role::Client) => {
-                (Vantage::WireClient { proxied: true }, Some(&link.peer))
+                (Vantage::WireClient { proxied: true }, Some(link.peer()))
             }
             (Hop::Proxy(_), Role::Server) => {
-                (Vantage::WireServer { proxied: true }, Some(&link.peer))
+                (Vantage::WireServer { proxied: true }, Some(link.peer()))
             }
         };
         let own_pod = match link.hop {
@@ -204,7 +204,8 @@ impl<'a> View<'a> {
                 Role::Server => wire.0.ip(),
                 Role::Client | Role::Unknown => wire.1.ip(),
             },
-            told_twice: matches!(peer, Some(Peer::Local(_))),
+            // Whoever the proxy at the other end stands for, its socket is seen here.
+            told_twice: link.peer.is_local() && is_wire || matches!(peer, Some(Peer::Local(_))),
         };
         view.find_port(link, wire, context);
         if view.port != 0 && marks::is_meta(view.port) {

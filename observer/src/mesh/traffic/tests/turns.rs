@@ -54,7 +54,7 @@ fn connected(world: &mut World, times: u64, client: &Arc<Pod>, version: &str) {
             host: Some("cart.shop.svc.cluster.local".into()),
             server_identity: None,
         }));
-        recognised(world, 1, link, "tls");
+        others::recognised(world, 1, link, "tls");
     }
 }
 
