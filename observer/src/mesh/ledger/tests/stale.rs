@@ -191,6 +191,51 @@ fn ports_that_are_kept_from_the_proxy_tell_nothing_of_it() {
 }
 
 #[test]
+fn ports_that_are_not_known_tell_nothing() {
+    // Of the first it is known in the end, by what the application serves.
+    for (known, expected) in [(true, 1), (false, 0)] {
+        let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
+        let one = cart(Mesh::Sidecar);
+        let other = another(&one, 2);
+        let client = || peer(&web(Mesh::None));
+        let wire = |pod: &Arc<Pod>| Wire::into_sidecar(pod, client(), PLAIN);
+        if known {
+            world.connect(1, &Wire::from_proxy(&one, client(), PLAIN));
+        }
+        world.connect(20, &wire(&one));
+        world.mode("STRICT");
+        settle(&mut world);
+        world.connect(20, &wire(&one));
+        let refused = Wire {
+            sent: 0,
+            ..wire(&other)
+        };
+        world.connect(20, &refused);
+        world.pass(61);
+        assert_eq!(stale(&world).len(), expected, "{known}");
+    }
+}
+
+#[test]
+fn one_connection_that_lasts_is_one() {
+    let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
+    let one = cart(Mesh::Sidecar);
+    let other = another(&one, 2);
+    world.connect(20, &taken(&one));
+    world.mode("STRICT");
+    settle(&mut world);
+    world.connect(20, &refused(&other));
+    let wire = taken(&one);
+    let link = world.open(&wire);
+    for _ in 0..10 {
+        world.progress(&wire, &link);
+        world.pass(601);
+    }
+    assert_eq!(stale(&world), []);
+    assert_eq!(world.found(), ["M01", "M02"]);
+}
+
+#[test]
 fn what_the_application_takes_itself_tells_nothing_of_its_proxy() {
     let mut world = World::shop(&[], |world| world.mode("PERMISSIVE"));
     let one = cart(Mesh::Sidecar);

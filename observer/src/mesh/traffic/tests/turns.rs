@@ -41,19 +41,25 @@ fn served(world: &mut World, times: u64, client: &Arc<Pod>, version: &str) {
     }
 }
 
-/// So many connections of a client's proxy to a subset.
+/// A connection of a client's proxy to a subset.
+fn proxied(world: &mut World, client: &Arc<Pod>, version: &str) -> Link {
+    let peer = Peer::Pod(server(version));
+    let hop = Hop::Proxy(ProxyKind::Sidecar);
+    let mut link = fixture::link(world.number(), client, Role::Client, hop, peer);
+    link.connection.started = world.now;
+    link.mesh = Some(Arc::new(MeshSigns {
+        subset: Some(version.into()),
+        port: Some(80),
+        host: Some("cart.shop.svc.cluster.local".into()),
+        server_identity: None,
+    }));
+    link
+}
+
+/// So many of them.
 fn connected(world: &mut World, times: u64, client: &Arc<Pod>, version: &str) {
     for _ in 0..times {
-        let peer = Peer::Pod(server(version));
-        let hop = Hop::Proxy(ProxyKind::Sidecar);
-        let mut link = fixture::link(world.number(), client, Role::Client, hop, peer);
-        link.connection.started = world.now;
-        link.mesh = Some(Arc::new(MeshSigns {
-            subset: Some(version.into()),
-            port: Some(80),
-            host: Some("cart.shop.svc.cluster.local".into()),
-            server_identity: None,
-        }));
+        let link = proxied(world, client, version);
         others::recognised(world, 1, link, "tls");
     }
 }
@@ -172,6 +178,27 @@ fn what_is_not_settled_does_not_count() {
             assert_eq!(stale(&mut world), [], "{what} {wait} {times}");
         }
     }
+}
+
+#[test]
+fn connections_of_before_do_not_count() {
+    let mut world = World::new();
+    declare(&mut world, "1", &[(FIRST, 1)]);
+    world.settle();
+    world.sent(1, get("/"), None);
+    let before = world.now;
+    declare(&mut world, "2", &[(SECOND, 1)]);
+    world.settle();
+    connected(&mut world, 30, &web(2), SECOND);
+    // They are recognised late.
+    for _ in 0..30 {
+        let mut link = proxied(&mut world, &web(1), FIRST);
+        link.connection.started = before;
+        others::recognised(&mut world, 1, link, "tls");
+    }
+    assert_eq!(stale(&mut world), []);
+    connected(&mut world, 3, &web(1), FIRST);
+    assert_eq!(stale(&mut world).len(), 1);
 }
 
 #[test]
