@@ -24,6 +24,7 @@ fn rules_that_lead_nobody_and_requests_that_no_rule_leads() -> Result<()> {
             ("M18", &["stranger"]),
             ("M36", &["web", "subset v3 of web.shop"]),
             ("M36", &["idle.nowhere.test"]),
+            ("M36", &["gone", "host gone.shop in its scope"]),
         ],
         absent: &[
             ("M15", &["rule narrow"]),
