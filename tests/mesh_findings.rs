@@ -99,7 +99,7 @@ fn declared(name: &str) -> Result<Vec<Value>> {
         .collect()
 }
 
-/// Waits until the agent knows what is declared.
+/// Waits until the agent judges by what is declared, which is a little after it has heard of it.
 fn told(agent: &Agent, objects: &[Value]) -> Result<()> {
     for kind in PolicyKind::ALL {
         let own = |object: &&Value| {
@@ -108,10 +108,22 @@ fn told(agent: &Agent, objects: &[Value]) -> Result<()> {
             object["kind"] == kind.as_str() && group == kind.group()
         };
         let count = objects.iter().filter(own).count();
-        if count > 0 {
+        // The configuration of a mesh is no policy, and not among those that judge.
+        if count > 0 && kind == PolicyKind::MeshConfig {
             knows(agent, kind.resource(), count)?;
+        } else if count > 0 {
+            let labels = [("kind", kind.as_str()), ("group", kind.group())];
+            let waited = wait::until("objects", 2 * PATIENCE, || {
+                let known = agent
+                    .metrics()?
+                    .sum("observer_mesh_policy_objects", &labels);
+                Ok((known == count as f64).then_some(()))
+            });
+            waited.with_context(|| format!("not {count} of {}", kind.resource()))?;
         }
     }
+    // What is declared counts from when edges are next looked at, once a second.
+    std::thread::sleep(3 * SETTLE);
     Ok(())
 }
 

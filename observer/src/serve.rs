@@ -82,7 +82,7 @@ pub enum Query {
         /// Window of readiness; `None` for the configured one.
         window: Option<Duration>,
         /// Where to.
-        reply: oneshot::Sender<Report>,
+        reply: oneshot::Sender<Arc<Report>>,
     },
     /// The last flows.
     History {
@@ -251,7 +251,9 @@ impl Hub {
     }
 
     async fn mesh(&self, window: Option<Duration>) -> Result<Report, NoAnswer> {
-        self.ask(|reply| Query::Mesh { window, reply }).await
+        let report = self.ask(|reply| Query::Mesh { window, reply }).await?;
+        // Others may have been given the same.
+        Ok(Arc::unwrap_or_clone(report))
     }
 
     async fn history(&self, last: usize, filter: FlowFilter) -> Result<Recent, NoAnswer> {

@@ -21,7 +21,6 @@ pub mod waypoint;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
-    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -55,9 +54,6 @@ pub const NEEDS: [Need; 7] = [
 
 /// Trust domain of all identities.
 pub const TRUST_DOMAIN: &str = "cluster.local";
-
-/// How long an agent may take to take in the lists that it has.
-const TAKEN_IN: Duration = Duration::from_secs(3);
 
 /// What carries the traffic of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -281,11 +277,7 @@ impl<'a> Mesh<'a> {
 
     /// As [`Self::agent`], with further parts of its configuration.
     pub fn agent_with(&self, number: usize, configuration: &str) -> Result<Agent> {
-        let agent = self.site.agent(number, &[], configuration)?;
-        // Its watches have all lists a little before they are taken in, and what is seen in between
-        // may be held back for much longer than a test waits.
-        std::thread::sleep(TAKEN_IN);
-        Ok(agent)
+        self.site.agent(number, &[], configuration)
     }
 
     /// A place whose address, 192.0.2.2, is none of the cluster's.

@@ -302,7 +302,8 @@ impl Stages {
                 let _ = reply.send(self.rest.aggregator.graph_in(window, now));
             }
             Query::Mesh { window, reply } => {
-                let _ = reply.send(self.rest.ledger.report(window, now, self.offset));
+                let ledger = &mut self.rest.ledger;
+                let _ = reply.send(ledger.shared_report(window, now, self.offset));
             }
             Query::History {
                 last,
@@ -325,7 +326,8 @@ impl Stages {
             return;
         };
         if announcer.is_due(now) {
-            let report = self.rest.ledger.report(None, now, self.offset);
+            let ledger = &mut self.rest.ledger;
+            let report = ledger.shared_report(None, now, self.offset);
             announcer.look(&report, now);
         }
     }
@@ -335,7 +337,7 @@ impl Stages {
         let Rest {
             ledger, aggregator, ..
         } = &mut self.rest;
-        let report = ledger.report(None, now, self.offset);
+        let report = ledger.shared_report(None, now, self.offset);
         aggregator.judge(&report, &ledger.policies().counts(), now);
     }
 

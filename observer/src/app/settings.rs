@@ -150,6 +150,7 @@ pub(super) fn ledger(config: &Config) -> ledger::Config {
         idle: default.idle.max(mesh.readiness_window),
         minimum: mesh.minimum.into(),
         settle: mesh.settle,
+        window: mesh.window,
         readiness: mesh.readiness_window,
     }
 }

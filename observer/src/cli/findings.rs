@@ -108,6 +108,10 @@ fn table(answer: &Value, wide: bool, now: f64) -> Table {
             text(one, "problem")
         ));
     }
+    for one in list(answer, "ignored") {
+        let named = one.get("object").map(object).unwrap_or_default();
+        table.note(&format!("{named} is ignored: {}", text(one, "reason")));
+    }
     table
 }
 

@@ -108,6 +108,7 @@ fn is_other_mesh(old: &Mesh, new: &Mesh) -> bool {
     let same = Mesh {
         minimum: new.minimum,
         settle: new.settle,
+        window: new.window,
         readiness_window: new.readiness_window,
         edges: new.edges,
         ..old.clone()
@@ -182,6 +183,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
         mesh: Mesh {
             minimum: mesh.minimum,
             settle: mesh.settle,
+            window: mesh.window,
             readiness_window: mesh.readiness_window,
             edges: mesh.edges,
             ..old.mesh.clone()

@@ -23,6 +23,8 @@ pub struct Mesh {
     pub minimum: u32,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
+    /// How far back findings look, and for how long one stays that nothing speaks against.
+    pub window: Duration,
     /// For how long there must have been no plaintext before it may be forbidden.
     pub readiness_window: Duration,
     /// Most edges that are remembered.
@@ -89,6 +91,7 @@ impl Default for Mesh {
             hops: MeshHops::Fold,
             minimum: 20,
             settle: Duration::from_secs(60),
+            window: Duration::from_secs(24 * 3600),
             readiness_window: Duration::from_secs(7 * 24 * 3600),
             edges: 8_192,
             series: MeshSeries::default(),

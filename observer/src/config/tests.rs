@@ -99,7 +99,7 @@ fn a_whole_file() {
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
          mesh:\n  enabled: off\n  istio: false\n  linkerd: false\n  gateway_api: false\n  \
          network_policy: false\n  istio_namespace: mesh\n  istio_revisions: true\n  hops: all\n  minimum: 5\n  settle: 0s\n  \
-         readiness_window: 2d\n  edges: 64\n  series: {istio: gaps, linkerd: true}\n  events: true\n\
+         window: 12h\n  readiness_window: 2d\n  edges: 64\n  series: {istio: gaps, linkerd: true}\n  events: true\n\
          hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
          agent_account: observer/agent\n  max_agents: 7\n\
          traces:\n  sampler: ratio\n  ratio: 0.5\n  keep_failed: false\n  slower_than: never\n  \
@@ -215,6 +215,7 @@ fn a_whole_file() {
                 hops: MeshHops::All,
                 minimum: 5,
                 settle: Duration::ZERO,
+                window: Duration::from_secs(12 * 3600),
                 readiness_window: Duration::from_secs(2 * 24 * 3600),
                 edges: 64,
                 series: MeshSeries {
@@ -426,6 +427,7 @@ fn errors_name_key_and_place() {
         ("mesh: {hops: one}\n", "observer.yaml:1:14: mesh.hops: "),
         ("mesh: {minimum: 0}\n", "observer.yaml:1:17: mesh.minimum: "),
         ("mesh: {settle: 2h}\n", "observer.yaml:1:16: mesh.settle: "),
+        ("mesh: {window: 59m}\n", "observer.yaml:1:16: mesh.window: "),
         (
             "mesh: {readiness_window: 59m}\n",
             "observer.yaml:1:26: mesh.readiness_window: ",
@@ -577,7 +579,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
          routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
          dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n\
          traces: {ratio: 1, rules: [{service: a, sampler: always}], peers: none}\n\
-         mesh: {minimum: 1, settle: 0s, readiness_window: 1h, edges: 64}\n\
+         mesh: {minimum: 1, settle: 0s, window: 1h, readiness_window: 1h, edges: 64}\n\
          otlp: {endpoint: 'http://c'}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);

@@ -2,6 +2,7 @@
 //! it.
 
 mod catalogue;
+mod over;
 mod severity;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -10,6 +11,7 @@ use hashbrown::{Equivalent, HashMap};
 
 pub use self::{
     catalogue::{Entry, Id},
+    over::{QUIET, between, is_over},
     severity::Severity,
 };
 use super::{decision, report, report::Party};
@@ -217,6 +219,17 @@ impl Samples {
     }
 }
 
+// === impl Open ===
+
+impl Open {
+    /// Whether it was not seen for longer than by chance, going by how often it was before.
+    pub fn is_quiet(&self, now: Monotonic) -> bool {
+        let seen = self.last.since(self.first);
+        let count = u32::try_from(self.count).unwrap_or(u32::MAX);
+        now.since(self.last) >= (seen / count.max(1)).saturating_mul(over::SURE).max(QUIET)
+    }
+}
+
 // === impl Findings ===
 
 impl Findings {
@@ -265,6 +278,13 @@ impl Findings {
     pub fn assert(&mut self, key: Key, at: Monotonic, samples: &Samples, saying: Saying) {
         let new = u64::from(!self.open.contains_key(&key));
         self.raise(key, at, new, samples, saying);
+    }
+
+    /// It was seen before it was raised: when first.
+    pub fn began(&mut self, key: &KeyRef<'_>, at: Monotonic) {
+        if let Some(open) = self.open.get_mut(key) {
+            open.first = open.first.min(at);
+        }
     }
 
     /// Whether it is open.

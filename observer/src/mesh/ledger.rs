@@ -11,26 +11,31 @@ mod past;
 mod raise;
 mod readiness;
 mod rules;
+mod share;
 mod show;
 mod slab;
+mod turn;
 mod verdict;
 mod view;
 mod watch;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use self::{
+    edge::Shown,
     edges::Edges,
     judge::{CHECKS, Case},
-    raise::Closing,
+    raise::{Closing, Judging},
     rules::Rules,
+    share::Shared,
+    turn::Turn,
     view::MOST_PLACES,
     watch::{Around, Ended, Watch},
 };
 use super::{
-    findings::{Findings, Id, worst_first},
+    findings::{Findings, Id, between, worst_first},
     policy::Policies,
-    report::{self, Misunderstood, Object, Report},
+    report::{self, Report},
     traffic::{self, Traffic},
 };
 use crate::{
@@ -49,9 +54,7 @@ const SWEEP: Duration = Duration::from_secs(60);
 const MEASURE: Duration = Duration::from_secs(1);
 /// Most edges of which what is declared is asked anew at once.
 const MOST_ASKED: usize = 512;
-/// How long a finding stays open that is raised no more.
-const KEEP: Duration = Duration::from_secs(24 * 3600);
-/// The same, of what is so of one end as long as it is seen.
+/// How long a finding stays open that is raised no more, of what is so of one end as long as it is seen.
 const KEEP_STATE: Duration = Duration::from_secs(3600);
 
 /// Bounds of the ledger, and when it judges.
@@ -65,6 +68,8 @@ pub struct Config {
     pub minimum: u64,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
+    /// How far back findings look, and how long one stays open that is raised no more.
+    pub window: Duration,
     /// Window of readiness.
     pub readiness: Duration,
 }
@@ -79,6 +84,7 @@ pub struct Ledger {
     watch: Watch,
     rules: Rules,
     findings: Findings,
+    shared: Shared,
     /// When something was declared last.
     revised: Option<Monotonic>,
     /// Since when there is something to see.
@@ -99,6 +105,7 @@ impl Default for Config {
             idle: Duration::from_secs(7 * 24 * 3600),
             minimum: 20,
             settle: Duration::from_secs(60),
+            window: Duration::from_secs(24 * 3600),
             readiness: Duration::from_secs(7 * 24 * 3600),
         }
     }
@@ -111,6 +118,7 @@ impl Config {
             minimum: self.minimum,
             settle: self.settle,
             idle: self.idle,
+            window: self.window,
             ..default
         }
     }
@@ -128,6 +136,7 @@ impl Ledger {
             watch: Watch::default(),
             rules: Rules::default(),
             findings: Findings::new(config.edges),
+            shared: Shared::default(),
             revised: None,
             began: None,
             swept: Monotonic::default(),
@@ -206,6 +215,7 @@ impl Ledger {
     pub fn tick(&mut self, now: Monotonic) {
         self.began.get_or_insert(now);
         self.traffic.tick(&self.policies, now);
+        self.shared.expire(now);
         let (mut around, watch) = self.parts(now);
         watch.settle(&mut around);
         self.edges.fold();
@@ -221,6 +231,14 @@ impl Ledger {
             self.measured = now;
             let observed = self.observed(now);
             readiness::find(&mut self.findings, &self.edges, &self.config, observed, now);
+            let policies = &self.policies;
+            turn::find(
+                &mut self.findings,
+                &mut self.edges,
+                policies,
+                &self.config,
+                now,
+            );
         }
     }
 
@@ -259,6 +277,7 @@ impl Ledger {
             return false;
         };
         edge.dirty = false;
+        let (minimum, window) = (self.config.minimum.max(1), self.config.window);
         let (Some(client), Some(server)) =
             (parties.get(edge.key.client), parties.get(edge.key.server))
         else {
@@ -270,14 +289,18 @@ impl Ledger {
         let mut closing = Closing::Later;
         if stale {
             let learned = edge.asked.is_none();
+            // Rather than that other pods of the same two were seen.
+            let revised = edge.asked.is_some_and(|asked| asked.0 != version.0);
             edge.asked = Some(version);
             let told = ask::declared(&self.policies, edge, client, server, service);
             if edge.declared.as_deref() != Some(&told) {
                 // It is another because more is known, or because it was changed.
-                match (edge.declared.is_some(), learned) {
-                    (false, _) => {}
-                    (true, true) => closing = Closing::AtOnce,
-                    (true, false) => {
+                match (edge.declared.as_deref(), learned) {
+                    (None, _) => {}
+                    (Some(_), true) => closing = Closing::AtOnce,
+                    (Some(old), false) => {
+                        let last = edge.turn.take().map(|turn| *turn);
+                        edge.turn = Turn::between(last, old, &told).map(Box::new);
                         edge.renew(now.plus(self.config.settle));
                         closing = Closing::All;
                     }
@@ -286,21 +309,28 @@ impl Ledger {
             }
             let around =
                 ask::surroundings(&self.policies, &self.rules, edge, client, server, service);
+            if revised && closing == Closing::Later && *edge.around != around {
+                closing = Closing::AtOnce;
+            }
             *edge.around = around;
         }
-        if let Some(told) = edge.declared.as_deref() {
-            if verdict::bad(&edge.pending.counts, told, edge.around.guarded).is_some() {
-                edge.last_bad = Some(now);
+        if let Some(told) = &edge.declared {
+            let of = edge.judgeable();
+            if let Some((_, signs)) = verdict::bad(&edge.pending.counts, told, edge.around.guarded)
+            {
+                edge.last_bad = Some(Shown {
+                    at: now,
+                    between: between(edge.since.sum(signs), of),
+                    of,
+                });
             } else if edge
                 .last_bad
-                .is_some_and(|last| now.since(last) > verdict::KEEP)
+                .is_some_and(|last| now.since(last.at) > window || last.is_over(of, minimum, now))
             {
-                let judged_from = edge.judged_from;
-                edge.renew(judged_from);
+                edge.forget_bad(verdict::held_against(told));
             }
         }
-        edge.judged = verdict::judge(edge, self.config.minimum, now);
-        let enough = edge.judgeable() >= self.config.minimum.max(1);
+        edge.judged = verdict::judge(edge, minimum, now);
         let Some(told) = edge.declared.as_deref() else {
             return stale;
         };
@@ -313,13 +343,22 @@ impl Ledger {
             around: &edge.around,
             policies: &self.policies,
         };
+        let judging = Judging {
+            minimum,
+            closing,
+            now,
+        };
+        let mut outcomes = Vec::new();
         // Before anything is declared nothing is known to be wrong.
         if edge.exempt.is_none() && self.policies.revision() > 0 {
-            for check in CHECKS {
-                raise::check(check, &case, &mut self.findings, enough, closing, now);
+            for (place, check) in CHECKS.iter().enumerate() {
+                let last = edge.shown(place);
+                let outcome = raise::check(check, &case, last, &mut self.findings, judging);
+                outcomes.extend(outcome.map(|outcome| (place, outcome)));
             }
         }
-        if enough || edge.exempt.is_some() {
+        edge.remember(&outcomes);
+        if edge.judgeable() >= minimum || edge.exempt.is_some() {
             edge.pending.clear();
         }
         stale
@@ -334,7 +373,7 @@ impl Ledger {
         if let Some(before) = before(self.config.idle) {
             self.edges.expire(before);
         }
-        if let Some(before) = before(KEEP) {
+        if let Some(before) = before(self.config.window) {
             self.findings.expire(before);
         }
         if let Some(before) = before(KEEP_STATE) {
@@ -386,16 +425,23 @@ impl Ledger {
         self.traffic
             .report(&self.policies, &mut report, now, offset);
         worst_first(&mut report.findings);
-        let misunderstood = self.policies.misunderstood();
-        report.misunderstood = misunderstood
-            .map(|(object, problem)| Misunderstood {
-                object: Object::from(object),
-                problem: problem.clone(),
-            })
-            .collect();
+        show::objects(&self.policies, &mut report);
         report
-            .misunderstood
-            .sort_by(|one, other| one.object.cmp(&other.object));
+    }
+
+    /// As [`Self::report`], made anew at most once a second for those who ask for the same window.
+    pub fn shared_report(
+        &mut self,
+        readiness: Option<Duration>,
+        now: Monotonic,
+        offset: WallOffset,
+    ) -> Arc<Report> {
+        let window = readiness.unwrap_or(self.config.readiness);
+        if let Some(report) = self.shared.get(window, now) {
+            return report;
+        }
+        let report = Arc::new(self.report(readiness, now, offset));
+        self.shared.put(window, report.clone(), now);
         report
     }
 

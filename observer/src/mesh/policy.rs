@@ -260,6 +260,12 @@ impl Policies {
         self.misunderstood.values()
     }
 
+    /// Objects that are understood, and in effect nowhere at one of the places that they are for; where
+    /// and why, in no order.
+    pub fn ignored(&self) -> impl Iterator<Item = (&ObjectRef, String)> {
+        self.gateways.ignored().chain(self.linkerd.ignored())
+    }
+
     /// Who carries the traffic of a pod.
     pub fn plane(&self, pod: &Pod) -> Plane {
         if self.linkerd.has(pod) {

@@ -27,6 +27,8 @@ pub struct Report {
     pub authorizations: Vec<Authorization>,
     /// Objects that could not be understood.
     pub misunderstood: Vec<Misunderstood>,
+    /// Objects that are understood, and in effect nowhere at one of the places that they are for.
+    pub ignored: Vec<Ignored>,
 }
 
 /// An end.
@@ -317,6 +319,16 @@ pub struct Misunderstood {
     pub object: Object,
     /// What is wrong.
     pub problem: String,
+}
+
+/// An object that is in effect nowhere at one of the places that it is for: a route of the Gateway API
+/// that no controller says it has accepted there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Ignored {
+    /// Which.
+    pub object: Object,
+    /// Where, and why: `Service shop/cart: no controller has accepted it yet`.
+    pub reason: String,
 }
 
 // === impl Object ===

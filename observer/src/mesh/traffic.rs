@@ -20,6 +20,7 @@ mod pairs;
 mod party;
 mod places;
 mod ports;
+mod rates;
 mod refused;
 mod routes;
 mod rule;
@@ -27,12 +28,14 @@ mod sent;
 mod served;
 mod split;
 mod statistics;
+mod turn;
 mod uses;
 
 use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
+pub(super) use self::connections::is_bytes;
 use self::{
     answers::{Answers, Changes},
     connections::Known,
@@ -45,6 +48,7 @@ use self::{
     pairs::{Pair, PairKey},
     places::Places,
     ports::Ports,
+    rates::Rates,
     routes::{Judge, Routes},
     sent::Sent,
     served::Found,
@@ -57,6 +61,7 @@ use crate::{
         call::{Call, LinkEvent},
         connection::ConnectionId,
         mesh::RouteMatch,
+        policy::{ObjectRef, PolicyKind},
         time::{Monotonic, WallOffset},
     },
     telemetry::health::{Loss, Table},
@@ -87,6 +92,34 @@ pub struct Config {
     pub idle: Duration,
 }
 
+/// Keeps those findings alone whose objects are as they were when they were found. What objects of
+/// another version do is found again when it is seen.
+fn current(policies: &Policies, findings: &mut Findings) {
+    if findings.is_empty() {
+        return;
+    }
+    type Names<'a> = (&'a str, &'a str, &'a str, &'a str);
+    let versions: HashMap<Names<'_>, &str> = policies
+        .objects()
+        .map(|object| {
+            let kind = object.kind;
+            let names: Names<'_> = (kind.as_str(), kind.group(), &object.namespace, &object.name);
+            (names, &*object.version)
+        })
+        .collect();
+    let is_current = |object: &ObjectRef| {
+        let names: Names<'_> = (&object.kind, &object.group, &object.namespace, &object.name);
+        // Namespaces change for reasons of others all the time.
+        object.version.is_empty()
+            || *object.kind == *PolicyKind::Namespace.as_str()
+            || versions.get(&names) == Some(&&*object.version)
+    };
+    findings.retain(|_, open| {
+        let mut objects = open.saying.because.iter();
+        objects.all(|reason| reason.object.as_ref().is_none_or(is_current))
+    });
+}
+
 /// What was seen of requests.
 #[derive(Debug)]
 pub struct Traffic {
@@ -109,6 +142,7 @@ pub struct Traffic {
     balances: Balances,
     outside: Outsides,
     ports: Ports,
+    rates: Rates,
     uses: Uses,
     swept: Monotonic,
     no_route: Arc<str>,
@@ -153,6 +187,7 @@ impl Traffic {
             balances: Balances::default(),
             outside: Outsides::default(),
             ports: Ports::default(),
+            rates: Rates::default(),
             uses: Uses::default(),
             swept: Monotonic::default(),
             no_route: Arc::from(""),
@@ -184,7 +219,7 @@ impl Traffic {
     /// Adds splits, routes, authorizations and findings to a report.
     pub fn report(
         &self,
-        _policies: &Policies,
+        policies: &Policies,
         report: &mut Report,
         now: Monotonic,
         offset: WallOffset,
@@ -198,7 +233,7 @@ impl Traffic {
         report
             .splits
             .sort_by(|one, other| (&one.object, &one.rule).cmp(&(&other.object, &other.rule)));
-        pairs::report(&self.pairs, &mut report.authorizations);
+        pairs::report(&self.pairs, &mut report.authorizations, judge);
         let mut findings = Findings::new(FINDINGS);
         self.routes.judge(&mut findings, judge);
         pairs::judge(&self.pairs, &mut findings, judge);
@@ -206,12 +241,14 @@ impl Traffic {
         ejections::judge(&self.balances, &mut findings, judge);
         outside::judge(&self.outside, &mut findings, judge, self.declared.egress);
         ports::judge(&self.ports, &mut findings, judge);
+        rates::judge(&self.rates, &mut findings, judge);
         let hosts = &self.routes.hosts;
         let requests = |host: &str| {
             let place = hosts.find(&host.into()).and_then(|place| hosts.get(place));
             place.map_or(0, |host| host.requests)
         };
         self.uses.judge(&mut findings, judge, requests);
+        current(policies, &mut findings);
         findings.report(&mut report.findings, offset);
     }
 
@@ -229,6 +266,7 @@ impl Traffic {
             ("mesh_balances_full", self.balances.lost()),
             ("mesh_outside_full", self.outside.lost()),
             ("mesh_ports_full", self.ports.lost()),
+            ("mesh_rates_full", self.rates.lost()),
             ("mesh_uses_full", self.uses.lost()),
         ]
         .map(|(reason, count)| Loss {
@@ -262,6 +300,7 @@ impl Traffic {
             ("mesh_balances", self.balances.len(), entries),
             ("mesh_outside", self.outside.len(), entries),
             ("mesh_ports", self.ports.len(), entries),
+            ("mesh_rates", self.rates.len(), entries),
             ("mesh_uses", self.uses.len(), entries),
         ]
         .map(|(name, entries, limit)| Table {
@@ -337,9 +376,10 @@ impl Traffic {
             .outside
             .retain(|_, outside| now.since(outside.last) <= idle);
         self.ports.retain(|_, port| now.since(port.last) <= idle);
+        let rates = self.rates.retain(|_, rate| now.since(rate.last) <= idle);
         self.grants.expire(now, idle);
         self.expire_connections(now);
-        if routes || pairs || balances || outside {
+        if routes || pairs || balances || outside || rates {
             self.epoch += 1;
         }
         self.changes.expire(now, self.config.settle);

@@ -140,6 +140,14 @@ impl Security {
         !matches!(self, Self::Unknown | Self::Plaintext)
     }
 
+    /// By mutual TLS of a mesh.
+    pub const fn is_mutual(self) -> bool {
+        matches!(
+            self,
+            Self::IstioMutualTls | Self::Hbone | Self::LinkerdMutualTls
+        )
+    }
+
     /// Name in flows, JSON and labels.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@
 //!
 //! | path | lists |
 //! |---|---|
-//! | `/api/v1/findings` | `findings`, worst first; `misunderstood` |
+//! | `/api/v1/findings` | `findings`, worst first; `misunderstood`; `ignored` |
 //! | `/api/v1/mesh` | `edges` |
 //! | `/api/v1/mesh/mtls` | `namespaces` ([`Namespace`]), `edges` ([`Secured`]) |
 //! | `/api/v1/mesh/readiness` | `readiness` |
@@ -27,8 +27,8 @@ use serde::Serialize;
 
 use super::Hub;
 use crate::mesh::report::{
-    Authorization, Edge, Finding, Misunderstood, Observed, Party, Readiness, Reason, Report, Route,
-    Split,
+    Authorization, Edge, Finding, Ignored, Misunderstood, Observed, Party, Readiness, Reason,
+    Report, Route, Split,
 };
 use parameters::{Parameters, View};
 
@@ -40,6 +40,7 @@ struct Findings {
     observed_seconds: f64,
     findings: Vec<Finding>,
     misunderstood: Vec<Misunderstood>,
+    ignored: Vec<Ignored>,
 }
 
 /// Answer of `/api/v1/mesh`.
@@ -175,6 +176,7 @@ fn show(view: View, report: Report, wanted: &Parameters) -> Response {
             observed_seconds,
             findings: kept(report.findings, |finding| wanted.finding(finding)),
             misunderstood: kept(report.misunderstood, |one| wanted.object(&one.object)),
+            ignored: kept(report.ignored, |one| wanted.object(&one.object)),
         })
         .into_response(),
         View::Edges => Json(Edges {

@@ -96,7 +96,7 @@ fn drive(mut pipeline: Pipeline, calls: usize) -> JoinHandle<()> {
                         if let Some(window) = window {
                             report.readiness[0].window_seconds = window.as_secs_f64();
                         }
-                        let _ = reply.send(report);
+                        let _ = reply.send(Arc::new(report));
                     }
                     Query::History {
                         last,

@@ -16,6 +16,7 @@ SEVERITY  ID   WORKLOAD   PEER       PORT  COUNT  LAST  SUMMARY
 critical  M01  shop/cart  old/batch  8080    150    2m  plaintext is accepted although only mutual TLS is declared
 low       M15  pay/bill   -             -      1    2h  a rule never matched
     VirtualService pay/odd is not understood: http[0].match[0].uri: no such kind of match
+    HTTPRoute pay/new is ignored: Service pay/bill: no controller has accepted it yet
 ";
     assert_eq!(
         table(&answer(), false, 8_220.0).text(Style::plain()),
@@ -36,6 +37,7 @@ critical  M01  shop/cart  old/batch  8080    150    2m  plaintext is accepted al
 low       M15  pay/bill   -             -      1    2h  a rule never matched
     Remove it.
     VirtualService pay/odd is not understood: http[0].match[0].uri: no such kind of match
+    HTTPRoute pay/new is ignored: Service pay/bill: no controller has accepted it yet
 ";
     assert_eq!(
         table(&answer(), true, 8_220.0).text(Style::plain()),
@@ -45,7 +47,8 @@ low       M15  pay/bill   -             -      1    2h  a rule never matched
 
 #[test]
 fn nothing_is_said_to_be_nothing() {
-    let empty = json!({"observed_seconds": 7200.0, "findings": [], "misunderstood": []});
+    let empty =
+        json!({"observed_seconds": 7200.0, "findings": [], "misunderstood": [], "ignored": []});
     let found = table(&empty, false, 0.0).text(Style::plain());
     assert!(found.ends_with("nothing was found in 2h\n"), "{found}");
     assert_eq!(worst(&empty), None);

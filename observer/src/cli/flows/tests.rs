@@ -1,6 +1,9 @@
 //! Lines of flows, and the command against a real server with a pipeline driven by hand.
 
-use std::{sync::mpsc, thread};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use serde_json::json;
 
@@ -32,7 +35,7 @@ fn answer(aggregator: &mut Aggregator, pipeline: &mut Pipeline) {
                 let _ = reply.send(aggregator.graph_in(window, Monotonic(9)));
             }
             Query::Mesh { reply, .. } => {
-                let _ = reply.send(Report::default());
+                let _ = reply.send(Arc::new(Report::default()));
             }
             Query::History {
                 last,

@@ -50,6 +50,7 @@ pub(in crate::config) const ALL: &[Setting] = &[
     MESH_HOPS,
     MESH_MINIMUM,
     MESH_SETTLE,
+    MESH_WINDOW,
     MESH_READINESS_WINDOW,
     MESH_EDGES,
     MESH_SERIES_ISTIO,

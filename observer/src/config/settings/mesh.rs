@@ -47,6 +47,10 @@ pub(in crate::config) const MESH_SETTLE: Setting = Setting {
     key: "mesh.settle",
     set: settle,
 };
+pub(in crate::config) const MESH_WINDOW: Setting = Setting {
+    key: "mesh.window",
+    set: window,
+};
 pub(in crate::config) const MESH_READINESS_WINDOW: Setting = Setting {
     key: "mesh.readiness_window",
     set: readiness_window,
@@ -118,6 +122,11 @@ fn minimum(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn settle(config: &mut Config, text: &str) -> Result<(), String> {
     config.mesh.settle = between(text, Duration::ZERO, HOUR)?;
+    Ok(())
+}
+
+fn window(config: &mut Config, text: &str) -> Result<(), String> {
+    config.mesh.window = between(text, HOUR, 30 * DAY)?;
     Ok(())
 }
 

@@ -323,6 +323,22 @@ impl TlsMode {
     }
 }
 
+// === impl TrafficPolicy ===
+
+impl TrafficPolicy {
+    /// Whether it says something of requests, rather than of connections alone.
+    pub fn is_for_requests(&self) -> bool {
+        let hash = self
+            .load_balancer
+            .as_ref()
+            .and_then(|it| it.consistent_hash.as_ref());
+        let pool = self.connection_pool.as_ref();
+        self.outlier_detection.is_some()
+            || hash.is_some_and(|it| it.use_source_ip != Some(true))
+            || pool.is_some_and(|it| it.http != HttpPool::default())
+    }
+}
+
 // === impl Applying ===
 
 impl Applying {

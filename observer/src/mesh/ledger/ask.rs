@@ -9,7 +9,7 @@ use super::{
 use crate::{
     mesh::{
         decision::{Accepts, Caller, Certainty, Decision, Destination, Reason, Sends},
-        istio::{Action, Attachment},
+        istio::{Action, Attachment, service_host},
         party::OUTSIDE,
         policy::Policies,
         report::Party,
@@ -82,9 +82,18 @@ pub(super) fn surroundings(
     let Some(pod) = &server.pod else {
         return around;
     };
+    let client_in_ambient =
+        client.plane == Plane::IstioAmbient && server.plane == Plane::IstioAmbient;
     if matches!(server.plane, Plane::IstioSidecar | Plane::IstioAmbient) {
         let service = service.map(|service| (&*service.namespace, &*service.name));
         of_istio(&mut around, policies, rules, pod, service);
+        if let (Some(client), Some(service)) = (&client.pod, service)
+            && client_in_ambient
+            && around.waypoint.is_none()
+        {
+            let found = of_requests(policies, client, service, edge.dialled_port);
+            around.unenforced.extend(found);
+        }
     }
     // Transparent interception keeps the client's address.
     let transparent = pod.traits.annotation("sidecar.istio.io/interceptionMode") == Some("TPROXY");
@@ -147,6 +156,24 @@ fn of_istio(
             around.by_identity.get_or_insert(policy.object);
         }
     }
+}
+
+/// DestinationRules that say of the requests of a client to a Service what only a waypoint does: which
+/// pod they stay with, how many there may be, and which pods are left out that fail.
+fn of_requests(
+    policies: &Policies,
+    client: &Pod,
+    (namespace, name): (&str, &str),
+    port: u16,
+) -> Vec<Reason> {
+    let host = service_host(namespace, name);
+    let found = policies.istio().traffic_policy(client, &host, "", port);
+    let Some(decision) = found.filter(|decision| decision.value.is_for_requests()) else {
+        return Vec::new();
+    };
+    let objects = decision.because.into_iter().filter_map(|it| it.object);
+    let text = "its trafficPolicy is for requests, and the Service has no waypoint";
+    objects.map(|object| Reason::of(object, text)).collect()
 }
 
 /// What a pod takes at a port; where it is not known which, what it takes at all of them.

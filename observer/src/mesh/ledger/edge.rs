@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 
-use super::{latency::Latency, past::Past, verdict::Judged};
+use super::{latency::Latency, past::Past, raise::Outcome, turn::Turn, verdict::Judged};
 use crate::{
     mesh::{
         decision::{Accepts, Decision, Reason, Sends},
-        findings::{SAMPLES, Sample},
+        findings::{SAMPLES, Sample, is_over},
         istio::Waypoint,
     },
     model::{
@@ -67,6 +67,8 @@ pub(super) enum Sign {
     Request,
     /// A request in the clear on the application's own connection.
     PlainRequest,
+    /// A request between whose proxies mutual TLS of a mesh is.
+    MutualRequest,
     /// A request that the client's proxy answered: the server was not to be reached.
     Unavailable,
 }
@@ -83,6 +85,16 @@ pub(super) struct Signs([u64; SIGNS]);
 pub(super) struct Pending {
     pub(super) counts: Signs,
     samples: Vec<(Sign, Sample)>,
+}
+
+/// When something was last seen, of an edge or of another between the same two.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Shown {
+    pub(super) at: Monotonic,
+    /// How much there is that could be judged, for each time.
+    pub(super) between: u64,
+    /// How much of the edge could be judged then.
+    pub(super) of: u64,
 }
 
 /// What was declared for an edge when it was last asked.
@@ -161,13 +173,27 @@ pub(super) struct Edge {
     pub(super) judged_from: Monotonic,
     pub(super) declared: Option<Box<Declared>>,
     pub(super) around: Box<Surroundings>,
+    /// What is declared was another before, and proxies show whether they have heard of it.
+    pub(super) turn: Option<Box<Turn>>,
     /// What [`Self::declared`] was asked of: the revision of policies, and changes of both parties.
     pub(super) asked: Option<(u64, u32, u32)>,
     pub(super) judged: Judged,
     /// Something happened since it was last judged.
     pub(super) dirty: bool,
     /// Last sign that something is not as declared.
-    pub(super) last_bad: Option<Monotonic>,
+    pub(super) last_bad: Option<Shown>,
+    /// When what is found was last seen, by place in the list of checks.
+    pub(super) raised: Vec<(usize, Shown)>,
+}
+
+// === impl Shown ===
+
+impl Shown {
+    /// Whether that has ended, when so much could be judged until now.
+    pub(super) fn is_over(self, judgeable: u64, minimum: u64, now: Monotonic) -> bool {
+        let since = judgeable.saturating_sub(self.of);
+        is_over(self.between, since, minimum, now.since(self.at))
+    }
 }
 
 // === impl Signs ===
@@ -177,6 +203,10 @@ impl Signs {
         self.0.get(sign as usize).copied().unwrap_or_default()
     }
 
+    pub(super) fn sum(&self, signs: &[Sign]) -> u64 {
+        signs.iter().map(|sign| self.get(*sign)).sum()
+    }
+
     pub(super) fn has(&self, sign: Sign) -> bool {
         self.get(sign) > 0
     }
@@ -184,6 +214,12 @@ impl Signs {
     pub(super) fn add(&mut self, sign: Sign, count: u64) {
         if let Some(known) = self.0.get_mut(sign as usize) {
             *known = known.saturating_add(count);
+        }
+    }
+
+    fn clear(&mut self, sign: Sign) {
+        if let Some(known) = self.0.get_mut(sign as usize) {
+            *known = 0;
         }
     }
 
@@ -311,10 +347,12 @@ impl Edge {
             judged_from,
             declared: None,
             around: Box::default(),
+            turn: None,
             asked: None,
             judged: Judged::default(),
             dirty: true,
             last_bad: None,
+            raised: Vec::new(),
         }
     }
 
@@ -347,6 +385,30 @@ impl Edge {
         self.last_bad = None;
     }
 
+    /// What was not as declared has ended: it is no more held against it.
+    pub(super) fn forget_bad(&mut self, signs: &[Sign]) {
+        for sign in signs {
+            self.since.clear(*sign);
+        }
+        self.last_bad = None;
+    }
+
+    /// When it last showed what a check is about.
+    pub(super) fn shown(&self, check: usize) -> Option<Shown> {
+        let (_, shown) = self.raised.iter().find(|(known, _)| *known == check)?;
+        Some(*shown)
+    }
+
+    /// Remembers what became of checks.
+    pub(super) fn remember(&mut self, outcomes: &[(usize, Outcome)]) {
+        for (check, outcome) in outcomes {
+            self.raised.retain(|(known, _)| known != check);
+            if let Outcome::Shown(shown) = outcome {
+                self.raised.push((*check, *shown));
+            }
+        }
+    }
+
     /// Takes all of another, which turned out to be the same.
     pub(super) fn absorb(&mut self, other: Self) {
         self.first = self.first.min(other.first);
@@ -372,7 +434,22 @@ impl Edge {
         self.judgeable.1 += other.judgeable.1;
         self.judged_from = self.judged_from.max(other.judged_from);
         self.pending.merge(other.pending);
-        self.last_bad = self.last_bad.max(other.last_bad);
+        match (&mut self.turn, other.turn) {
+            (Some(own), Some(other)) => own.merge(*other),
+            (own @ None, other) => *own = other,
+            (Some(_), None) => {}
+        }
+        self.last_bad = match (self.last_bad, other.last_bad) {
+            (Some(own), Some(other)) if own.at < other.at => Some(other),
+            (own, other) => own.or(other),
+        };
+        for (check, shown) in other.raised {
+            match self.raised.iter_mut().find(|(own, _)| *own == check) {
+                Some((_, own)) if own.at < shown.at => *own = shown,
+                Some(_) => {}
+                None => self.raised.push((check, shown)),
+            }
+        }
         self.dirty = true;
     }
 

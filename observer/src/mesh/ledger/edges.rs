@@ -312,6 +312,14 @@ impl Edges {
         })
     }
 
+    /// All edges, with their numbers.
+    pub(super) fn numbered(&self) -> impl Iterator<Item = (u32, &Edge)> {
+        self.slots.iter().filter_map(|(number, slot)| match slot {
+            Slot::Edge(edge) => Some((number, &**edge)),
+            Slot::Moved(_) => None,
+        })
+    }
+
     /// Edges, and numbers that are kept for those that became part of others.
     pub(super) fn len(&self) -> usize {
         self.slots.len()

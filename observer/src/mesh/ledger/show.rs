@@ -1,10 +1,11 @@
-//! Edges as they are reported.
+//! Edges, and objects that have no effect, as they are reported.
 
 use super::{edge::Edge, edges::Edges};
 use crate::{
     mesh::{
         findings::{reasons, seconds},
-        report,
+        policy::Policies,
+        report::{self, Ignored, Misunderstood, Object, Report},
     },
     model::{security::Security, time::WallOffset},
 };
@@ -49,6 +50,29 @@ pub(super) fn edge(edges: &Edges, edge: &Edge, offset: WallOffset) -> Option<rep
         retry_ratio: (first > 0).then(|| again as f64 / first as f64),
         latency: edge.latency.report(),
     })
+}
+
+/// Objects that are not understood, or in effect nowhere.
+pub(super) fn objects(policies: &Policies, report: &mut Report) {
+    let misunderstood = policies.misunderstood();
+    report.misunderstood = misunderstood
+        .map(|(object, problem)| Misunderstood {
+            object: Object::from(object),
+            problem: problem.clone(),
+        })
+        .collect();
+    report
+        .misunderstood
+        .sort_by(|one, other| one.object.cmp(&other.object));
+    let ignored = policies.ignored();
+    report.ignored = ignored
+        .map(|(object, reason)| Ignored {
+            object: Object::from(object),
+            reason,
+        })
+        .collect();
+    report.ignored.sort();
+    report.ignored.dedup();
 }
 
 /// Share of what is known that was encrypted; `None` of nothing.

@@ -815,6 +815,68 @@ fn ambient_mode() {
 }
 
 #[test]
+fn destination_rules_for_requests_without_a_waypoint() {
+    fn rule(world: &mut World, host: &str, policy: &str) {
+        let content = format!(r#"{{"spec":{{"host":"{host}","trafficPolicy":{policy}}}}}"#);
+        world.object(PolicyKind::DestinationRule, "shop/cart", &content);
+    }
+    const CART: &str = "cart.shop.svc.cluster.local";
+    const WAYPOINT: &[(&str, &str)] = &[("istio.io/use-waypoint", "waypoint")];
+    const OUTLIERS: &str = r#"{"outlierDetection":{}}"#;
+    for (labels, client, host, policy, expected) in [
+        (&[][..], Mesh::Ambient, CART, OUTLIERS, true),
+        (
+            &[],
+            Mesh::Ambient,
+            CART,
+            r#"{"connectionPool":{"http":{"http2MaxRequests":10}}}"#,
+            true,
+        ),
+        (
+            &[],
+            Mesh::Ambient,
+            CART,
+            r#"{"loadBalancer":{"consistentHash":{"httpHeaderName":"user"}}}"#,
+            true,
+        ),
+        // Of connections.
+        (
+            &[],
+            Mesh::Ambient,
+            CART,
+            r#"{"connectionPool":{"tcp":{"maxConnections":10}},"loadBalancer":{"simple":"RANDOM"}}"#,
+            false,
+        ),
+        (
+            &[],
+            Mesh::Ambient,
+            CART,
+            r#"{"tls":{"mode":"ISTIO_MUTUAL"}}"#,
+            false,
+        ),
+        (
+            &[],
+            Mesh::Ambient,
+            "other.shop.svc.cluster.local",
+            OUTLIERS,
+            false,
+        ),
+        // Nobody expects it of a client in no mesh.
+        (&[], Mesh::None, CART, OUTLIERS, false),
+        (WAYPOINT, Mesh::Ambient, CART, OUTLIERS, false),
+    ] {
+        let mut world = World::shop(labels, |world| rule(world, host, policy));
+        let (web, cart) = (web(client), cart(Mesh::Ambient));
+        match client {
+            Mesh::Ambient => ambient_client(&mut world, &web, &cart),
+            _ => world.calls(20, &Wire::direct(&web, &cart), |_, _| {}),
+        }
+        let found = world.found().contains(&"M12");
+        assert_eq!(found, expected, "{labels:?} {client:?} {host} {policy}");
+    }
+}
+
+#[test]
 fn a_waypoint_that_is_passed_over_is_critical_where_policy_is_attached() {
     let mut world = World::shop(&[("istio.io/use-waypoint", "waypoint")], |world| {
         world.object(
@@ -1122,4 +1184,6 @@ fn linkerd() {
 }
 
 mod edges;
+mod over;
 mod properties;
+mod stale;

@@ -1,7 +1,5 @@
 //! Whether what was seen of an edge is what is declared for it.
 
-use std::time::Duration;
-
 use super::edge::{Declared, Edge, Sign, Signs};
 use crate::{
     mesh::decision::{Accepts, Reason, Sends},
@@ -10,9 +8,6 @@ use crate::{
         time::Monotonic,
     },
 };
-
-/// How long something bad is held against an edge after it was last seen.
-pub(super) const KEEP: Duration = Duration::from_secs(24 * 3600);
 
 /// A verdict and why.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -51,7 +46,7 @@ pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
         let few = "too few connections and requests since what is declared last changed";
         return unknown(declared, because, few);
     }
-    if let Some(why) = bad(&edge.since, told, edge.around.guarded) {
+    if let Some((why, _)) = bad(&edge.since, told, edge.around.guarded) {
         because.insert(0, Reason::plain(why));
         return Judged {
             declared,
@@ -59,7 +54,7 @@ pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
             because,
         };
     }
-    match good(told) {
+    match good(&edge.since, told) {
         Ok(why) => {
             because.insert(0, Reason::plain(why));
             Judged {
@@ -72,44 +67,78 @@ pub(super) fn judge(edge: &Edge, minimum: u64, now: Monotonic) -> Judged {
     }
 }
 
-/// What of all that was seen is not as declared; `None` when nothing is. The server is `guarded`
-/// where its sidecar is to take all.
-pub(super) fn bad(seen: &Signs, told: &Declared, guarded: bool) -> Option<&'static str> {
-    let plain = seen.has(Sign::Plain) || seen.has(Sign::PlainRequest);
-    match (&told.accepts.value, &told.sends.value) {
-        (Accepts::Mutual, _) if plain => Some("plaintext where only mutual TLS is to be taken"),
-        (Accepts::Mutual, _) if seen.has(Sign::Foreign) => {
-            Some("TLS that is none of the mesh where only its mutual TLS is to be taken")
-        }
-        (Accepts::Plaintext, _) if seen.has(Sign::Mutual) => {
-            Some("mutual TLS where only plaintext is to be taken")
-        }
-        (Accepts::Both | Accepts::NoMesh, Sends::Mutual) if plain => {
-            Some("plaintext where the client's proxy is to send mutual TLS")
-        }
+/// What of all that was seen is not as declared, and its signs; `None` when nothing is. The server is
+/// `guarded` where its sidecar is to take all.
+pub(super) fn bad(
+    seen: &Signs,
+    told: &Declared,
+    guarded: bool,
+) -> Option<(&'static str, &'static [Sign])> {
+    const PLAIN: &[Sign] = &[Sign::Plain, Sign::PlainRequest];
+    let plain = seen.sum(PLAIN) > 0;
+    Some(match (&told.accepts.value, &told.sends.value) {
+        (Accepts::Mutual, _) if plain => ("plaintext where only mutual TLS is to be taken", PLAIN),
+        (Accepts::Mutual, _) if seen.has(Sign::Foreign) => (
+            "TLS that is none of the mesh where only its mutual TLS is to be taken",
+            &[Sign::Foreign],
+        ),
+        (Accepts::Plaintext, _) if seen.has(Sign::Mutual) => (
+            "mutual TLS where only plaintext is to be taken",
+            &[Sign::Mutual],
+        ),
+        (Accepts::Both | Accepts::NoMesh, Sends::Mutual) if plain => (
+            "plaintext where the client's proxy is to send mutual TLS",
+            PLAIN,
+        ),
         (Accepts::Both | Accepts::NoMesh, Sends::Tls) if plain => {
-            Some("plaintext where the client's proxy is to send TLS")
+            ("plaintext where the client's proxy is to send TLS", PLAIN)
         }
-        _ if guarded && seen.has(Sign::AppTook) => {
-            Some("the server is reached past its proxy, which then enforces nothing")
-        }
-        _ => None,
+        _ if guarded && seen.has(Sign::AppTook) => (
+            "the server is reached past its proxy, which then enforces nothing",
+            &[Sign::AppTook],
+        ),
+        _ => return None,
+    })
+}
+
+/// All signs of what is not as declared.
+pub(super) fn held_against(told: &Declared) -> &'static [Sign] {
+    match told.accepts.value {
+        Accepts::Plaintext => &[Sign::Mutual, Sign::AppTook],
+        _ => &[
+            Sign::Plain,
+            Sign::PlainRequest,
+            Sign::Foreign,
+            Sign::AppTook,
+        ],
     }
 }
 
-/// Why it is as declared when nothing bad was seen, or why it cannot be told.
-fn good(told: &Declared) -> Result<&'static str, &'static str> {
+/// Why it is as declared when nothing bad was seen, or why it cannot be told: that nothing against it
+/// was seen is not enough, as it is when all that was tried came to nothing.
+fn good(seen: &Signs, told: &Declared) -> Result<&'static str, &'static str> {
+    let any = |signs: &[Sign]| signs.iter().any(|sign| seen.has(*sign));
+    let mutual = any(&[Sign::Mutual, Sign::MutualRequest]);
+    let other = any(&[Sign::Plain, Sign::Foreign, Sign::Request]);
+    const NO_MUTUAL: &str = "no mutual TLS was seen";
     match (&told.accepts.value, &told.sends.value) {
-        (Accepts::Mutual, _) => Ok("only mutual TLS was seen, as declared"),
-        (Accepts::Plaintext, _) => Ok("no mutual TLS was seen, as declared"),
-        (Accepts::Both, Sends::Mutual) => Ok("only encrypted traffic was seen, as declared"),
-        (Accepts::Both, Sends::Plaintext | Sends::NoProxy) => {
+        (Accepts::Mutual, _) if mutual => Ok("only mutual TLS was seen, as declared"),
+        (Accepts::Mutual, _) => Err(NO_MUTUAL),
+        (Accepts::Plaintext, _) if other => Ok("no mutual TLS was seen, as declared"),
+        (Accepts::Both, Sends::Mutual) if mutual => {
+            Ok("only encrypted traffic was seen, as declared")
+        }
+        (Accepts::Both, Sends::Mutual) => Err(NO_MUTUAL),
+        (Accepts::Both, Sends::Plaintext | Sends::NoProxy) if mutual || other => {
             Ok("plaintext and mutual TLS are both taken")
         }
-        (Accepts::Both | Accepts::NoMesh, Sends::Tls) => Ok("only TLS was seen, as declared"),
+        (Accepts::Both | Accepts::NoMesh, Sends::Tls) if seen.has(Sign::Foreign) => {
+            Ok("only TLS was seen, as declared")
+        }
         (Accepts::Both, Sends::Unknown(_)) => Err("what the client is to send cannot be told"),
         (Accepts::NoMesh, _) => Err("the server is in no mesh"),
         (Accepts::Unknown(_) | Accepts::Unasked, _) => Err("what the server takes cannot be told"),
+        (Accepts::Both | Accepts::Plaintext, _) => Err("nothing was answered that tells"),
     }
 }
 

@@ -1,11 +1,13 @@
 //! Connections that are open, and what each adds to its edge.
 
+mod callers;
 mod signs;
 
 use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
+use self::callers::Caller;
 use super::{
     edge::{Edge, Side, Sign},
     edges::Edges,
@@ -55,8 +57,8 @@ struct Live {
     signed: Option<Monotonic>,
     turns: Turns,
     last: Monotonic,
-    /// Whom its last call was really with, where that was told apart, and of which edge that is.
-    far: Option<(Arc<Far>, Option<u32>)>,
+    /// Who made its last call, where that was told apart.
+    caller: Option<Caller>,
 }
 
 /// Connections that are open, up to a limit.
@@ -165,7 +167,7 @@ impl Watch {
             signed: None,
             turns: Turns::default(),
             last: around.now,
-            far: None,
+            caller: None,
         };
         let old = self.live.remove(&id);
         let fresh = old
@@ -345,29 +347,9 @@ impl Watch {
             live.probe = true;
             return;
         }
-        let slot = match &call.far {
-            Some(far)
-                if link
-                    .far
-                    .as_ref()
-                    .is_none_or(|known| !Arc::ptr_eq(known, far)) =>
-            {
-                let known = live.far.as_ref().filter(|(of, _)| Arc::ptr_eq(of, far));
-                match known {
-                    Some((_, edge)) => *edge,
-                    None => {
-                        let context = around.policies.context();
-                        let edge = View::of(link, Some(far), &self.places, context)
-                            .and_then(|view| around.find(&view));
-                        live.far = Some((far.clone(), edge));
-                        edge
-                    }
-                }
-            }
-            _ => Some(live.edge),
-        };
+        let (slot, far) = callers::edge_of(call, live, &self.places, around);
         if let Some(edge) = slot.and_then(|slot| around.edges.touch(slot, now)) {
-            add(call, live, edge, now);
+            add(call, far, live, edge, now);
         }
     }
 
@@ -431,7 +413,7 @@ fn count(live: &mut Live, edge: &mut Edge, side: Side, ended: bool, now: Monoton
     }
 }
 
-fn add(call: &Call, live: &Live, edge: &mut Edge, now: Monotonic) {
+fn add(call: &Call, far: Option<&Far>, live: &Live, edge: &mut Edge, now: Monotonic) {
     let exchange = &call.exchange;
     let (side, place) = match exchange.role {
         Role::Server => (Side::Server, Place::Server),
@@ -439,7 +421,7 @@ fn add(call: &Call, live: &Live, edge: &mut Edge, now: Monotonic) {
     };
     let through = matches!(live.vantage, Vantage::AppClient | Vantage::AppServer);
     let security = match through {
-        true => call.far().map_or(Security::Unknown, |far| far.security),
+        true => far.map_or(Security::Unknown, |far| far.security),
         false => call.link.security,
     };
     edge.requests.add(side, security);
@@ -468,6 +450,9 @@ fn add(call: &Call, live: &Live, edge: &mut Edge, now: Monotonic) {
     edge.note(Sign::Request);
     if security != Security::Unknown {
         edge.judgeable.1 += 1;
+        if security.is_mutual() {
+            edge.since.add(Sign::MutualRequest, 1);
+        }
     }
     let proxy_answered = || {
         let forwarded = exchange.forwarded.as_ref();

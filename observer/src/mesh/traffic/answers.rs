@@ -59,6 +59,9 @@ pub(super) trait Answers {
     ) -> Decision<Access>;
     /// Whether a destination outside may be reached.
     fn egress(&self, client: &Pod, to: &Destination<'_>) -> Decision<Egress>;
+    /// How many requests per second each proxy of a server lets pass to a port, of all clients; `None`
+    /// without a limit.
+    fn rate_limit(&self, server: &Pod, port: u16) -> Option<(&ObjectRef, u32)>;
     /// All rules of routes.
     fn rules(&self) -> Vec<DeclaredRule>;
     /// All objects.
@@ -160,6 +163,14 @@ impl Answers for Policies {
 
     fn egress(&self, client: &Pod, to: &Destination<'_>) -> Decision<Egress> {
         Self::egress(self, client, to)
+    }
+
+    fn rate_limit(&self, server: &Pod, port: u16) -> Option<(&ObjectRef, u32)> {
+        if self.plane(server) != Plane::Linkerd {
+            return None;
+        }
+        let limit = self.linkerd().rate_limit(server, port)?;
+        Some((&limit.object, limit.total?))
     }
 
     fn rules(&self) -> Vec<DeclaredRule> {

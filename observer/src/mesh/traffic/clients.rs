@@ -1,14 +1,9 @@
 //! A client of a host with routes: requests that no rule matches, that go past the rules, or that a
 //! limit refuses.
 
-use std::sync::Arc;
-
 use super::{evidence::Evidence, party::Who, routes::Judge, statistics::float};
 use crate::{
-    mesh::{
-        decision::Reason,
-        findings::{Findings, Id, Key, Saying},
-    },
+    mesh::findings::{Findings, Id, Key, Saying},
     model::{call::Call, time::Monotonic},
 };
 
@@ -23,8 +18,6 @@ pub(super) struct ClientState {
     pub(super) unmatched: Evidence,
     /// Requests that routes are declared for, and that went past them.
     pub(super) past: Evidence,
-    /// Why.
-    pub(super) why: Arc<[Reason]>,
     /// Requests that a limit of rate refused.
     pub(super) limited: Evidence,
     /// Requests that the client's proxy refused, as when its limit of connections is reached.
@@ -55,7 +48,7 @@ impl ClientState {
             about: host.into(),
         };
         let share = |evidence: &Evidence| 100.0 * float(evidence.count) / float(self.requests);
-        if self.unmatched.is_fresh(judge.now, judge.window) {
+        if self.unmatched.stands(judge, self.requests) {
             let summary = format!(
                 "{} of {} requests of {} to {host} match no rule of its routes and got 404 ({:.1} %).",
                 self.unmatched.count,
@@ -65,12 +58,12 @@ impl ClientState {
             );
             let saying = Saying {
                 summary,
-                because: self.why.to_vec(),
+                because: self.unmatched.because.to_vec(),
                 severity: None,
             };
             self.unmatched.raise(into, key(Id::M17), saying);
         }
-        if self.past.count >= judge.minimum && self.past.is_fresh(judge.now, judge.window) {
+        if self.past.count >= judge.minimum && self.past.stands(judge, self.requests) {
             let summary = format!(
                 "Routes are declared for {host}, and {} requests of {} went past them.",
                 self.past.count,
@@ -78,7 +71,7 @@ impl ClientState {
             );
             let saying = Saying {
                 summary,
-                because: self.why.to_vec(),
+                because: self.past.because.to_vec(),
                 severity: None,
             };
             self.past.raise(into, key(Id::M18), saying);
@@ -95,13 +88,13 @@ impl ClientState {
         key: &impl Fn(Id) -> Key,
     ) {
         let half = |evidence: &Evidence| evidence.count.saturating_mul(2) > self.requests;
-        let saying = |summary| Saying {
+        let saying = |evidence: &Evidence, summary| Saying {
             summary,
-            because: self.why.to_vec(),
+            because: evidence.because.to_vec(),
             severity: None,
         };
         let fresh = |evidence: &Evidence| {
-            evidence.count >= judge.minimum && evidence.is_fresh(judge.now, judge.window)
+            evidence.count >= judge.minimum && evidence.stands(judge, self.requests)
         };
         if fresh(&self.limited) && half(&self.limited) {
             let summary = format!(
@@ -110,7 +103,8 @@ impl ClientState {
                 self.limited.count,
                 self.requests
             );
-            self.limited.raise(into, key(Id::M35), saying(summary));
+            self.limited
+                .raise(into, key(Id::M35), saying(&self.limited, summary));
         }
         // When all fail it is something else: no endpoint, or no route.
         if fresh(&self.overflown) && !half(&self.overflown) {
@@ -120,7 +114,8 @@ impl ClientState {
                 self.overflown.count,
                 self.requests
             );
-            self.overflown.raise(into, key(Id::M24), saying(summary));
+            self.overflown
+                .raise(into, key(Id::M24), saying(&self.overflown, summary));
         }
     }
 }

@@ -10,20 +10,26 @@ use super::{
     grants::Passed,
     host,
     memory::Valid,
+    outside,
     pairs::Judged,
     ports,
     routes::Judge,
+    sent::gateway_of,
+    turn,
 };
 use crate::{
     mesh::{
-        decision::{Access, Decision, Reason},
+        decision::{Access, Decision, Destination, Reason, Request},
         party::End,
+        policy::Policies,
     },
     model::{
         call::{Link, LinkEvent},
         connection::{ConnectionId, Role, Transfer},
+        kubernetes::Pod,
         mesh::{Far, Hop, Plane, ProxyKind},
         time::Monotonic,
+        workload::Peer,
     },
 };
 
@@ -40,6 +46,34 @@ pub(super) struct Known {
     /// Its protocol was counted.
     recognised: bool,
     last: Monotonic,
+}
+
+/// What a port of a pod is declared to speak to its proxy; `None` when nothing declares it.
+fn speaks(
+    answers: &impl Answers,
+    plane: Plane,
+    pod: &Pod,
+    port: u16,
+) -> Option<Decision<ports::Speaks>> {
+    match plane {
+        Plane::None => None,
+        Plane::Linkerd => Some(ports::read_as(answers.served_protocol(pod, port))),
+        Plane::IstioSidecar | Plane::IstioAmbient => {
+            let labels = &pod.traits.labels;
+            services_of(answers, &pod.namespace, labels).find_map(|service| {
+                let mut ports = service.ports.iter();
+                let facts = ports.find(|facts| ends::target(facts, Some(pod)) == port)?;
+                Some(ports::declared(service, facts))
+            })
+        }
+    }
+}
+
+/// Whether the proxy of a pod hands bytes on at a port, and reads no requests: it tells the application
+/// of none of them who made it.
+pub(in crate::mesh) fn is_bytes(policies: &Policies, pod: &Pod, port: u16) -> bool {
+    let speaks = speaks(policies, policies.plane(pod), pod, port);
+    speaks.is_some_and(|it| it.value == ports::Speaks::Bytes)
 }
 
 impl Traffic {
@@ -147,6 +181,7 @@ impl Traffic {
         }
         if link.hop == Hop::Proxy(ProxyKind::Sidecar) && link.connection.role == Role::Client {
             self.subset(link, now);
+            self.around_gateway(answers, link, protocol, now);
             return;
         }
         let far = link.far.clone();
@@ -171,27 +206,44 @@ impl Traffic {
         let host = host::canonical(host).into_owned();
         self.uses.mark(Usage::Subset, &host, subset, "");
         let settle = self.config.settle;
-        let mut stray = None;
+        let (mut leading, mut several) = (None, false);
+        let (mut stray, mut unsettled) = (None, false);
         for (_, state) in self.routes.rules.iter_mut() {
             let of =
                 |backend: &&crate::mesh::decision::Backend| host::canonical(&backend.host) == *host;
-            let mut leads = false;
+            let (mut leads, mut there) = (false, false);
             for backend in state.rule.backends.iter().filter(of) {
                 leads = true;
-                if backend.subset == *subset && backend.share > 0.0 {
-                    return;
-                }
+                there |= backend.subset == *subset && backend.share > 0.0;
             }
             let settled = now.since(state.since) >= settle && state.rule.partial.is_none();
-            if leads && settled {
+            // Where it is not settled it may lead there still, or again.
+            unsettled |= leads && !settled;
+            if there {
+                several |= leading.is_some();
+                leading = Some(state);
+            } else if leads && settled {
                 stray = stray.or(Some(state));
-            } else if leads {
-                // It may lead there still, or again.
-                return;
             }
         }
-        if let Some(state) = stray {
-            state.split.strayed(|evidence| evidence.link(link, now));
+        let strays = leading.is_none();
+        if unsettled || several {
+            return;
+        }
+        let Some(state) = leading.or(stray) else {
+            return;
+        };
+        if let (Some(turn), Some(pod)) = (&mut state.turn, link.workload.pod())
+            && turn::counts(link.connection.started, state.since, settle)
+        {
+            let shows = turn.of_subset(&host, subset);
+            if let Some(evidence) = turn.saw(pod, shows) {
+                evidence.link(link, now);
+            }
+        }
+        match strays {
+            true => state.split.strayed(|evidence| evidence.link(link, now)),
+            false => state.split.led(),
         }
     }
 
@@ -238,22 +290,7 @@ impl Traffic {
         protocol: &'static str,
         now: Monotonic,
     ) {
-        if end.plane == Plane::None {
-            return;
-        }
-        let labels = &end.pod.traits.labels;
-        let named = || {
-            services_of(answers, &end.pod.namespace, labels).find_map(|service| {
-                let mut ports = service.ports.iter();
-                let port = ports.find(|port| ends::target(port, Some(&end.pod)) == end.port)?;
-                Some(ports::declared(service, port))
-            })
-        };
-        let found = match end.plane {
-            Plane::Linkerd => Some(ports::read_as(answers.served_protocol(&end.pod, end.port))),
-            _ => named(),
-        };
-        if let Some(speaks) = found {
+        if let Some(speaks) = speaks(answers, end.plane, &end.pod, end.port) {
             let party = End::of_pod(&end.pod);
             self.port(party, end.port, &speaks, link, protocol, now);
         }
@@ -327,6 +364,72 @@ impl Traffic {
             && let Some(evidence) = outside.take(&decision, reached, now)
         {
             evidence.link(link, now);
+        }
+        let around = self.around(answers, end, &to, &Request::default());
+        if let Some(because) = around
+            && reached
+            && self.settled(answers.revision(), end.namespaces(&because), now)
+            && let Some(outside) = self.outside.get_mut(place)
+        {
+            outside.passed_by(&because).link(link, now);
+        }
+    }
+
+    /// A connection of a client's proxy leads outside: whether it should have been to a gateway.
+    fn around_gateway(
+        &mut self,
+        answers: &impl Answers,
+        link: &Link,
+        protocol: &'static str,
+        now: Monotonic,
+    ) {
+        let looked_up = match &link.peer {
+            Peer::Named { name, .. } => Some(&**name),
+            Peer::Network(_) | Peer::Address(_) => None,
+            _ => return,
+        };
+        let Some(pod) = link.workload.pod() else {
+            return;
+        };
+        let handshake = link.opening.as_ref().and_then(|it| it.tls.as_ref());
+        let asked = handshake.and_then(|it| it.server_name.as_deref());
+        let Some(name) = outside::name(asked.unwrap_or_default(), looked_up) else {
+            return;
+        };
+        let remote = link.connection.remote;
+        let to = Destination {
+            authority: name,
+            port: remote.port(),
+            address: Some(remote.ip()),
+            ..Destination::default()
+        };
+        // Of requests nothing but the host is known.
+        let request = match protocol {
+            "http/1" | "http/2" => Request {
+                authority: name,
+                ..Request::default()
+            },
+            _ => Request::default(),
+        };
+        let routed = answers.routing(Some(pod), &to, &request);
+        let Some(because) = gateway_of(&routed) else {
+            return;
+        };
+        let objects = because.iter().filter_map(|it| it.object.as_ref());
+        let namespaces = objects.map(|object| &*object.namespace);
+        let namespaces = namespaces.chain([&*pod.namespace]);
+        if !self.settled(answers.revision(), namespaces, now) {
+            return;
+        }
+        let limit = self.config.entries;
+        let Some(who) = self.ends.parties.who(End::of_pod(pod), limit) else {
+            return;
+        };
+        let key = (who, Box::from(&*host::canonical(name)));
+        let place = self.outside.place(&key, limit, outside::Outside::default);
+        if let Some(outside) = place.and_then(|place| self.outside.get_mut(place)) {
+            outside.connected(now);
+            outside.passed_by(&because).link(link, now);
         }
     }
 

@@ -99,7 +99,7 @@ impl Balanced {
         for pod in &self.pods {
             let silent = judge.now.since(pod.last);
             let ejected = pod.enough && pod.missed >= many && silent >= EJECTED;
-            if !ejected || !pod.evidence.is_fresh(judge.now, judge.window) {
+            if !ejected || !pod.evidence.stands(judge, 0) {
                 continue;
             }
             let summary = format!(

@@ -1,9 +1,13 @@
 //! What shows a finding: how often, when, and some flows.
 
-use std::time::Duration;
+use std::sync::Arc;
 
+use super::routes::Judge;
 use crate::{
-    mesh::findings::{Findings, Key, Sample, Samples, Saying},
+    mesh::{
+        decision::Reason,
+        findings::{Findings, Key, Sample, Samples, Saying, between, is_over},
+    },
     model::{
         call::{Call, Link},
         time::Monotonic,
@@ -19,6 +23,10 @@ pub(super) struct Evidence {
     pub(super) first: Monotonic,
     /// When it was last seen.
     pub(super) last: Monotonic,
+    /// Of how many requests, or connections, before the first that showed it, and with the last.
+    of: (u64, u64),
+    /// What decided about the last, where that is remembered.
+    pub(super) because: Arc<[Reason]>,
     samples: Samples,
 }
 
@@ -31,8 +39,27 @@ impl Evidence {
             count,
             first: since,
             last,
+            of: (0, 0),
+            because: Arc::default(),
             samples: Samples::default(),
         }
+    }
+
+    /// So many requests or connections there are with the one that shows it, which is taken next.
+    pub(super) fn of(&mut self, all: u64) -> &mut Self {
+        if self.count == 0 {
+            self.of.0 = all.saturating_sub(1);
+        }
+        self.of.1 = all;
+        self
+    }
+
+    /// This decided about the one that is taken next.
+    pub(super) fn by(&mut self, because: &Arc<[Reason]>) -> &mut Self {
+        if !Arc::ptr_eq(&self.because, because) {
+            self.because = because.clone();
+        }
+        self
     }
 
     /// Takes a call that shows it.
@@ -71,9 +98,14 @@ impl Evidence {
         }
     }
 
-    /// Whether it was seen, and lately.
-    pub(super) fn is_fresh(&self, now: Monotonic, window: Duration) -> bool {
-        self.count > 0 && now.since(self.last) <= window
+    /// Whether it was seen, and has not ended since: there are `all` requests or connections now.
+    pub(super) fn stands(&self, judge: Judge, all: u64) -> bool {
+        let (before, last) = self.of;
+        let quiet = judge.now.since(self.last);
+        let between = between(self.count, last.saturating_sub(before));
+        self.count > 0
+            && quiet <= judge.window
+            && !is_over(between, all.saturating_sub(last), judge.minimum, quiet)
     }
 
     /// Opens a finding.

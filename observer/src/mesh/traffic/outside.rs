@@ -1,5 +1,7 @@
 //! What pods of a mesh reach outside of the cluster.
 
+use std::sync::Arc;
+
 use super::{evidence::Evidence, host, party::Who, places::Places, routes::Judge};
 use crate::{
     mesh::{
@@ -17,12 +19,16 @@ pub(super) type OutsideKey = (Who, Box<str>);
 pub(super) struct Outside {
     /// Last request or connection.
     pub(super) last: Monotonic,
+    /// How many.
+    all: u64,
     /// Nobody declares it, and it may be reached.
     open: Evidence,
     /// It is refused, and was reached.
     reached: Evidence,
     /// It is refused, and was tried.
     tried: Evidence,
+    /// A rule leads it through a gateway, and it was reached without.
+    around: Evidence,
     because: Vec<Reason>,
 }
 
@@ -61,6 +67,7 @@ impl Outside {
         now: Monotonic,
     ) -> Option<&mut Evidence> {
         self.last = now;
+        self.all += 1;
         let evidence = match (&decision.value, reached) {
             (Egress::Open, true) => &mut self.open,
             (Egress::Closed, true) => &mut self.reached,
@@ -68,12 +75,23 @@ impl Outside {
             _ => return None,
         };
         decision.because.clone_into(&mut self.because);
-        Some(evidence)
+        Some(evidence.of(self.all))
+    }
+
+    /// A connection of the client's proxy leads there.
+    pub(super) fn connected(&mut self, now: Monotonic) {
+        self.last = now;
+        self.all += 1;
+    }
+
+    /// It was reached directly, though a rule leads there through a gateway. Where to put what shows it.
+    pub(super) fn passed_by(&mut self, because: &Arc<[Reason]>) -> &mut Evidence {
+        self.around.of(self.all).by(because)
     }
 
     fn judge(&self, into: &mut Findings, judge: Judge, key: &OutsideKey, declared: bool) {
         let (who, host) = key;
-        let fresh = |evidence: &Evidence| evidence.is_fresh(judge.now, judge.window);
+        let fresh = |evidence: &Evidence| evidence.stands(judge, self.all);
         let mut raise = |evidence: &Evidence, what: &str, summary, severity| {
             let key = Key {
                 id: Id::M28,
@@ -112,6 +130,24 @@ impl Outside {
                 self.open.count
             );
             raise(&self.open, "undeclared", summary, Some(Severity::Low));
+        }
+        if fresh(&self.around) && self.around.count >= judge.minimum {
+            let key = Key {
+                id: Id::M28,
+                workload: who.party().clone(),
+                peer: None,
+                port: 0,
+                about: format!("{host} gateway").into(),
+            };
+            let saying = Saying {
+                summary: format!(
+                    "{words} reached {host} {} times directly, where a route leads through a gateway of the cluster.",
+                    self.around.count
+                ),
+                because: self.around.because.to_vec(),
+                severity: None,
+            };
+            self.around.raise(into, key, saying);
         }
     }
 }

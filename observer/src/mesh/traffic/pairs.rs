@@ -111,9 +111,10 @@ impl Pair {
 
     /// What shows that a request went against policy.
     pub(super) fn against(&mut self, passed: bool) -> &mut Evidence {
+        let all = self.total();
         match passed {
-            true => &mut self.leaked,
-            false => &mut self.barred,
+            true => self.leaked.of(all),
+            false => self.barred.of(all),
         }
     }
 
@@ -129,13 +130,14 @@ impl Pair {
         }
         self.again += 1;
         self.most = self.most.max(attempt);
-        self.retried.call(call, now);
+        let all = self.firsts + self.again;
+        self.retried.of(all).call(call, now);
         self.limit = limit.or(self.limit);
         if limit.is_some_and(|limit| u32::from(attempt) > limit) {
-            self.exhausted.call(call, now);
+            self.exhausted.of(all).call(call, now);
         }
         if !IDEMPOTENT.contains(&&*call.exchange.request.method) && call.exchange.rpc.is_none() {
-            self.repeated.call(call, now);
+            self.repeated.of(all).call(call, now);
         }
     }
 
@@ -143,8 +145,9 @@ impl Pair {
         self.allowed + self.denied + self.audited + self.unknown
     }
 
-    fn verdict(&self) -> Verdict {
-        if self.leaked.count > 0 || self.barred.count > 0 {
+    fn verdict(&self, judge: Judge) -> Verdict {
+        let against = |evidence: &Evidence| evidence.stands(judge, self.total());
+        if against(&self.leaked) || against(&self.barred) {
             return Verdict::Violated;
         }
         match self.unknown < self.total() {
@@ -162,7 +165,7 @@ impl Pair {
             about: about.into(),
         };
         let (client, server) = (key.client.words(), key.server.words());
-        if self.leaked.is_fresh(judge.now, judge.window) {
+        if self.leaked.stands(judge, self.total()) {
             let summary = format!(
                 "{} requests of {client} reached {server} at port {}, and policy refuses them: it is not enforced.",
                 self.leaked.count, key.port
@@ -174,7 +177,7 @@ impl Pair {
             };
             self.leaked.raise(into, of(Id::M25, "passed"), saying);
         }
-        if self.barred.is_fresh(judge.now, judge.window) {
+        if self.barred.stands(judge, self.total()) {
             let summary = format!(
                 "{} requests of {client} to {server} were refused by a proxy, and policy allows them.",
                 self.barred.count
@@ -207,8 +210,8 @@ impl Pair {
             severity: None,
         };
         let ratio = float(self.firsts + self.again) / float(self.firsts.max(1));
-        let fresh = self.retried.is_fresh(judge.now, judge.window);
-        if fresh && self.exhausted.count > 0 {
+        let all = self.firsts + self.again;
+        if self.exhausted.stands(judge, all) {
             let summary = format!(
                 "{} requests of {client} reached {server} at their last attempt of {}: retries are used up.",
                 self.exhausted.count,
@@ -217,7 +220,7 @@ impl Pair {
             let key = of(Id::M20, "last attempt");
             self.exhausted.raise(into, key, saying(summary));
         }
-        if fresh && ratio > AMPLIFIED {
+        if self.retried.stands(judge, all) && ratio > AMPLIFIED {
             let summary = format!(
                 "{server} got {ratio:.2} requests for each that {client} made: {} are retries, up to attempt {}.",
                 self.again, self.most
@@ -225,7 +228,7 @@ impl Pair {
             self.retried
                 .raise(into, of(Id::M20, "ratio"), saying(summary));
         }
-        if self.repeated.is_fresh(judge.now, judge.window) {
+        if self.repeated.stands(judge, all) {
             let summary = format!(
                 "{} requests of {client} to {server} were tried again though their methods must not be repeated.",
                 self.repeated.count
@@ -244,7 +247,11 @@ pub(super) fn judge(pairs: &Places<PairKey, Pair>, into: &mut Findings, judge: J
 }
 
 /// What reports say.
-pub(super) fn report(pairs: &Places<PairKey, Pair>, into: &mut Vec<report::Authorization>) {
+pub(super) fn report(
+    pairs: &Places<PairKey, Pair>,
+    into: &mut Vec<report::Authorization>,
+    judge: Judge,
+) {
     let told = pairs.iter().filter(|(_, pair)| pair.total() > 0);
     into.extend(told.map(|(key, pair)| {
         report::Authorization {
@@ -259,7 +266,7 @@ pub(super) fn report(pairs: &Places<PairKey, Pair>, into: &mut Vec<report::Autho
             denied: pair.denied,
             unknown: pair.unknown,
             refused: pair.refused,
-            verdict: pair.verdict().as_str(),
+            verdict: pair.verdict(judge).as_str(),
             because: findings::reasons(&pair.because),
         }
     }));

@@ -130,15 +130,13 @@ impl Port {
         let why = wrong(speaks.value, protocol)?;
         self.why = format!("speaks {protocol}: {why}");
         speaks.because.clone_into(&mut self.because);
-        Some(&mut self.wrong)
+        Some(self.wrong.of(self.connections))
     }
 
     fn judge(&self, into: &mut Findings, judge: Judge, (who, port): &PortKey) {
         // A port may serve several protocols; it is called wrong by what most connections are.
         let most = self.wrong.count.saturating_mul(2) > self.connections;
-        if !most
-            || self.wrong.count < judge.minimum
-            || !self.wrong.is_fresh(judge.now, judge.window)
+        if !most || self.wrong.count < judge.minimum || !self.wrong.stands(judge, self.connections)
         {
             return;
         }

@@ -11,6 +11,7 @@ use super::{
     party::Who,
     places::Places,
     rule::{HostSeen, RuleState},
+    turn::Turn,
 };
 use crate::{
     mesh::{
@@ -203,9 +204,11 @@ impl Routes {
             // It is another rule from now on.
             let hosts = std::mem::take(&mut state.hosts);
             let listed = state.listed;
+            let turn = Turn::between(state.turn.take(), &state.rule, rule);
             *state = RuleState::new(rule.clone(), now);
             state.before = total(&hosts, &self.hosts);
             (state.hosts, state.listed, state.routed) = (hosts, listed, routed);
+            state.turn = turn;
         }
         Some(place)
     }

@@ -10,6 +10,7 @@ use super::{
     party::Who,
     routes::{Judge, party_of, words_of},
     split::Split,
+    turn::Turn,
 };
 use crate::{
     mesh::{
@@ -71,6 +72,8 @@ pub(super) struct RuleState {
     pub(super) clients: HashSet<Who>,
     /// What its backends get.
     pub(super) split: Split,
+    /// Where it led before it was changed, and who leads there still.
+    pub(super) turn: Option<Box<Turn>>,
 }
 
 // === impl RuleState ===
@@ -96,6 +99,7 @@ impl RuleState {
             early_range: (Duration::MAX, Duration::ZERO),
             faults: Evidence::default(),
             clients: HashSet::new(),
+            turn: None,
         }
     }
 
@@ -152,7 +156,7 @@ impl RuleState {
             && (exchange.status == Some(fault.abort_status) || fault.abort_status == 0);
         let delayed = fault.delay_share > 0.0 && !fault.delay.is_zero() && took >= fault.delay;
         if aborted || delayed {
-            self.faults.call(call, now);
+            self.faults.of(self.requests).call(call, now);
         }
     }
 
@@ -166,11 +170,11 @@ impl RuleState {
             .ended
             .since(exchange.sent.last.max(exchange.sent.first));
         if took > limit + limit / 10 + SLACK {
-            self.slow.call(call, now);
+            self.slow.of(self.requests).call(call, now);
         } else if exchange.outcome == Outcome::ClientAborted && took >= PATIENCE && took < limit {
             let (least, most) = self.early_range;
             self.early_range = (least.min(took), most.max(took));
-            self.early.call(call, now);
+            self.early.of(self.requests).call(call, now);
         }
     }
 
@@ -230,7 +234,7 @@ impl RuleState {
     pub(super) fn judge(&self, into: &mut Findings, judge: Judge, seen: HostSeen) {
         self.judge_use(into, judge, seen);
         self.judge_times(into, judge);
-        if self.faults.is_fresh(judge.now, judge.window) {
+        if self.faults.stands(judge, self.requests) {
             let summary = format!(
                 "{} injects faults into live traffic: {} of {} requests failed or waited as it says.",
                 self.words(),
@@ -241,6 +245,9 @@ impl RuleState {
             self.faults.raise(into, key, self.saying(summary));
         }
         self.split.judge(into, judge, self);
+        if let Some(turn) = &self.turn {
+            turn.judge(into, judge, self);
+        }
     }
 
     fn judge_use(&self, into: &mut Findings, judge: Judge, seen: HostSeen) {
@@ -287,7 +294,7 @@ impl RuleState {
             return;
         };
         let seconds = limit.as_secs_f64();
-        if self.slow.count >= SLOW && self.slow.is_fresh(judge.now, judge.window) {
+        if self.slow.count >= SLOW && self.slow.stands(judge, self.requests) {
             let summary = format!(
                 "{} limits requests to {seconds} s, and {} took longer, up to {:.3} s: the limit is not applied.",
                 self.words(),
@@ -300,7 +307,7 @@ impl RuleState {
         let (least, most) = self.early_range;
         // Clients with a limit of their own give up after the same time; others after any.
         let alike = most <= least.saturating_add(least / 10).saturating_add(PATIENCE);
-        if self.early.count >= EARLY && alike && self.early.is_fresh(judge.now, judge.window) {
+        if self.early.count >= EARLY && alike && self.early.stands(judge, self.requests) {
             let summary = format!(
                 "Clients gave {} requests up after {:.3} s, before the limit of {seconds} s of rule {} of {}.",
                 self.early.count,

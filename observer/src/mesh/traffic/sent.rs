@@ -39,6 +39,8 @@ pub(super) struct Sent {
     why: Arc<[Reason]>,
     /// Place of a host outside, and what is declared for it.
     outside: Option<(u32, Decision<Egress>)>,
+    /// What leads there through a gateway, where the client went without.
+    around: Option<Arc<[Reason]>>,
     /// No object has anything to do with where it goes.
     silent: bool,
 }
@@ -57,6 +59,20 @@ enum Routed {
     Unmatched,
     /// By one of these, or another.
     Unclear(Vec<u32>),
+}
+
+/// The Service of the cluster that a rule leads a host outside through, and what leads there; `None`
+/// when it leads elsewhere too.
+pub(super) fn gateway_of(routed: &Decision<Routing>) -> Option<Arc<[Reason]>> {
+    let Routing::Rule(rule) = &routed.value else {
+        return None;
+    };
+    let mut backends = rule.backends.iter().filter(|it| it.share > 0.0);
+    let first = backends.next()?;
+    let inside = |host: &str| host::service(host).is_some();
+    let all = inside(&first.host) && backends.all(|it| inside(&it.host));
+    let text = format!("leads through {}", first.host);
+    all.then(|| [Reason::of(rule.object.clone(), text)].into())
 }
 
 /// Whether a request reached a host outside, rather than being answered by a proxy or nobody.
@@ -120,6 +136,13 @@ impl Traffic {
             {
                 evidence.call(call, judge.now);
             }
+            if let Some(because) = &sent.around
+                && reached(call)
+                && self.settled(answers.revision(), end.namespaces(because), judge.now)
+                && let Some(outside) = self.outside.get_mut(*place)
+            {
+                outside.passed_by(because).call(call, judge.now);
+            }
         }
         self.count(answers, &sent, end, call, judge);
         sent.found.clone()
@@ -172,21 +195,19 @@ impl Traffic {
         };
         client.last = now;
         client.requests += 1;
-        if !Arc::ptr_eq(&client.why, &sent.why) {
-            client.why = sent.why.clone();
-        }
         let local = answered_by_proxy(call);
+        let (all, why) = (client.requests, &sent.why);
         match (&sent.routed, call.exchange.status) {
             (Routed::Unmatched, Some(404)) if settled && local => {
-                client.unmatched.call(call, now);
+                client.unmatched.of(all).by(why).call(call, now);
             }
             // Somebody answered to whom no route leads.
             (Routed::Unmatched, Some(_)) if settled && !local && end.proxied => {
-                client.past.call(call, now);
+                client.past.of(all).by(why).call(call, now);
             }
-            (Routed::Past, _) if settled => client.past.call(call, now),
-            (_, Some(429)) if local => client.limited.call(call, now),
-            (_, Some(503)) if local && capped => client.overflown.call(call, now),
+            (Routed::Past, _) if settled => client.past.of(all).by(why).call(call, now),
+            (_, Some(429)) if local => client.limited.of(all).by(why).call(call, now),
+            (_, Some(503)) if local && capped => client.overflown.of(all).by(why).call(call, now),
             _ => {}
         }
     }
@@ -213,6 +234,9 @@ impl Traffic {
             outside: self.egress(answers, end, &to),
             ..Sent::default()
         };
+        if sent.outside.is_some() {
+            sent.around = self.around(answers, end, &to, &request);
+        }
         let name = match &end.service {
             Some(service) => Cow::Owned(format!("{}.{}", service.name, service.namespace)),
             None => host::canonical(&head.authority),
@@ -399,6 +423,19 @@ impl Traffic {
                 .find(|port| ends::target(port, Some(pod)) == end.port)?;
             by_name(&service.namespace, &service.name, port.port)
         })
+    }
+
+    /// What leads through a gateway that a client's own socket goes past, on its way outside.
+    pub(super) fn around(
+        &self,
+        answers: &impl Answers,
+        end: &ClientEnd,
+        to: &Destination<'_>,
+        request: &Request<'_>,
+    ) -> Option<Arc<[Reason]>> {
+        let past = end.plane == Plane::IstioSidecar && !end.proxied && !end.old;
+        past.then(|| gateway_of(&answers.routing(Some(&end.pod), to, request)))
+            .flatten()
     }
 
     /// Asks whether what is outside may be reached.

@@ -13,8 +13,10 @@ use super::{
     host,
     memory::Question,
     pairs::{Judged, Pair, PairKey},
+    rates::Rate,
     routes::Judge,
     split::Served,
+    turn::{self, Shows},
 };
 use crate::{
     mesh::decision::{Access, Backend, Decision, Destination, Reason, Routing, Rule},
@@ -33,12 +35,16 @@ pub(super) struct Found {
     pair: Option<u32>,
     /// Place of the rule that it matched, and which of its backends this is.
     rule: Option<(u32, Served)>,
+    /// What it shows of its client's proxy, where the rule was another before.
+    shows: Option<Shows>,
     /// It is a copy.
     copy: bool,
     /// Attempts that the rule allows after the first.
     retries: Option<u32>,
     /// Place of client and server where pods that fail are ejected.
     ejects: Option<(u32, Ejects)>,
+    /// Place of the server where requests are limited.
+    rate: Option<u32>,
     /// No object has anything to do with it: it is the same for all requests.
     free: bool,
 }
@@ -127,12 +133,22 @@ impl Traffic {
             } else if attempt.unwrap_or(1) <= 1 {
                 let local = rule.clients.contains(&end.client);
                 rule.split.served(call, served, local, judge);
+                if let (Some(shows), Some(turn), Some(pod)) =
+                    (found.shows, &mut rule.turn, &end.client_pod)
+                    && turn::counts(call.exchange.sent.first, rule.since, judge.settle)
+                    && let Some(evidence) = turn.saw(pod, shows)
+                {
+                    evidence.call(call, judge.now);
+                }
             }
         }
         if let Some((place, ejects)) = &found.ejects
             && let Some(balanced) = self.balances.get_mut(*place)
         {
             balanced.take(end, call, ejects, judge.now);
+        }
+        if let Some(rate) = found.rate.and_then(|place| self.rates.get_mut(place)) {
+            rate.take(&end.pod, judge.now);
         }
         let Some(place) = found.pair else {
             return;
@@ -193,7 +209,11 @@ impl Traffic {
         }
         let policed = end.plane != Plane::None && self.declared.polices(&end.pod.namespace);
         let (rule, silent) = rule;
+        let shows = rule
+            .as_ref()
+            .and_then(|(place, served, _)| self.shows(answers, end, *place, *served));
         Found {
+            shows,
             access: access.value,
             because: access.because.into(),
             pair,
@@ -201,8 +221,41 @@ impl Traffic {
             rule: rule.map(|(place, served, _)| (place, served)),
             copy: original.is_some(),
             ejects: self.ejects(answers, end),
+            rate: self.rate(answers, end, now),
             free: silent && !policed && original.is_none(),
         }
+    }
+
+    /// Place of a server where requests to it are limited.
+    fn rate(&mut self, answers: &impl Answers, end: &ServerEnd, now: Monotonic) -> Option<u32> {
+        let (object, limit) = answers.rate_limit(&end.pod, end.port)?;
+        let key = (end.who.clone(), end.port);
+        let new = || Rate::new(object, limit, now);
+        let place = self.rates.place(&key, self.config.entries, new)?;
+        self.rates.get_mut(place)?.declare(object, limit, now);
+        Some(place)
+    }
+
+    /// What being served by this pod shows of the client's proxy.
+    fn shows(
+        &self,
+        answers: &impl Answers,
+        end: &ServerEnd,
+        place: u32,
+        served: Served,
+    ) -> Option<Shows> {
+        let state = self.routes.rules.get(place)?;
+        let turn = state.turn.as_ref()?;
+        let client = end.client_pod.as_ref()?;
+        // In ambient mode it is another who routes requests: a waypoint.
+        let own = matches!(answers.plane(client), Plane::IstioSidecar | Plane::Linkerd);
+        let backend = match served {
+            Served::Backend(place) => state.rule.backends.get(place),
+            Served::Idle(_) | Served::Stray => None,
+            Served::Unclear => return None,
+        };
+        own.then(|| turn.of_backend(backend, |backend| is_of(answers, backend, &end.pod)))
+            .flatten()
     }
 
     /// Whether pods like this one are ejected when they fail.

@@ -49,6 +49,8 @@ pub(super) struct Split {
     pub(super) vague: Option<&'static str>,
     drift: Evidence,
     stray: Evidence,
+    /// Requests that were served, and connections to none of the backends.
+    all: u64,
     /// Copies that are made of requests: to which backend, what share.
     mirrors: Vec<(Backend, f64)>,
 }
@@ -140,6 +142,7 @@ impl Split {
             vague: None,
             drift: Evidence::default(),
             stray: Evidence::default(),
+            all: 0,
             mirrors: rule.mirrors.clone(),
         }
     }
@@ -172,6 +175,7 @@ impl Split {
         }
         let now = judge.now;
         self.turn(now);
+        self.all += 1;
         let counts = &mut self.young;
         match by {
             Served::Backend(place) | Served::Idle(place) => {
@@ -184,13 +188,13 @@ impl Split {
                     *count += 1;
                 }
                 if matches!(by, Served::Idle(_)) {
-                    self.stray.call(call, now);
+                    self.stray.of(self.all).call(call, now);
                 }
             }
             // Those of others may have been for another rule, which changed their name on the way.
             Served::Stray if local => {
                 counts.strays += 1;
-                self.stray.call(call, now);
+                self.stray.of(self.all).call(call, now);
             }
             Served::Stray => {}
             Served::Unclear => self.vague = Some("its backends share pods"),
@@ -207,7 +211,13 @@ impl Split {
 
     /// A connection led to a backend that no rule leads to.
     pub(super) fn strayed(&mut self, evidence: impl FnOnce(&mut Evidence)) {
-        evidence(&mut self.stray);
+        self.all += 1;
+        evidence(self.stray.of(self.all));
+    }
+
+    /// A connection led to one of its backends.
+    pub(super) fn led(&mut self) {
+        self.all += 1;
     }
 
     /// A pod of a mirror is on this node, and serves.
@@ -327,7 +337,7 @@ impl Split {
                 evidence.raise(into, state.key(Id::M13, ""), state.saying(summary));
             }
         }
-        if self.stray.count >= judge.minimum && self.stray.is_fresh(judge.now, judge.window) {
+        if self.stray.count >= judge.minimum && self.stray.stands(judge, self.all) {
             let summary = format!(
                 "{} requests or connections that {} is to route were served by a backend that no rule leads to.",
                 self.stray.count,

@@ -1,11 +1,13 @@
 //! Objects and traffic, and what is found: raised where it should be, and silent where it should be.
 
 mod access;
+mod ends;
 mod limits;
 mod linkerd;
 mod others;
 mod property;
 mod routes;
+mod turns;
 
 use std::time::Duration;
 

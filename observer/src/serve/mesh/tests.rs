@@ -42,6 +42,8 @@ async fn filters() {
         (View::Findings, "findings", "workload=shop/batch", 0),
         (View::Findings, "misunderstood", "severity=info", 1),
         (View::Findings, "misunderstood", "namespace=shop", 0),
+        (View::Findings, "ignored", "namespace=pay", 1),
+        (View::Findings, "ignored", "namespace=shop", 0),
         (View::Edges, "edges", "", 2),
         (View::Edges, "edges", "workload=web", 1),
         (View::Edges, "edges", "workload=shop/cart", 2),

@@ -285,6 +285,32 @@ fn a_call_from_a_sidecar_is_one_of_whom_it_vouches_for() {
 }
 
 #[test]
+fn a_caller_who_is_gone_before_anybody_looks_is_told_all_the_same() {
+    let mut meshed = Meshed::new();
+    meshed.open(
+        40,
+        false,
+        Role::Server,
+        ("10.244.1.7:8080", "127.0.0.6:40001"),
+        None,
+    );
+    meshed.held(40);
+    meshed.wire(50, Role::Server, "10.244.2.9:50000", plain());
+    let enricher = &mut meshed.node.bench.enricher;
+    enricher.wires.close(ConnectionId(50), at(2));
+    enricher.forget(ConnectionId(50));
+    let call = meshed.told(2);
+    assert_eq!(name(call.peer()), "pod orders");
+    assert_eq!(call.secured(), Security::Plaintext);
+    // Who comes later is somebody else.
+    let mut later = exchange(40, Role::Server, &head("/"));
+    later.sent.first = at(3);
+    let enricher = &mut meshed.node.bench.enricher;
+    assert_eq!(enricher.exchange(later, at(4)), None);
+    assert_eq!(meshed.told(5).far().unwrap().source, FarSource::Unknown);
+}
+
+#[test]
 fn of_several_workloads_with_an_account_the_sidecars_connections_tell() {
     let mut meshed = Meshed::new();
     let third = "7d3f9e0c-1b7a-4a4e-9b0e-0f1e2d3c4b5a";
@@ -521,7 +547,7 @@ fn clients_without_an_identity_are_told_apart_by_when_they_were_connected() {
         (name(call.peer()), call.secured()),
         ("pod other".to_owned(), Security::Plaintext)
     );
-    meshed.node.bench.enricher.wires.expire(at(5));
+    meshed.node.bench.enricher.wires.expire(at(7));
     assert_eq!(meshed.node.bench.enricher.wires.len(), 0);
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    super::Config, MUTUAL, PLAIN, cart, peer, permissive, strict, tunnelled, web, world::*,
+    super::Config, MUTUAL, PLAIN, cart, nothing, peer, permissive, strict, tunnelled, web, world::*,
 };
 use crate::{
     mesh::{
@@ -11,11 +11,11 @@ use crate::{
         report::{Edge, Readiness},
     },
     model::{
-        mesh::{DeclaredMtls, Verdict},
+        mesh::{DeclaredMtls, Far, FarSource, Identity, Verdict},
         policy::PolicyKind,
         security::Security,
         time::WallOffset,
-        workload::Peer,
+        workload::{Peer, Workload},
     },
 };
 
@@ -177,6 +177,114 @@ fn verdicts_wait_until_all_is_settled() {
 }
 
 #[test]
+fn nothing_is_as_declared_that_was_not_seen_to_be() {
+    type Step = fn(&mut World);
+    type Case = (&'static str, Step, Step, &'static str, &'static str);
+    let refused = |world: &mut World| {
+        let wire = Wire {
+            received: 0,
+            by: crate::model::connection::ClosedBy::Remote,
+            reset: true,
+            ..Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar))
+        };
+        world.connect(30, &wire);
+        // An edge that nothing came of is not reported.
+        let unknown = Wire {
+            received: 100,
+            ..wire.secured(Security::Unknown)
+        };
+        world.connect(1, &unknown);
+    };
+    let cases: [Case; 7] = [
+        (
+            "refused plaintext alone",
+            strict,
+            refused,
+            "unknown",
+            "no mutual TLS was seen",
+        ),
+        (
+            "mutual TLS beside it",
+            strict,
+            |world| {
+                let cart = cart(Mesh::Sidecar);
+                world.connect(
+                    1,
+                    &Wire::into_sidecar(&cart, peer(&web(Mesh::Sidecar)), MUTUAL),
+                );
+                let wire = Wire {
+                    received: 0,
+                    by: crate::model::connection::ClosedBy::Remote,
+                    ..Wire::sidecar(&web(Mesh::Sidecar), &cart, PLAIN)
+                };
+                world.connect(30, &wire);
+            },
+            "satisfied",
+            "only mutual TLS was seen, as declared",
+        ),
+        (
+            "requests by the client's proxy",
+            strict,
+            |world| {
+                let wire = Wire::to_proxy(&web(Mesh::Sidecar), &cart(Mesh::Sidecar), MUTUAL);
+                world.calls(30, &wire, |_, _| {});
+            },
+            "satisfied",
+            "only mutual TLS was seen, as declared",
+        ),
+        (
+            "requests of which it is not known",
+            strict,
+            |world| {
+                let unknown = Security::Unknown;
+                let wire = Wire::to_proxy(&web(Mesh::Sidecar), &cart(Mesh::Sidecar), unknown);
+                world.calls(30, &wire, |_, _| {});
+            },
+            "unknown",
+            "too few connections and requests since what is declared last changed",
+        ),
+        (
+            "refused where plaintext is taken",
+            permissive,
+            refused,
+            "unknown",
+            "nothing was answered that tells",
+        ),
+        (
+            "plaintext where both are taken",
+            permissive,
+            |world| {
+                world.connect(30, &Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar)));
+            },
+            "satisfied",
+            "plaintext and mutual TLS are both taken",
+        ),
+        (
+            "mutual TLS where both are taken",
+            permissive,
+            |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                let wire = Wire {
+                    dialled: Some(cart_service()),
+                    ..Wire::sidecar(&web, &cart, MUTUAL)
+                };
+                world.connect(30, &wire);
+            },
+            "satisfied",
+            "only encrypted traffic was seen, as declared",
+        ),
+    ];
+    for (name, declare, traffic, verdict, why) in cases {
+        let mut world = World::shop(&[], declare);
+        traffic(&mut world);
+        world.pass(1);
+        let edge = only(&world);
+        let because = edge.because.first().map(|reason| &*reason.text);
+        assert_eq!((edge.verdict, because), (verdict, Some(why)), "{name}");
+    }
+}
+
+#[test]
 fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
     let mut world = World::shop(&[], strict);
     let wire = Wire::direct(&web(Mesh::None), &cart(Mesh::Sidecar));
@@ -193,6 +301,146 @@ fn what_has_nothing_to_do_with_an_edge_does_not_unsettle_it() {
     world.remove(PolicyKind::PeerAuthentication, "other/default");
     world.pass(20);
     assert_eq!(world.found(), ["M01"]);
+}
+
+#[test]
+fn who_made_a_connection_of_bytes_made_what_is_asked_on_it() {
+    let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+    let known = Wire::from_proxy(&cart, peer(&web), MUTUAL);
+    let by = |source, peer: Peer| {
+        let far = known.far.as_deref().cloned().expect("it has one");
+        Some(Arc::new(Far {
+            source,
+            peer,
+            security: if source == FarSource::Unknown {
+                Security::Unknown
+            } else {
+                MUTUAL
+            },
+            ..far
+        }))
+    };
+    let nobody = || Peer::Local(Arc::new(Workload::default()));
+    let unknown = || by(FarSource::Unknown, nobody());
+    let connected = || by(FarSource::Connections, peer(&web));
+    let identity = Peer::Identity(Arc::new(Identity {
+        text: "spiffe://cluster.local/ns/shop/sa/web".into(),
+        namespace: "shop".into(),
+        service_account: "web".into(),
+        ..Identity::default()
+    }));
+    for (port, of_link, of_call, expected) in [
+        (
+            "tcp",
+            connected(),
+            unknown(),
+            ("Deployment shop/web", "istio_mtls"),
+        ),
+        // A proxy that reads requests would have told.
+        ("http", connected(), unknown(), ("unknown", "unknown")),
+        ("", connected(), unknown(), ("unknown", "unknown")),
+        // It had connections with several.
+        ("tcp", unknown(), unknown(), ("unknown", "unknown")),
+        (
+            "tcp",
+            connected(),
+            by(FarSource::Identity, identity),
+            ("service account shop/web", "istio_mtls"),
+        ),
+    ] {
+        let mut world = World::shop(&[], permissive);
+        world.port("cart", port);
+        let wire = Wire {
+            far: of_link,
+            ..known.clone()
+        };
+        let link = world.open(&wire);
+        for _ in 0..3 {
+            world.call_of(&link, of_call.clone(), |_| {});
+        }
+        world.close(&wire, link);
+        world.pass(1);
+        let edges = world.report().edges;
+        let found: Vec<_> = edges
+            .iter()
+            .map(|edge| (edge.client.describe(), seen(edge)))
+            .collect();
+        let (client, security) = expected;
+        let all = [(client.to_owned(), vec![(security, 0, 3)])];
+        assert_eq!(found, all, "{port}");
+    }
+}
+
+#[test]
+fn who_asks_within_a_second_shares_a_report() {
+    let mut world = World::shop(&[], strict);
+    let made = |world: &mut World, window: Option<u64>| {
+        let window = window.map(Duration::from_secs);
+        let now = world.now;
+        world
+            .ledger
+            .shared_report(window, now, WallOffset::default())
+    };
+    let first = made(&mut world, None);
+    assert_eq!(*first, world.report());
+    world.now = world.now.plus(Duration::from_millis(999));
+    assert!(Arc::ptr_eq(&first, &made(&mut world, None)));
+    // Of the window that is configured.
+    assert!(Arc::ptr_eq(&first, &made(&mut world, Some(7 * DAY))));
+    world.now = world.now.plus(Duration::from_millis(1));
+    let second = made(&mut world, None);
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(!Arc::ptr_eq(&second, &made(&mut world, Some(DAY))));
+    // Nobody keeps it for long.
+    let last = made(&mut world, Some(DAY));
+    assert_eq!(Arc::strong_count(&last), 2);
+    world.pass(1);
+    assert_eq!(Arc::strong_count(&last), 1);
+}
+
+#[test]
+fn routes_that_nobody_accepted_are_told() {
+    let route = |parents: &str| {
+        format!(
+            r#"{{"spec":{{"parentRefs":[{{"kind":"Service","group":"","name":"cart"}}]}},"status":{{"parents":[{parents}]}}}}"#
+        )
+    };
+    let accepted = |status: &str| {
+        format!(
+            r#"{{"parentRef":{{"kind":"Service","group":"","name":"cart"}},"controllerName":"istio.io/gateway-controller","conditions":[{{"type":"Accepted","status":"{status}","reason":"Because"}},{{"type":"ResolvedRefs","status":"True"}}]}}"#
+        )
+    };
+    for (parents, expected) in [
+        (String::new(), Some("no controller has accepted it yet")),
+        (
+            accepted("False"),
+            Some("does not say that Accepted is True: Because"),
+        ),
+        (accepted("True"), None),
+    ] {
+        for kind in [PolicyKind::HttpRoute, PolicyKind::LinkerdHttpRoute] {
+            let mut world = World::shop(&[], nothing);
+            world.object(kind, "shop/cart", &route(&parents));
+            let report = world.report();
+            assert!(
+                report.misunderstood.is_empty(),
+                "{:?}",
+                report.misunderstood
+            );
+            let told: Vec<_> = report
+                .ignored
+                .iter()
+                .map(|it| {
+                    (
+                        &*it.object.name,
+                        it.reason.contains(expected.unwrap_or("?")),
+                    )
+                })
+                .collect();
+            let all = expected.map(|_| ("cart", true));
+            assert_eq!(told, Vec::from_iter(all), "{kind:?} {:?}", report.ignored);
+        }
+    }
 }
 
 #[test]

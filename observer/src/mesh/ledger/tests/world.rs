@@ -226,6 +226,15 @@ impl World {
     }
 
     pub(super) fn service(&mut self, name: &str, labels: &[(&str, &str)]) {
+        self.facts(name, labels, "http");
+    }
+
+    /// Gives the port of a Service this name.
+    pub(super) fn port(&mut self, service: &str, name: &str) {
+        self.facts(service, &[], name);
+    }
+
+    fn facts(&mut self, name: &str, labels: &[(&str, &str)], port: &str) {
         self.change(PolicyChange::SetService(Arc::new(ServiceFacts {
             uid: format!("svc-{name}").into(),
             namespace: "shop".into(),
@@ -233,7 +242,7 @@ impl World {
             selector: pairs(&[("app", name)]),
             labels: pairs(labels),
             ports: [PortFacts {
-                name: "http".into(),
+                name: port.into(),
                 port: 80,
                 target: 8080,
                 ..PortFacts::default()

@@ -9,6 +9,7 @@ use crate::{
         ledger::{
             edge::{Edge, Side, Sign},
             marks,
+            turn::{End, Saw},
             view::{Vantage, service_of},
         },
         policy::Policies,
@@ -19,6 +20,7 @@ use crate::{
         connection::{Role, Transfer},
         policy::find,
         security::{Handshake, Security},
+        time::Monotonic,
         workload::Peer,
     },
 };
@@ -33,6 +35,7 @@ const TLS_1_3: u16 = 0x0304;
 /// Signs of a connection that carried data both ways: once, and again while it lasts.
 pub(super) fn carried(live: &mut Live, around: &mut Around<'_>) {
     let now = around.now;
+    let again = live.signed.is_some();
     if live.signed.is_some_and(|last| now.since(last) < AGAIN) {
         return;
     }
@@ -64,6 +67,15 @@ pub(super) fn carried(live: &mut Live, around: &mut Around<'_>) {
     }
     live.signed = Some(now);
     let proxied = live.vantage == Vantage::WireClient { proxied: true };
+    // Each connection shows once what proxies do with those that are new.
+    if !again && edge.turn.is_some() {
+        let saw = match security {
+            Security::Plaintext => Saw::Plain,
+            Security::Tls => Saw::Foreign,
+            _ => Saw::Mutual,
+        };
+        turned(live, edge, saw, past_proxy, now);
+    }
     match security {
         Security::Plaintext => {
             edge.sign(Sign::Plain, sample);
@@ -108,6 +120,29 @@ pub(super) fn carried(live: &mut Live, around: &mut Around<'_>) {
     }
 }
 
+/// A connection that shows whether the proxies at its ends have heard of what changed.
+fn turned(live: &Live, edge: &mut Edge, saw: Saw, past_proxy: Option<Sign>, now: Monotonic) {
+    let Some(turn) = edge.turn.as_deref_mut() else {
+        return;
+    };
+    let link = &live.link;
+    let (own, other) = (link.workload.pod(), link.peer.pod());
+    let mutual = matches!(saw, Saw::Mutual | Saw::MutualFailed);
+    let (client, server) = match live.vantage {
+        Vantage::WireClient { proxied } => (own.filter(|_| proxied), other),
+        // Whether it was the client's proxy that sent plaintext cannot be seen here.
+        Vantage::WireServer { .. } => (other.filter(|_| mutual), own),
+        Vantage::AppClient | Vantage::AppServer => return,
+    };
+    // What the application took itself tells nothing of its proxy.
+    let server = server.filter(|_| past_proxy != Some(Sign::AppTook));
+    for (end, pod) in [(End::Client, client), (End::Server, server)] {
+        if let Some(pod) = pod {
+            turn.saw(end, pod, saw, now, || Sample::of_link(link, now));
+        }
+    }
+}
+
 /// Whether an application's own socket is one that its pod's proxy should have been before.
 fn past_proxy(live: &Live, own: u32, around: &Around<'_>) -> Option<Sign> {
     let sign = match live.vantage {
@@ -135,9 +170,10 @@ pub(super) fn ended(live: &Live, edge: &mut Edge, both: bool, transfer: &Transfe
     }
     let link = &live.link;
     let now = live.last;
-    let mut came_to_nothing = |sign| {
+    let mut came_to_nothing = |sign, saw| {
         edge.judgeable.0 += 1;
         edge.sign(sign, || Sample::of_link(link, now));
+        turned(live, edge, saw, None, now);
     };
     let role = link.connection.role;
     let handshake = link.opening.as_ref().and_then(|it| it.tls.as_deref());
@@ -149,16 +185,16 @@ pub(super) fn ended(live: &Live, edge: &mut Edge, both: bool, transfer: &Transfe
             };
             let by_server = ended.by.is_client(role, None) == Some(false);
             if client_spoke && by_server {
-                came_to_nothing(Sign::Refused);
+                came_to_nothing(Sign::Refused, Saw::Refused);
             }
         }
         Security::Tls if handshake.is_some_and(|it| !it.established) => {
-            came_to_nothing(Sign::ForeignFailed);
+            came_to_nothing(Sign::ForeignFailed, Saw::ForeignFailed);
         }
         Security::IstioMutualTls | Security::LinkerdMutualTls
             if handshake.is_some_and(|it| !it.established) =>
         {
-            came_to_nothing(Sign::MutualFailed);
+            came_to_nothing(Sign::MutualFailed, Saw::MutualFailed);
         }
         _ => {}
     }

@@ -260,3 +260,101 @@ fn a_limit_of_rate_that_refuses_most_is_found() {
         assert_eq!(world.found(), expected, "{refused} {limited}");
     }
 }
+
+#[test]
+fn a_limit_of_rate_that_nobody_comes_near_is_found() {
+    let day = Duration::from_secs(3_601);
+    for (limit, in_a_second, wait, expected) in [
+        (Some(100), 5, day, 1),
+        (Some(100), 10, day, 0),
+        (Some(100), 5, Duration::from_secs(600), 0),
+        (None, 5, day, 0),
+    ] {
+        let mut world = world();
+        let cart = meshed("cart", "v1");
+        world.object(
+            PolicyKind::LinkerdServer,
+            "cart",
+            json!({"podSelector": {"matchLabels": {"app": "cart"}}, "port": 8080,
+                "accessPolicy": "all-unauthenticated"}),
+        );
+        if let Some(limit) = limit {
+            world.object(
+                PolicyKind::HttpLocalRateLimitPolicy,
+                "cart",
+                json!({"targetRef": {"group": "policy.linkerd.io", "kind": "Server",
+                    "name": "cart"}, "total": {"requestsPerSecond": limit}}),
+            );
+        }
+        world.settle();
+        let link = Arc::new(world.server_socket(&cart, &meshed("web", "v1")));
+        for _ in 0..10 {
+            for _ in 0..in_a_second {
+                world.call(&link, get("/"), None);
+            }
+            // The next second.
+            world.now = Monotonic((world.now.0 / SECOND + 1) * SECOND);
+        }
+        world.pass(wait);
+        let findings = world.findings();
+        let found: Vec<_> = findings.iter().filter(|it| it.id == "M35").collect();
+        assert_eq!(found.len(), expected, "{limit:?} {in_a_second} {wait:?}");
+        for finding in found {
+            assert_eq!(finding.severity, "low");
+            assert_eq!((&*finding.workload.name, finding.count), ("cart", 50));
+        }
+    }
+}
+
+#[test]
+fn a_limit_of_rate_is_one_of_each_pod() {
+    let day = Duration::from_secs(3_601);
+    let limit = |limit: u32| {
+        json!({"targetRef": {"group": "policy.linkerd.io", "kind": "Server", "name": "cart"},
+            "total": {"requestsPerSecond": limit}})
+    };
+    // In the same second, to each of two pods of one template.
+    for (first, second, expected) in [(9, 9, true), (2, 10, false), (18, 0, false)] {
+        let mut world = world();
+        let server = json!({"podSelector": {"matchLabels": {"app": "cart"}}, "port": 8080,
+            "accessPolicy": "all-unauthenticated"});
+        world.object(PolicyKind::LinkerdServer, "cart", server);
+        world.object(PolicyKind::HttpLocalRateLimitPolicy, "cart", limit(100));
+        world.settle();
+        let links = ["one", "other"].map(|uid| {
+            let cart = Arc::new(Pod {
+                uid: uid.into(),
+                ..(*meshed("cart", "v1")).clone()
+            });
+            Arc::new(world.server_socket(&cart, &meshed("web", "v1")))
+        });
+        for _ in 0..2 {
+            world.now = Monotonic((world.now.0 / SECOND + 1) * SECOND);
+            for (link, times) in links.iter().zip([first, second]) {
+                for _ in 0..times {
+                    world.call(link, get("/"), None);
+                }
+            }
+        }
+        world.pass(day);
+        let found = world.found().contains(&"M35");
+        assert_eq!(found, expected, "{first} {second}");
+        // Another limit begins anew.
+        world.declare(fixture::versioned(
+            PolicyKind::HttpLocalRateLimitPolicy,
+            "shop",
+            "cart",
+            &limit(1_000),
+            "2",
+        ));
+        world.settle();
+        for link in &links {
+            for _ in 0..10 {
+                world.call(link, get("/"), None);
+            }
+        }
+        assert!(!world.found().contains(&"M35"));
+        world.pass(day);
+        assert!(world.found().contains(&"M35"));
+    }
+}

@@ -156,7 +156,115 @@ fn connections_outside_are_known_by_the_name_in_tls() {
     }
 }
 
-fn recognised(world: &mut World, times: u64, mut link: Link, protocol: &'static str) {
+#[test]
+fn gateways_that_are_gone_past_are_found() {
+    const NAME: &str = "api.example.com";
+    const GATEWAY: &str = "egress.istio-system.svc.cluster.local";
+    fn leads(world: &mut World, to: &str, tls: bool) {
+        let route = json!([{"destination": {"host": to, "port": {"number": 443}}}]);
+        let spec = match tls {
+            true => json!({"hosts": [NAME], "gateways": ["mesh", "istio-system/egress"], "tls": [
+                {"match": [{"gateways": ["mesh"], "port": 443, "sniHosts": [NAME]}], "route": route},
+                {"match": [{"gateways": ["istio-system/egress"], "port": 443, "sniHosts": [NAME]}],
+                    "route": [{"destination": {"host": NAME}}]},
+            ]}),
+            false => json!({"hosts": [NAME], "http": [{"route": route}]}),
+        };
+        world.object(PolicyKind::VirtualService, "egress", spec);
+    }
+    fn tls(link: Link, hop: Hop, name: &str) -> Link {
+        Link {
+            hop,
+            far: None,
+            peer: Peer::Address([192, 0, 2, 1].into()),
+            opening: Some(Arc::new(Opening {
+                protocol: Some("tls"),
+                tls: Some(Arc::new(Handshake {
+                    server_name: Some(name.into()),
+                    ..Handshake::default()
+                })),
+                ..Opening::default()
+            })),
+            ..link
+        }
+    }
+    let proxy = Hop::Proxy(crate::model::mesh::ProxyKind::Sidecar);
+    let gateway = Hop::Proxy(crate::model::mesh::ProxyKind::Gateway);
+    for (to, hop, name, times, wait, expected) in [
+        (GATEWAY, proxy, NAME, 20, 61, 1),
+        (GATEWAY, Hop::Direct, NAME, 20, 61, 1),
+        (GATEWAY, proxy, NAME, 19, 61, 0),
+        (GATEWAY, proxy, NAME, 20, 30, 0),
+        // The application's connection to its proxy tells nothing of the way on.
+        (GATEWAY, Hop::ToProxy, NAME, 20, 61, 0),
+        // What the gateway itself sends is to go there.
+        (GATEWAY, gateway, NAME, 20, 61, 0),
+        (GATEWAY, proxy, "other.example.com", 20, 61, 0),
+        (NAME, proxy, NAME, 20, 61, 0),
+    ] {
+        let mut world = World::new();
+        world.object(PolicyKind::ServiceEntry, "out", entry(&["*.example.com"]));
+        world.settle();
+        leads(&mut world, to, true);
+        world.pass(Duration::from_secs(wait));
+        for _ in 0..times {
+            let link = outside(&mut world, "192.0.2.1:443", None);
+            let link = Arc::new(tls(link, hop, name));
+            let event = LinkEvent::Recognised {
+                link: link.clone(),
+                at: world.now,
+            };
+            world.traffic.link(&world.policies, &event, world.now);
+            let event = LinkEvent::Closed {
+                link,
+                at: world.now,
+                by: ClosedBy::Local,
+                reset: false,
+                transfer: Transfer {
+                    received_bytes: 5_000,
+                    sent_bytes: 500,
+                    ..Transfer::default()
+                },
+            };
+            world.traffic.link(&world.policies, &event, world.now);
+        }
+        let findings = world.findings();
+        let found = findings.iter().filter(|it| it.id == "M28");
+        let found: Vec<_> = found.map(|it| (it.count, &*it.summary)).collect();
+        assert_eq!(
+            found.len(),
+            expected,
+            "{to} {hop:?} {name} {times} {found:?}"
+        );
+        assert!(found.iter().all(|it| it.0 == 20 && it.1.contains(NAME)));
+    }
+    // Requests of an application that goes past its proxy.
+    for (to, expected) in [(GATEWAY, 1), (NAME, 0)] {
+        let mut world = World::new();
+        world.object(PolicyKind::ServiceEntry, "out", entry(&[NAME]));
+        leads(&mut world, to, false);
+        world.settle();
+        let link = outside(&mut world, "192.0.2.1:80", None);
+        let link = Arc::new(Link {
+            hop: Hop::Direct,
+            far: None,
+            peer: Peer::Address([192, 0, 2, 1].into()),
+            ..link
+        });
+        let asked = Asked {
+            authority: NAME,
+            ..get("/")
+        };
+        for _ in 0..30 {
+            world.call(&link, asked, None);
+        }
+        let findings = world.findings();
+        let found = findings.iter().filter(|it| it.id == "M28").count();
+        assert_eq!(found, expected, "{to} {findings:?}");
+    }
+}
+
+pub(super) fn recognised(world: &mut World, times: u64, mut link: Link, protocol: &'static str) {
     link.opening = Some(Arc::new(Opening {
         protocol: Some(protocol),
         ..Opening::default()
