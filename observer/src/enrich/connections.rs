@@ -84,9 +84,10 @@ impl Enricher {
                 Some(LinkEvent::Recognised { link, at: now })
             }
             ConnectionEvent::Closed { connection, closed } => {
+                let id = connection.id;
                 let link = self.close(connection, host, now);
                 let (at, by) = (closed.at, closed.by);
-                self.wires.close(link.connection.id, at);
+                self.wires.close(id, at);
                 Some(LinkEvent::Closed {
                     link,
                     at,
@@ -333,7 +334,7 @@ impl Enricher {
     pub(super) fn forget(&mut self, id: ConnectionId) -> Option<State> {
         let state = self.connections.remove(&id)?;
         self.peers.remove(&state.link.connection);
-        self.wires.leave(id);
+        self.wires.remove(id);
         self.routes.release(state.service);
         Some(state)
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{
     Enricher,
     identify::Cluster,
-    wires::{Ends, Wire},
+    wires::{Ends, Wire, wires_at},
 };
 use crate::{
     cluster::{Sight, index::Behind},
@@ -167,15 +167,15 @@ impl Enricher {
                 && (caller.times.0..caller.times.1).contains(&at)
                 && same(caller.forwarded.as_ref(), forwarded.as_ref())
         };
+        let ends = self.wires.of(connection.local.ip());
         let known = self.connections.get(&connection.id);
         if let Some(caller) = known.and_then(|state| state.caller.as_ref()).filter(told) {
             call.far = Some(caller.far.clone());
             return;
         }
-        let ends = self.wires.of(connection.local.ip());
+        let far = Arc::new(self.before(&call.link, cluster, ends, Some(&call.exchange)));
         let always = (Monotonic::default(), Monotonic(u64::MAX));
         let times = ends.map_or(always, |ends| ends.unchanged(at));
-        let far = Arc::new(self.before(&call.link, cluster, ends, Some(&call.exchange)));
         if let Some(state) = self.connections.get_mut(&connection.id) {
             state.caller = Some(Caller {
                 forwarded: forwarded.clone(),
@@ -190,37 +190,29 @@ impl Enricher {
 
     /// Whom an application's connection to its proxy goes on to.
     fn beyond(&self, link: &Link, cluster: &Cluster, ends: Option<&Ends>) -> Far {
-        let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
-        // What is open now, or else what was a moment ago.
-        let looked = |security: &dyn Fn(bool) -> Security| match security(true) {
-            Security::Unknown => security(false),
-            known => known,
-        };
-        let wires = |open: bool| {
-            let own = all.iter().filter(|wire| wire.role == Role::Client);
-            own.filter(move |wire| !open || wire.closed.is_none())
-        };
+        let secured =
+            |which: &dyn Fn(&Wire) -> bool| secured(wires_at(ends, Role::Client, None, which));
         let connection = &link.connection;
         let at = connection.established.unwrap_or(connection.started);
         let (peer, source, security) = match &link.dialled {
             Some(service) => {
                 let behind = cluster.index.behind(&service.namespace, &service.name);
-                let asked_for = |wire: &&Wire| {
+                let asked_for = |wire: &Wire| {
                     let host = wire.signs.as_ref().and_then(|signs| signs.host.as_deref());
                     host.is_some_and(|host| is_host_of(host, &service.name, &service.namespace))
                 };
                 match behind {
                     Behind::One(pod) => {
-                        let direct = |wire: &&Wire| {
+                        let direct = |wire: &Wire| {
                             asked_for(wire)
                                 || wire.pod.as_deref().is_some_and(|one| alike(one, &pod))
                         };
-                        let security = looked(&|open| secured_by(|| wires(open), direct, &pod));
+                        let security = secured_by(ends, Role::Client, None, &direct, &pod);
                         (Peer::Pod(pod), FarSource::Service, security)
                     }
                     // Which of them the proxy chose would be told by what it happens to have open.
                     Behind::Several | Behind::Nobody => {
-                        let security = looked(&|open| secured(wires(open).filter(asked_for)));
+                        let security = secured(&asked_for);
                         (Peer::Service(service.clone()), FarSource::Unknown, security)
                     }
                 }
@@ -233,11 +225,11 @@ impl Enricher {
                     Sight::Network(name) => Peer::Network(Network { name, address }),
                     Sight::Doubtful | Sight::Outside => Peer::Address(address),
                 };
-                let direct = |wire: &&Wire| wire.remote == address;
-                let security = looked(&|open| match &peer {
-                    Peer::Pod(pod) => secured_by(|| wires(open), direct, pod),
-                    _ => secured(wires(open).filter(direct)),
-                });
+                let direct = |wire: &Wire| wire.remote == address;
+                let security = match &peer {
+                    Peer::Pod(pod) => secured_by(ends, Role::Client, None, &direct, pod),
+                    _ => secured(&direct),
+                };
                 (peer, FarSource::Address, security)
             }
         };
@@ -260,16 +252,7 @@ impl Enricher {
     ) -> Far {
         let connection = &link.connection;
         let remote = connection.remote.ip();
-        let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
-        // A request came by what was open then; all requests, by what has been open since they could come.
-        let carries = |wire: &Wire| match exchange {
-            Some(exchange) => wire.carries(exchange.sent.first),
-            None => (wire.closed).is_none_or(|closed| connection.started <= closed),
-        };
-        let wires = || {
-            let own = all.iter().filter(|wire| wire.role == Role::Server);
-            own.filter(|wire| carries(wire))
-        };
+        let then = exchange.map(|exchange| exchange.sent.first);
         let far = |peer, source, security, identity| Far {
             peer,
             source,
@@ -290,17 +273,18 @@ impl Enricher {
                 }),
                 Sight::Doubtful | Sight::Outside => Peer::Address(remote),
             };
-            let direct = |wire: &&Wire| wire.remote == remote;
+            let own = |wire: &Wire| wire.remote == remote;
             let security = security.unwrap_or_else(|| match &peer {
-                Peer::Pod(pod) => secured_by(wires, direct, pod),
-                _ => secured(wires().filter(direct)),
+                Peer::Pod(pod) => secured_by(ends, Role::Server, then, &own, pod),
+                _ => secured(wires_at(ends, Role::Server, then, &own)),
             });
             return far(peer, FarSource::Address, security, identity);
         }
         let Some(identity) = identity else {
             // Nobody vouched for it: it is one of those that come without a mesh's own TLS.
             let told = exchange.is_some();
-            let possible = || wires().filter(|wire| !told || !is_mutual(wire.security));
+            let may_be = |wire: &Wire| !told || !is_mutual(wire.security);
+            let possible = || wires_at(ends, Role::Server, then, &may_be);
             let security = secured(possible());
             return match only(possible()) {
                 Some(pod) => far(Peer::Pod(pod), FarSource::Connections, security, None),
@@ -321,20 +305,21 @@ impl Enricher {
                 }
             };
         };
-        let security = security.unwrap_or_else(|| secured(wires()));
+        let security =
+            security.unwrap_or_else(|| secured(wires_at(ends, Role::Server, then, &|_| true)));
         let behind = cluster
             .index
             .account(&identity.namespace, &identity.service_account);
         if let Behind::One(pod) = behind {
             return far(Peer::Pod(pod), vouched, security, Some(identity));
         }
-        let has = |wire: &&Wire| {
+        let has = |wire: &Wire| {
             wire.pod.as_deref().is_some_and(|pod| {
                 *pod.namespace == *identity.namespace
                     && pod.traits.service_account == identity.service_account
             })
         };
-        match only(wires().filter(has)) {
+        match only(wires_at(ends, Role::Server, then, &has)) {
             Some(pod) => far(
                 Peer::Pod(pod),
                 FarSource::Connections,
@@ -410,18 +395,20 @@ fn secured<'a>(mut wires: impl Iterator<Item = &'a Wire>) -> Security {
 
 /// How those of a proxy's wires are secured that go to a pod or come from it, or without any, those that
 /// have a waypoint between. `far`: that pod.
-fn secured_by<'a, W: Iterator<Item = &'a Wire>>(
-    wires: impl Fn() -> W,
-    direct: impl FnMut(&&'a Wire) -> bool + Copy,
+fn secured_by(
+    ends: Option<&Ends>,
+    role: Role,
+    then: Option<Monotonic>,
+    direct: &dyn Fn(&Wire) -> bool,
     far: &Pod,
 ) -> Security {
-    let mut any = wires().filter(direct).peekable();
+    let mut any = wires_at(ends, role, then, direct).peekable();
     // Waypoints are between the proxies of nodes alone.
     if any.peek().is_some() || !hops::is_redirected(far) {
         return secured(any);
     }
-    let waypoint = |wire: &&Wire| wire.pod.as_deref().is_some_and(hops::is_waypoint);
-    secured(wires().filter(waypoint))
+    let waypoint = |wire: &Wire| wire.pod.as_deref().is_some_and(hops::is_waypoint);
+    secured(wires_at(ends, role, then, &waypoint))
 }
 
 const fn is_mutual(security: Security) -> bool {

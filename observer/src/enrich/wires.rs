@@ -23,8 +23,8 @@ pub(super) struct Wires {
     pods: HashMap<IpAddr, Ends, foldhash::fast::RandomState>,
     /// Which pod's each is.
     of: HashMap<ConnectionId, IpAddr, foldhash::fast::RandomState>,
-    /// Those that have ended, and when, in order.
-    ended: VecDeque<(Monotonic, ConnectionId)>,
+    /// Those that closed, the first that did first.
+    gone: VecDeque<(Monotonic, ConnectionId)>,
     /// Changes with every one of them.
     changes: u64,
     /// Connections that there was no room for.
@@ -37,6 +37,8 @@ pub(super) struct Ends {
     /// Changes with every one of them.
     pub(super) revision: u64,
     pub(super) wires: Vec<Wire>,
+    /// How many of them have closed.
+    closed: usize,
 }
 
 /// One of them.
@@ -50,17 +52,39 @@ pub(super) struct Wire {
     pub(super) security: Security,
     pub(super) signs: Option<Arc<MeshSigns>>,
     pub(super) opened: Monotonic,
-    pub(super) closed: Option<Monotonic>,
+    closed: Option<Monotonic>,
 }
 
 /// Connections that are remembered.
 const MAX_WIRES: usize = 65_536;
 
-/// How long one is remembered that has ended: what it carried may be looked at later, as it waits for the
-/// pods that it is about, all the more where the observer itself is late.
-const KEPT: Duration = Duration::from_secs(4);
-/// Most of one pod that have ended and are remembered: all are looked through for a call.
-const MAX_KEPT: usize = 64;
+/// How long one that closed is remembered: what came by it may wait so long for the pods that it is about.
+const REMEMBERED: Duration = Duration::from_secs(4);
+/// Most that closed and are remembered, of all pods and of one, whose are looked through for every call.
+const MAX_GONE: usize = 4_096;
+const MAX_GONE_OF_POD: usize = 32;
+
+/// Those of one side of which `which` holds: that a call which began `then` may have come by; without a
+/// call, those that are open, or closed a moment ago where none is.
+pub(super) fn wires_at<'a>(
+    ends: Option<&'a Ends>,
+    role: Role,
+    then: Option<Monotonic>,
+    which: &'a dyn Fn(&Wire) -> bool,
+) -> impl Iterator<Item = &'a Wire> + Clone {
+    let all = ends.map(|ends| ends.wires.as_slice()).unwrap_or_default();
+    let all = all
+        .iter()
+        .filter(move |wire| wire.role == role && which(wire));
+    let some_closed = ends.is_some_and(Ends::is_of_time);
+    let none_open = some_closed && all.clone().all(|wire| wire.closed.is_some());
+    all.filter(move |wire| match (wire.closed, then) {
+        (None, None) => true,
+        (Some(_), None) => none_open,
+        // Whoever came later did not make it: the observer may be late itself.
+        (closed, Some(then)) => wire.opened <= then && closed.is_none_or(|at| at >= then),
+    })
+}
 
 // === impl Wires ===
 
@@ -74,11 +98,8 @@ impl Wires {
             return;
         }
         if self.of.len() >= MAX_WIRES && !self.of.contains_key(&id) {
-            let Some((_, oldest)) = self.ended.pop_front() else {
-                self.full += 1;
-                return;
-            };
-            self.remove(oldest);
+            self.full += 1;
+            return;
         }
         let connection = &link.connection;
         let (own, far) = connection
@@ -97,7 +118,7 @@ impl Wires {
             security: link.security,
             signs: link.mesh.clone(),
             opened: match connection.pre_existing {
-                // Since nobody knows when.
+                // Nobody knows since when.
                 true => Monotonic::default(),
                 false => connection.established.unwrap_or(connection.started),
             },
@@ -108,65 +129,80 @@ impl Wires {
         }
         let ends = self.pods.entry(own).or_default();
         match ends.wires.iter_mut().find(|known| known.id == id) {
-            Some(known) if known.is_like(&wire) => return,
             Some(known) => {
-                wire.closed = known.closed;
+                // More may become known of one that closed.
+                wire.closed = known.closed.filter(|_| known.opened == wire.opened);
+                if known.is_like(&wire) {
+                    return;
+                }
                 *known = wire;
             }
             None => ends.wires.push(wire),
         }
+        ends.count_closed();
         ends.revision += 1;
         self.changes += 1;
     }
 
-    /// A connection has ended.
-    pub(super) fn close(&mut self, id: ConnectionId, at: Monotonic) {
-        let Some(address) = self.of.get(&id) else {
-            return;
-        };
-        let Some(ends) = self.pods.get_mut(address) else {
-            return;
-        };
-        let open = |wire: &&mut Wire| wire.id == id && wire.closed.is_none();
-        if let Some(wire) = ends.wires.iter_mut().find(open) {
-            wire.closed = Some(at);
-            ends.revision += 1;
-            self.changes += 1;
-            self.ended.push_back((at, id));
-            if let Some(oldest) = ends.oldest_of_many() {
-                self.remove(oldest);
-            }
-        }
-    }
-
-    /// Nothing more is heard of a connection: it is forgotten, unless it has ended in order.
-    pub(super) fn leave(&mut self, id: ConnectionId) {
-        let ends = self.of.get(&id).and_then(|address| self.pods.get(address));
-        let has_ended = |ends: &Ends| {
-            let mut wires = ends.wires.iter();
-            wires.any(|wire| wire.id == id && wire.closed.is_some())
-        };
-        if !ends.is_some_and(has_ended) {
-            self.remove(id);
-        }
-    }
-
-    /// Forgets what has ended a while ago.
-    pub(super) fn expire(&mut self, now: Monotonic) {
-        while let Some((at, id)) = self.ended.front().copied() {
-            if now.since(at) < KEPT {
-                return;
-            }
-            self.ended.pop_front();
-            self.remove(id);
-        }
-    }
-
-    /// Forgets a connection.
-    fn remove(&mut self, id: ConnectionId) {
-        if let Some(address) = self.of.remove(&id) {
+    /// Forgets a connection that did not close.
+    pub(super) fn remove(&mut self, id: ConnectionId) {
+        if let Some(address) = self.of.get(&id).copied()
+            && !self.has_closed(address, id)
+        {
+            self.of.remove(&id);
             self.take(address, id);
         }
+    }
+
+    /// Takes the end of a connection, which is remembered for what has come by it.
+    pub(super) fn close(&mut self, id: ConnectionId, at: Monotonic) {
+        let Some(ends) = self.of.get(&id).and_then(|pod| self.pods.get_mut(pod)) else {
+            return;
+        };
+        let mut open = ends.wires.iter_mut();
+        let Some(wire) = open.find(|wire| wire.id == id && wire.closed.is_none()) else {
+            return;
+        };
+        wire.closed = Some(at);
+        ends.closed += 1;
+        ends.revision += 1;
+        self.changes += 1;
+        if ends.closed > MAX_GONE_OF_POD
+            && let Some(place) = ends.oldest_closed()
+        {
+            let wire = ends.wires.swap_remove(place);
+            ends.closed -= 1;
+            self.of.remove(&wire.id);
+        }
+        self.gone.push_back((at, id));
+        if self.gone.len() > MAX_GONE {
+            self.drop_oldest();
+        }
+    }
+
+    /// Forgets what closed long enough ago.
+    pub(super) fn expire(&mut self, now: Monotonic) {
+        while let Some((at, _)) = self.gone.front()
+            && now.since(*at) >= REMEMBERED
+        {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some((_, id)) = self.gone.pop_front()
+            && let Some(address) = self.of.get(&id).copied()
+            // It may have been told again since.
+            && self.has_closed(address, id)
+        {
+            self.of.remove(&id);
+            self.take(address, id);
+        }
+    }
+
+    fn has_closed(&self, address: IpAddr, id: ConnectionId) -> bool {
+        let mut wires = self.of(address).into_iter().flat_map(|ends| &ends.wires);
+        wires.any(|wire| wire.id == id && wire.closed.is_some())
     }
 
     fn take(&mut self, address: IpAddr, id: ConnectionId) {
@@ -174,6 +210,7 @@ impl Wires {
             return;
         };
         ends.wires.retain(|wire| wire.id != id);
+        ends.count_closed();
         ends.revision += 1;
         if ends.wires.is_empty() {
             self.pods.remove(&address);
@@ -205,43 +242,45 @@ impl Wires {
 // === impl Ends ===
 
 impl Ends {
-    /// The one that ended first, if there are more than are remembered.
-    fn oldest_of_many(&self) -> Option<ConnectionId> {
-        let ended = self.wires.iter();
-        let ended = ended.filter_map(|wire| Some((wire.closed?, wire.id)));
-        if ended.clone().count() <= MAX_KEPT {
-            return None;
-        }
-        ended.min().map(|(_, id)| id)
+    /// Whether any of them has closed.
+    fn is_of_time(&self) -> bool {
+        self.closed > 0
     }
 
-    /// Around this time, when any of them was opened or closed last, and when next.
+    /// From when on, and until when, the same of them were open as at this time.
     pub(super) fn unchanged(&self, at: Monotonic) -> (Monotonic, Monotonic) {
-        let mut around = (Monotonic::default(), Monotonic(u64::MAX));
+        let mut times = (Monotonic::default(), Monotonic(u64::MAX));
         let opened = self.wires.iter().map(|wire| wire.opened);
-        // It still carried then.
+        // When it closed it still was.
         let closed = self.wires.iter().filter_map(|wire| wire.closed);
         let closed = closed.map(|closed| closed.plus(Duration::from_nanos(1)));
         for change in opened.chain(closed) {
             match change <= at {
-                true => around.0 = around.0.max(change),
-                false => around.1 = around.1.min(change),
+                true => times.0 = times.0.max(change),
+                false => times.1 = times.1.min(change),
             }
         }
-        around
+        times
+    }
+
+    fn oldest_closed(&self) -> Option<usize> {
+        let closed = self.wires.iter().enumerate();
+        let closed = closed.filter_map(|(place, wire)| Some((wire.closed?, place)));
+        closed.min().map(|(_, place)| place)
+    }
+
+    fn count_closed(&mut self) {
+        let closed = self.wires.iter().filter(|wire| wire.closed.is_some());
+        self.closed = closed.count();
     }
 }
 
 // === impl Wire ===
 
 impl Wire {
-    /// Whether what came then may have come by it.
-    pub(super) fn carries(&self, at: Monotonic) -> bool {
-        self.opened <= at && self.closed.is_none_or(|closed| at <= closed)
-    }
-
     fn is_like(&self, other: &Self) -> bool {
-        self.security == other.security
+        self.closed == other.closed
+            && self.security == other.security
             && self.pod == other.pod
             && self.signs == other.signs
             && self.role == other.role
@@ -305,14 +344,60 @@ mod tests {
                 .iter()
                 .all(|wire| wire.security == Security::IstioMutualTls)
         );
-        wires.leave(ConnectionId(1));
-        wires.leave(ConnectionId(2));
-        wires.leave(ConnectionId(3));
+        wires.remove(ConnectionId(1));
+        wires.remove(ConnectionId(2));
+        wires.remove(ConnectionId(3));
         assert!(wires.of(address).is_none() && wires.len() == 0);
     }
 
     #[test]
-    fn what_has_ended_is_known_a_little_longer_and_when_it_was_open() {
+    fn what_closed_is_known_to_what_began_before_that_and_for_a_while() {
+        let mut wires = Wires::default();
+        let proxy = Hop::Proxy(ProxyKind::Sidecar);
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        let at = |seconds: u64| Monotonic(seconds * 1_000_000_000);
+        let mut open = |id: u64, security| {
+            wires.set(&wire(id, "10.0.0.1:40000", proxy, security), None);
+        };
+        open(1, Security::Plaintext);
+        open(2, Security::IstioMutualTls);
+        wires.close(ConnectionId(1), at(10));
+        // More is known of it, and then it is forgotten as a connection.
+        wires.set(&wire(1, "10.0.0.1:40000", proxy, Security::Tls), None);
+        wires.remove(ConnectionId(1));
+        let ids = |wires: &Wires, then| -> Vec<u64> {
+            let found = wires_at(wires.of(address), Role::Client, then, &|_| true);
+            found.map(|wire| wire.id.0).collect()
+        };
+        assert_eq!(ids(&wires, None), [2], "one is open");
+        let tls = |wire: &Wire| wire.security == Security::Tls;
+        let of_tls = wires_at(wires.of(address), Role::Client, None, &tls);
+        assert_eq!(of_tls.count(), 1, "none of these is open");
+        assert_eq!(ids(&wires, Some(at(11))), [2], "a later call");
+        assert_eq!(ids(&wires, Some(at(9))), [1, 2]);
+        wires.close(ConnectionId(2), at(12));
+        assert_eq!(ids(&wires, None), [1, 2], "none is open");
+        wires.expire(at(14));
+        assert_eq!(ids(&wires, Some(at(9))), [2]);
+        assert!(wires.of(address).unwrap().is_of_time());
+        wires.expire(at(16));
+        assert!(wires.of(address).is_none() && wires.len() == 0);
+        // Those of one pod are few, whatever their rate.
+        for id in 0..10_000 {
+            wires.set(
+                &wire(id, "10.0.0.1:40000", proxy, Security::Plaintext),
+                None,
+            );
+            wires.close(ConnectionId(id), at(20));
+        }
+        assert_eq!(wires.len(), MAX_GONE_OF_POD);
+        assert!(wires.gone.len() <= MAX_GONE);
+        wires.expire(at(24));
+        assert!(wires.of(address).is_none() && wires.len() == 0);
+    }
+
+    #[test]
+    fn a_request_came_by_what_was_open_when_it_came() {
         let mut wires = Wires::default();
         let proxy = Hop::Proxy(ProxyKind::Sidecar);
         let address = "10.0.0.1".parse().unwrap();
@@ -323,42 +408,21 @@ mod tests {
             link.connection.pre_existing = false;
             wires.set(&link, None);
         }
-        let revision = wires.revision(address);
         wires.close(ConnectionId(1), at(30));
-        assert!(wires.revision(address) > revision);
-        wires.leave(ConnectionId(1));
-        let mut late = wire(1, "10.0.0.1:40000", proxy, Security::Tls);
-        late.connection.established = Some(at(10));
-        late.connection.pre_existing = false;
-        wires.set(&late, None);
-        for (when, carrying, around) in [
-            (9, vec![], (at(0), at(10))),
-            (10, vec![1], (at(10), at(20))),
-            (29, vec![1, 2], (at(20), Monotonic(at(30).0 + 1))),
-            (30, vec![1, 2], (at(20), Monotonic(at(30).0 + 1))),
-            (31, vec![2], (Monotonic(at(30).0 + 1), Monotonic(u64::MAX))),
+        let after = Monotonic(at(30).0 + 1);
+        for (when, carriers, times) in [
+            (at(9), vec![], (at(0), at(10))),
+            (at(10), vec![1], (at(10), at(20))),
+            (at(29), vec![1, 2], (at(20), after)),
+            (at(30), vec![1, 2], (at(20), after)),
+            (after, vec![2], (after, Monotonic(u64::MAX))),
         ] {
-            let ends = wires.of(address).unwrap();
-            let carriers = ends.wires.iter().filter(|wire| wire.carries(at(when)));
-            let carriers: Vec<u64> = carriers.map(|wire| wire.id.0).collect();
-            assert_eq!(carriers, carrying, "{when}");
-            assert_eq!(ends.unchanged(at(when)), around, "{when}");
+            let ends = wires.of(address);
+            let found = wires_at(ends, Role::Client, Some(when), &|_| true);
+            let found: Vec<u64> = found.map(|wire| wire.id.0).collect();
+            assert_eq!(found, carriers, "{when:?}");
+            assert_eq!(ends.unwrap().unchanged(when), times, "{when:?}");
         }
-        wires.expire(at(33));
-        assert_eq!(wires.len(), 2);
-        wires.expire(at(34));
-        assert_eq!((wires.len(), wires.ended.len()), (1, 0));
-        wires.leave(ConnectionId(2));
-        assert_eq!(wires.len(), 0);
-        // They are few of one pod, whatever their rate.
-        for id in 0..10_000 {
-            let link = wire(id, "10.0.0.1:40000", proxy, Security::Plaintext);
-            wires.set(&link, None);
-            wires.close(ConnectionId(id), at(40));
-        }
-        assert_eq!(wires.len(), MAX_KEPT);
-        wires.expire(at(44));
-        assert!(wires.of(address).is_none() && wires.len() == 0);
     }
 
     #[test]

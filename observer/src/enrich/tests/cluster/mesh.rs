@@ -547,7 +547,7 @@ fn clients_without_an_identity_are_told_apart_by_when_they_were_connected() {
         (name(call.peer()), call.secured()),
         ("pod other".to_owned(), Security::Plaintext)
     );
-    meshed.node.bench.enricher.wires.expire(at(5));
+    meshed.node.bench.enricher.wires.expire(at(7));
     assert_eq!(meshed.node.bench.enricher.wires.len(), 0);
 }
 
