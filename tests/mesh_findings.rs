@@ -7,6 +7,12 @@
 mod ambient;
 #[path = "mesh_findings/cases.rs"]
 mod cases;
+#[path = "mesh_findings/limits.rs"]
+mod limits;
+#[path = "mesh_findings/routing.rs"]
+mod routing;
+#[path = "mesh_findings/security.rs"]
+mod security;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -14,6 +20,7 @@ use anyhow::{Context, Result, ensure};
 use observer::model::policy::PolicyKind;
 use observer_tests::{
     agent::Agent,
+    apiserver::objects,
     kubernetes::{NAMESPACE, knows, serve_at},
     mesh::{
         self, Member, Mesh, Plane, Spec, Subset, Target,
@@ -27,7 +34,7 @@ use observer_tests::{
 };
 use serde_json::{Value, json};
 
-/// A finding: its id, and who it is about; the client, the server, or both.
+/// A finding: its id, and who and what it is about: the client, the server, and what its reasons say.
 type Expected = (&'static str, &'static [&'static str]);
 
 /// What is done, whatever is declared.
@@ -40,6 +47,8 @@ struct Case {
     web: Spec<'static>,
     /// The namespace is to be in the mesh.
     injected: bool,
+    /// Further labels of the namespace.
+    labels: &'static [(&'static str, &'static str)],
     /// Name of the Service's port.
     port: &'static str,
     /// What the sidecar of `web` takes.
@@ -50,21 +59,42 @@ struct Case {
     target: fn(&mut Target),
     /// Its newest version of TLS.
     newest: Option<&'static str>,
-    /// Half of the requests go to a second version.
+    /// These shares of the requests go to `web`, and to another pod of its Service.
     halved: Option<[u32; 2]>,
+    /// That pod.
+    second: Spec<'static>,
+    /// Requests of `front` to a Service of that pod alone.
+    direct: usize,
+    /// A pod that answers for no Service: `front` gets to it in place of `web`.
+    other: Option<Spec<'static>>,
+    /// Starts what answers in a pod.
+    serves: fn(&Member<'_>) -> Result<Server>,
+    /// The requests that the proxy of `web` lets pass.
+    passes: Option<u32>,
     /// Requests of `front`: path, how many, status.
-    front_asks: Option<(&'static str, usize, u16)>,
+    front_asks: &'static [(&'static str, usize, u16)],
     /// Requests of `stranger`, who is in no mesh.
     stranger_asks: Option<(&'static str, usize, u16)>,
     /// Requests of `front` to somebody outside.
     leaves: usize,
+    /// What else is done.
+    more: fn(&Scene<'_>) -> Result<()>,
     /// What must be found.
     expected: &'static [Expected],
+    /// What must not be, of the same ids.
+    absent: &'static [Expected],
     /// What may be found too.
     allowed: &'static [&'static str],
 }
 
-const CONFIGURATION: &str = "mesh:\n  settle: 0s\n  minimum: 5\n";
+/// Who there is.
+struct Scene<'a> {
+    front: &'a Member<'a>,
+    stranger: &'a Member<'a>,
+    target: &'a Target,
+}
+
+const CONFIGURATION: &str = "mesh:\n  settle: 0s\n  minimum: 5\n  unused_after: 0s\n";
 
 /// An ordinary case, in which nothing is wrong.
 fn case(objects: &'static str) -> Case {
@@ -73,16 +103,24 @@ fn case(objects: &'static str) -> Case {
         front: Spec::new("front", Plane::Istio),
         web: Spec::new("web", Plane::Istio),
         injected: false,
+        labels: &[],
         port: "http",
         accepts: Accepts::Permissive,
         refuses: None,
         target: |_| (),
         newest: None,
         halved: None,
-        front_asks: Some(("/hop", 30, 200)),
+        second: Spec::new("web-v2", Plane::Istio).version("web", "v2"),
+        direct: 0,
+        other: None,
+        serves: |member| member.serve(),
+        passes: None,
+        front_asks: &[("/hop", 30, 200)],
         stranger_asks: None,
         leaves: 0,
+        more: |_| Ok(()),
         expected: &[],
+        absent: &[],
         // That a server could take more than it has to is a plan, not a fault.
         allowed: &["M03"],
     }
@@ -127,16 +165,18 @@ fn told(agent: &Agent, objects: &[Value]) -> Result<()> {
     Ok(())
 }
 
-/// Ids of findings, with whom each is about.
+/// Ids of findings, with whom and what each is about.
 type Found = BTreeSet<(String, BTreeSet<String>)>;
 
-/// Findings now, with whom each is about.
+/// Findings now, with whom and what each is about.
 fn findings(agent: &Agent) -> Result<(Found, Value)> {
     let answer: Value = serde_json::from_str(&agent.get("/api/v1/findings")?)?;
     let all = answer["findings"].as_array().context("no findings")?;
     let about = |finding: &Value| {
         let names = ["workload", "peer"].map(|key| finding[key]["name"].as_str());
         let names = names.into_iter().flatten().filter(|name| !name.is_empty());
+        let reasons = finding["because"].as_array().into_iter().flatten();
+        let names = names.chain(reasons.filter_map(|reason| reason["text"].as_str()));
         let id = finding["id"].as_str().unwrap_or_default();
         (id.to_owned(), names.map(str::to_owned).collect())
     };
@@ -168,9 +208,12 @@ fn expect(agent: &Agent, case: &Case) -> Result<()> {
         .iter()
         .filter(|(id, _)| !wanted.contains(&&**id) && !case.allowed.contains(&&**id))
         .collect();
+    let absent = case.absent.iter();
+    let wrong: Vec<_> = absent.filter(|one| has(&found, one)).collect();
     ensure!(
-        missing.is_empty() && strange.is_empty(),
-        "missing {missing:?}, not expected {strange:?} of {answer:#}\nof what was seen: {:#}",
+        missing.is_empty() && strange.is_empty() && wrong.is_empty(),
+        "missing {missing:?}, not expected {strange:?} {wrong:?} of {answer:#}\n\
+         of what was seen: {:#}",
         serde_json::from_str::<Value>(&agent.get("/api/v1/mesh")?)?
     );
     let misunderstood = answer["misunderstood"].as_array();
@@ -178,20 +221,34 @@ fn expect(agent: &Agent, case: &Case) -> Result<()> {
     Ok(())
 }
 
-fn ask(client: &Member<'_>, target: &Target, asks: Option<(&str, usize, u16)>) -> Result<()> {
-    let Some((path, times, status)) = asks else {
-        return Ok(());
-    };
-    let requests = Requests {
+/// Requests one after the other, each over a connection of its own: those count too.
+fn requests<'a>(target: &'a Target, path: &'a str, times: usize) -> Result<Requests<'a>> {
+    Ok(Requests {
         host: &target.name,
         address: target.dialled()?,
         path,
         times,
-        // Connections count too.
         at_once: 1,
         options: &["--header", "Connection: close"],
-    };
-    requests.expect(&client.app()?, status).map(drop)
+    })
+}
+
+fn ask<'a>(
+    client: &Member<'_>,
+    target: &Target,
+    asks: impl IntoIterator<Item = &'a (&'a str, usize, u16)>,
+) -> Result<()> {
+    for (path, times, status) in asks {
+        requests(target, path, *times)?.expect(&client.app()?, *status)?;
+    }
+    Ok(())
+}
+
+/// A web server that answers to paths below `/slow` after half a second, with 401.
+fn slow(member: &Member<'_>) -> Result<Server> {
+    let directives = "location /slow { auth_basic slow; auth_basic_user_file /dev/null; \
+                      auth_delay 500ms; }";
+    member.serve_with("", directives)
 }
 
 /// Starts the proxies of a case.
@@ -199,7 +256,7 @@ fn proxies(
     mesh: &Mesh<'_>,
     case: &Case,
     (front, webs): (&Member<'_>, &[&Member<'_>]),
-    target: &Target,
+    targets: &[&Target],
 ) -> Result<Vec<Server>> {
     let mut proxies = Vec::new();
     for web in webs {
@@ -213,16 +270,21 @@ fn proxies(
                     ..Sidecar::default()
                 },
             )?),
-            Plane::Linkerd => Some(mesh.linkerd(web, &linkerd::Sidecar::default())?),
+            Plane::Linkerd => Some(mesh.linkerd(
+                web,
+                &linkerd::Sidecar {
+                    limit: case.passes,
+                    ..linkerd::Sidecar::default()
+                },
+            )?),
             Plane::None | Plane::Ambient => None,
         });
     }
-    let targets = [target];
     proxies.extend(match front.plane {
         Plane::Istio => Some(mesh.istio(
             front,
             &Sidecar {
-                targets: &targets,
+                targets,
                 newest: case.newest,
                 ..Sidecar::default()
             },
@@ -230,7 +292,7 @@ fn proxies(
         Plane::Linkerd => Some(mesh.linkerd(
             front,
             &linkerd::Sidecar {
-                targets: &targets,
+                targets,
                 ..linkerd::Sidecar::default()
             },
         )?),
@@ -245,20 +307,29 @@ fn check(case: &Case) -> Result<()> {
     }
     mesh::scene(case.objects, 1, |mesh| {
         mesh.install(case.injected)?;
+        if !case.labels.is_empty() {
+            let namespace = objects::namespace(NAMESPACE);
+            mesh.site().api.change(&namespace, |object| {
+                for (name, value) in case.labels {
+                    object["metadata"]["labels"][*name] = json!(value);
+                }
+            })?;
+        }
         let objects = declared(case.objects)?;
         mesh.declare(&objects)?;
         let front = mesh.pod(1, &case.front)?;
         let stranger = mesh.pod(1, &Spec::new("stranger", Plane::None).opted_out())?;
         let web = mesh.pod(1, &case.web)?;
-        let second = match case.halved {
-            Some(_) => Some(mesh.pod(1, &Spec::new("web-v2", Plane::Istio).version("web", "v2"))?),
-            None => None,
-        };
+        let pod = |spec| mesh.pod(1, spec);
+        let second = case.halved.map(|_| pod(&case.second)).transpose()?;
+        let other = case.other.as_ref().map(pod).transpose()?;
         let webs: Vec<&Member<'_>> = [Some(&web), second.as_ref()]
             .into_iter()
             .flatten()
             .collect();
-        let mut target = Target::new("web", service_address(10, 80), &[&web]);
+        let all: Vec<&Member<'_>> = webs.iter().copied().chain(other.as_ref()).collect();
+        let reached = other.as_ref().unwrap_or(&web);
+        let mut target = Target::new("web", service_address(10, 80), &[reached]);
         if let (Some(shares), Some(second)) = (case.halved, &second) {
             target.subsets = vec![
                 Subset::new("v1", shares[0], &[&web]),
@@ -266,24 +337,45 @@ fn check(case: &Case) -> Result<()> {
             ];
         }
         (case.target)(&mut target);
-        mesh.services(&[(&target, case.port, &webs)])?;
-        let servers = webs.iter().map(|web| web.serve());
+        let direct = Target::new("direct", service_address(11, 80), &webs[1..]);
+        let mut services = vec![(&target, case.port, &webs[..])];
+        if case.direct > 0 {
+            services.push((&direct, case.port, &webs[1..]));
+        }
+        mesh.services(&services)?;
+        if case.direct > 0 {
+            let mut service = objects::service(&direct.name, &[80]);
+            service["metadata"]["namespace"] = json!(NAMESPACE);
+            mesh.site().api.change(&service, |object| {
+                object["spec"]["selector"] = json!({"app": "web", "version": "v2"});
+            })?;
+        }
+        let servers = all.iter().map(|web| (case.serves)(web));
         let _servers = servers.collect::<Result<Vec<_>>>()?;
-        let _proxies = proxies(mesh, case, (&front, &webs), &target)?;
+        let targets: Vec<&Target> = services.iter().map(|(target, ..)| *target).collect();
+        let _proxies = proxies(mesh, case, (&front, &all), &targets)?;
         let outside = mesh.outside();
         let _outside = serve_at(&outside, "outside")?;
         let agent = mesh.agent_with(1, CONFIGURATION)?;
         told(&agent, &objects)?;
         ask(&front, &target, case.front_asks)?;
-        ask(&stranger, &target, case.stranger_asks)?;
+        ask(&stranger, &target, &case.stranger_asks)?;
+        if case.direct > 0 {
+            ask(&front, &direct, &[("/hop", case.direct, 200)])?;
+        }
         if case.leaves > 0 {
             let foreign = Target {
                 name: "registered.nowhere.test".to_owned(),
                 address: Some("192.0.2.2:8080".parse()?),
                 ..Target::default()
             };
-            ask(&front, &foreign, Some(("/away", case.leaves, 200)))?;
+            ask(&front, &foreign, &[("/away", case.leaves, 200)])?;
         }
+        (case.more)(&Scene {
+            front: &front,
+            stranger: &stranger,
+            target: &target,
+        })?;
         expect(&agent, case)?;
         mesh::finish([agent])
     })
@@ -325,10 +417,10 @@ fn readiness_names_who_still_sends_plaintext() -> Result<()> {
             });
             reached.with_context(|| format!("{wanted} {plaintext:?}: {last:#}"))
         };
-        ask(&front, &target, Some(("/hop", 30, 200)))?;
+        ask(&front, &target, &[("/hop", 30, 200)])?;
         // A minute is the shortest window, and longer than this test looks.
         states("INSUFFICIENT", &[])?;
-        ask(&stranger, &target, Some(("/plain", 30, 200)))?;
+        ask(&stranger, &target, &[("/plain", 30, 200)])?;
         states("NOT READY", &["stranger"])?;
         ensure!(agent.metrics()?.losses().is_empty());
         agent.stop()
@@ -342,7 +434,10 @@ fn all_files_are_objects_of_kinds_that_are_known() -> Result<()> {
     let source = concat!(
         include_str!("mesh_findings.rs"),
         include_str!("mesh_findings/ambient.rs"),
-        include_str!("mesh_findings/cases.rs")
+        include_str!("mesh_findings/cases.rs"),
+        include_str!("mesh_findings/limits.rs"),
+        include_str!("mesh_findings/routing.rs"),
+        include_str!("mesh_findings/security.rs"),
     );
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

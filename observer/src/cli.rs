@@ -1,5 +1,6 @@
 //! The command line.
 
+pub mod agents;
 pub mod arguments;
 mod client;
 pub mod config;

@@ -21,6 +21,7 @@ pub mod waypoint;
 use std::{
     collections::{BTreeMap, btree_map::Entry},
     net::{IpAddr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -107,6 +108,8 @@ pub struct Target {
     pub subsets: Vec<Subset>,
     /// The subset that gets a copy of every request.
     pub mirror: Option<String>,
+    /// The share of requests, in percent, that really are copied; all of them without.
+    pub mirrored: Option<u32>,
     /// Status and share, in percent, of requests that the client's proxy answers by itself.
     pub fault: Option<(u16, u32)>,
     /// How long the client's proxy keeps every request.
@@ -115,6 +118,10 @@ pub struct Target {
     pub retries: u32,
     /// Only paths that begin so have a route; others are answered with 404.
     pub prefix: Option<String>,
+    /// Most connections to each subset, and requests that wait for one.
+    pub limit: Option<u32>,
+    /// Failures in a row after which one of those who answer gets nothing for long.
+    pub ejects: Option<u32>,
     /// The waypoint that the proxies of nodes send to instead.
     pub waypoint: Option<SocketAddr>,
 }
@@ -258,7 +265,14 @@ impl<'a> Mesh<'a> {
                     };
                     self.istio(member, &sidecar)?
                 }
-                Plane::Linkerd => self.linkerd(member, &linkerd::Sidecar { serves, targets })?,
+                Plane::Linkerd => {
+                    let sidecar = linkerd::Sidecar {
+                        serves,
+                        targets,
+                        ..linkerd::Sidecar::default()
+                    };
+                    self.linkerd(member, &sidecar)?
+                }
                 Plane::Ambient => {
                     let number = member.number;
                     let node = match nodes.entry(number) {

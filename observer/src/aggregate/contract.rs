@@ -285,6 +285,8 @@ families! {
         "Share of the requests of a rule that a backend got.";
     MESH_SPLIT_REQUESTS: Gauge "observer_mesh_split_requests", None, MESH_BACKEND, None,
         "Requests that the observed share of a backend is made of.";
+    MESH_SPLIT_SERVED: Counter "observer_mesh_split_served_requests_total", None, MESH_BACKEND, None,
+        "Requests of a rule that a backend served on this node, of clients of any node: those of all agents together tell its share.";
     MESH_AUTHORIZATION: Counter "observer_mesh_authorization_requests_total", None, MESH_DECISION, None,
         "Requests (connections, where there are none) by what policy says of them: allowed, denied, unknown; and those that were refused.";
     MESH_OBJECTS: Gauge "observer_mesh_policy_objects", None, MESH_KIND, None,

@@ -294,6 +294,10 @@ impl Making<'_> {
             .iter()
             .map(|(backend, labels)| Series::new(labels, Value::Integer(backend.requests)));
         self.add(&contract::MESH_SPLIT_REQUESTS, requests.collect());
+        let served = backends
+            .iter()
+            .map(|(backend, labels)| Series::new(labels, Value::Integer(backend.served)));
+        self.add(&contract::MESH_SPLIT_SERVED, served.collect());
     }
 
     fn authorizations(&mut self, authorizations: &[Authorization]) {

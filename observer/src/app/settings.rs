@@ -152,5 +152,6 @@ pub(super) fn ledger(config: &Config) -> ledger::Config {
         settle: mesh.settle,
         window: mesh.window,
         readiness: mesh.readiness_window,
+        unused: mesh.unused_after,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
-    net::{TcpStream, ToSocketAddrs},
+    net::{SocketAddr, TcpStream, ToSocketAddrs},
     time::Duration,
 };
 
@@ -86,6 +86,26 @@ pub(super) fn get(server: &str, path: &str, endless: bool) -> anyhow::Result<Res
         );
     }
     Ok(response)
+}
+
+/// URLs of all that have the name in `server`, a URL: of a headless Service's, each of its pods. Of
+/// names with addresses of both families, those of the first that comes: they are of the same pods.
+pub(super) fn addresses(server: &str) -> anyhow::Result<Vec<String>> {
+    let Server { authority, base } = Server::parse(server)?;
+    let resolved = authority.to_socket_addrs();
+    let mut found: Vec<SocketAddr> = resolved
+        .with_context(|| format!("cannot resolve {authority}"))?
+        .collect();
+    if let Some(first) = found.first().copied() {
+        found.retain(|address| address.is_ipv4() == first.is_ipv4());
+    }
+    found.sort();
+    found.dedup();
+    if found.is_empty() {
+        bail!("{authority} has no address");
+    }
+    let url = |address: &SocketAddr| format!("http://{address}{base}");
+    Ok(found.iter().map(url).collect())
 }
 
 /// `text` as part of a query (RFC 3986 section 2.1).
@@ -391,6 +411,16 @@ mod tests {
         ] {
             assert!(Server::parse(url).is_err(), "{url}");
         }
+    }
+
+    #[test]
+    fn names_have_addresses() {
+        let found = addresses("http://127.0.0.1:9920/base/").unwrap();
+        assert_eq!(found, ["http://127.0.0.1:9920/base"]);
+        // Of both families, one.
+        let found = addresses("http://localhost:9920").unwrap();
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(addresses("http://nobody.invalid:1").is_err());
     }
 
     #[test]

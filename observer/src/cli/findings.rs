@@ -5,27 +5,30 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::bail;
 use serde_json::Value;
 
 use super::{
+    agents::{Agents, Cluster, Filters, ask},
     mesh::{
-        Output, Table, ago, ask, count, list, now, number, object, parse, party, port, reasons,
-        span, text,
+        Output, Table, Together, ago, count, list, now, number, object, parse, party, port,
+        reasons, span, text,
     },
     terminal::{Cell, Colour, Style, quiet},
 };
+use crate::mesh::report::answer::{Answer, View};
 
 /// What to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// URL of the observer, as `http://127.0.0.1:9920`.
-    pub server: String,
+    /// Whom to ask.
+    pub agents: Agents,
     /// How to print.
     pub output: Output,
-    /// Fails when there is one that is at least so bad.
+    /// Fails when there is one that is at least so bad, or may be: an agent did not answer.
     pub fail_on: Option<Severity>,
     /// Parameters of the query, as the server names them; those without a value are left out.
-    pub filters: Vec<(&'static str, Option<String>)>,
+    pub filters: Filters,
 }
 
 /// How bad something is, the worst last.
@@ -45,25 +48,78 @@ pub enum Severity {
 
 /// Prints all findings once.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let answered = ask(&options.server, "/api/v1/findings", &options.filters)?;
+    let (answered, asked) = match options.agents.only() {
+        Some(server) => {
+            let path = View::Findings.path();
+            (ask(server, path, &options.filters)?, None)
+        }
+        None => {
+            let Cluster { report, asked } = together(options)?;
+            let told = (asked.line(), asked.missing());
+            let answer = Answer::new(View::Findings, report);
+            let text = serde_json::to_string(&Together { asked, answer })?;
+            (text, Some(told))
+        }
+    };
     let answer = parse(&answered)?;
     let printed = match options.output {
         Output::Json => format!("{}\n", answered.trim_end()),
         Output::Table | Output::Wide => {
             let wide = options.output == Output::Wide;
-            table(&answer, wide, now()).text(Style::of_stdout())
+            let mut table = table(&answer, wide, now());
+            if let Some((line, _)) = &asked {
+                table.line(line.clone());
+            }
+            table.text(Style::of_stdout())
         }
     };
+    let missing = asked.map_or(0, |(_, missing)| missing);
+    let mut out = BufWriter::new(io::stdout().lock());
     quiet(write!(out, "{printed}").and_then(|()| out.flush()))?;
+    let found = |least| worst(&answer).is_some_and(|worst| worst >= least);
     let fails = options
         .fail_on
-        .is_some_and(|least| worst(&answer).is_some_and(|worst| worst >= least));
+        .is_some_and(|least| found(least) || missing > 0);
     Ok(if fails {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What several agents found. How bad something is may be known to one of them only, and that it is
+/// not so to another: so severities are looked at last, and what tells of use and readiness is asked
+/// for whole.
+fn together(options: &Options) -> anyhow::Result<Cluster> {
+    let mut filters = options.filters.clone();
+    let wanted: Vec<String> = filters
+        .iter_mut()
+        .filter(|(name, _)| *name == "severity")
+        .filter_map(|(_, value)| value.take())
+        .collect();
+    let wanted: Vec<&str> = wanted
+        .iter()
+        .flat_map(|list| list.split(','))
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    for part in &wanted {
+        if Severity::parse(part).is_none() {
+            let known = Severity::ALL.map(Severity::as_str).join(", ");
+            bail!("severity={part}: expected {known}");
+        }
+    }
+    let mut cluster = options.agents.ask(&[
+        (View::Findings, filters),
+        (View::Readiness, Vec::new()),
+        (View::Routes, Vec::new()),
+        (View::Authz, Vec::new()),
+    ])?;
+    if !wanted.is_empty() {
+        let findings = &mut cluster.report.findings;
+        findings.retain(|finding| wanted.contains(&finding.severity));
+    }
+    Ok(cluster)
 }
 
 /// The worst that was found.

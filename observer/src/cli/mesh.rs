@@ -1,32 +1,33 @@
 //! `observer mesh`: what service meshes were seen to do, against what is declared of them.
 
 use std::{
-    fmt::Write as _,
     io::{self, BufWriter, Write},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::Context;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    client,
+    agents::{Agents, Asked, Cluster, Filters, ask},
     terminal::{Cell, Colour, Columns, Style, quiet},
 };
+use crate::mesh::report::answer::{self, Answer};
 
 mod show;
 
 /// What to show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// URL of the observer, as `http://127.0.0.1:9920`.
-    pub server: String,
+    /// Whom to ask.
+    pub agents: Agents,
     /// Which table.
     pub view: View,
     /// How to print.
     pub output: Output,
     /// Parameters of the query, as the server names them; those without a value are left out.
-    pub filters: Vec<(&'static str, Option<String>)>,
+    pub filters: Filters,
 }
 
 /// A table.
@@ -58,37 +59,44 @@ pub enum Output {
     Json,
 }
 
+/// An answer of several agents: who was asked, and what one would answer that sees all they see.
+#[derive(Debug, Serialize)]
+pub(super) struct Together {
+    pub(super) asked: Asked,
+    #[serde(flatten)]
+    pub(super) answer: Answer,
+}
+
 /// Prints a table once.
 pub fn run(options: &Options) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(io::stdout().lock());
-    let text = ask(&options.server, options.view.path(), &options.filters)?;
+    let (text, asked) = match options.agents.only() {
+        Some(server) => {
+            let path = options.view.report().path();
+            (ask(server, path, &options.filters)?, None)
+        }
+        None => {
+            let questions = [(options.view.report(), options.filters.clone())];
+            let Cluster { report, asked } = options.agents.ask(&questions)?;
+            let line = asked.line();
+            let answer = Answer::new(options.view.report(), report);
+            let together = Together { asked, answer };
+            (serde_json::to_string(&together)?, Some(line))
+        }
+    };
     let printed = match options.output {
         Output::Json => format!("{}\n", text.trim_end()),
         Output::Table | Output::Wide => {
             let wide = options.output == Output::Wide;
-            show::table(options.view, &parse(&text)?, wide, now()).text(Style::of_stdout())
+            let mut table = show::table(options.view, &parse(&text)?, wide, now());
+            if let Some(line) = asked {
+                table.line(line);
+            }
+            table.text(Style::of_stdout())
         }
     };
+    let mut out = BufWriter::new(io::stdout().lock());
     quiet(write!(out, "{printed}").and_then(|()| out.flush()))?;
     Ok(())
-}
-
-/// What the observer answers to `path` with `filters`.
-pub(super) fn ask(
-    server: &str,
-    path: &str,
-    filters: &[(&'static str, Option<String>)],
-) -> anyhow::Result<String> {
-    let mut query = String::new();
-    for (name, value) in filters {
-        if let Some(value) = value {
-            let separator = if query.is_empty() { '?' } else { '&' };
-            let _ = write!(query, "{separator}{name}={}", client::encode(value));
-        }
-    }
-    client::get(server, &format!("{path}{query}"), false)?
-        .text()
-        .context("the observer stopped answering")
 }
 
 pub(super) fn parse(text: &str) -> anyhow::Result<Value> {
@@ -117,15 +125,15 @@ enum Line {
 // === impl View ===
 
 impl View {
-    /// Where the observer answers it.
-    const fn path(self) -> &'static str {
+    /// What agents call it.
+    const fn report(self) -> answer::View {
         match self {
-            Self::Edges => "/api/v1/mesh",
-            Self::Mtls => "/api/v1/mesh/mtls",
-            Self::Readiness => "/api/v1/mesh/readiness",
-            Self::Split => "/api/v1/mesh/split",
-            Self::Routes => "/api/v1/mesh/routes",
-            Self::Authz => "/api/v1/mesh/authz",
+            Self::Edges => answer::View::Edges,
+            Self::Mtls => answer::View::Mtls,
+            Self::Readiness => answer::View::Readiness,
+            Self::Split => answer::View::Split,
+            Self::Routes => answer::View::Routes,
+            Self::Authz => answer::View::Authz,
         }
     }
 }
@@ -153,6 +161,11 @@ impl Table {
     pub(super) fn note(&mut self, text: &str) {
         let text = super::terminal::plain(text);
         self.lines.push(Line::Text(format!("    {text}")));
+    }
+
+    /// A line below the last.
+    pub(super) fn line(&mut self, text: String) {
+        self.lines.push(Line::Text(text));
     }
 
     /// What to say instead of nothing.

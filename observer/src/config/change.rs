@@ -110,6 +110,7 @@ fn is_other_mesh(old: &Mesh, new: &Mesh) -> bool {
         settle: new.settle,
         window: new.window,
         readiness_window: new.readiness_window,
+        unused_after: new.unused_after,
         edges: new.edges,
         ..old.clone()
     };
@@ -185,6 +186,7 @@ pub(super) fn reloaded(old: &Config, new: Config) -> Config {
             settle: mesh.settle,
             window: mesh.window,
             readiness_window: mesh.readiness_window,
+            unused_after: mesh.unused_after,
             edges: mesh.edges,
             ..old.mesh.clone()
         },

@@ -27,6 +27,8 @@ pub struct Mesh {
     pub window: Duration,
     /// For how long there must have been no plaintext before it may be forbidden.
     pub readiness_window: Duration,
+    /// How long something must not be used to be called unused.
+    pub unused_after: Duration,
     /// Most edges that are remembered.
     pub edges: u32,
     /// Series as the meshes' own proxies have them.
@@ -93,6 +95,7 @@ impl Default for Mesh {
             settle: Duration::from_secs(60),
             window: Duration::from_secs(24 * 3600),
             readiness_window: Duration::from_secs(7 * 24 * 3600),
+            unused_after: Duration::from_secs(24 * 3600),
             edges: 8_192,
             series: MeshSeries::default(),
             events: false,

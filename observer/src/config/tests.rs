@@ -99,7 +99,7 @@ fn a_whole_file() {
          networks:\n- {name: office, ranges: [192.0.2.0/24, '2001:db8::/32']}\n\
          mesh:\n  enabled: off\n  istio: false\n  linkerd: false\n  gateway_api: false\n  \
          network_policy: false\n  istio_namespace: mesh\n  istio_revisions: true\n  hops: all\n  minimum: 5\n  settle: 0s\n  \
-         window: 12h\n  readiness_window: 2d\n  edges: 64\n  series: {istio: gaps, linkerd: true}\n  events: true\n\
+         window: 12h\n  readiness_window: 2d\n  unused_after: 3h\n  edges: 64\n  series: {istio: gaps, linkerd: true}\n  events: true\n\
          hub:\n  listen: '[::]:1'\n  tls: {certificate: /c, key: /k}\n  authenticate: false\n  \
          agent_account: observer/agent\n  max_agents: 7\n\
          traces:\n  sampler: ratio\n  ratio: 0.5\n  keep_failed: false\n  slower_than: never\n  \
@@ -217,6 +217,7 @@ fn a_whole_file() {
                 settle: Duration::ZERO,
                 window: Duration::from_secs(12 * 3600),
                 readiness_window: Duration::from_secs(2 * 24 * 3600),
+                unused_after: Duration::from_secs(3 * 3600),
                 edges: 64,
                 series: MeshSeries {
                     istio: IstioSeries::Gaps,
@@ -432,6 +433,10 @@ fn errors_name_key_and_place() {
             "mesh: {readiness_window: 59m}\n",
             "observer.yaml:1:26: mesh.readiness_window: ",
         ),
+        (
+            "mesh: {unused_after: 91d}\n",
+            "observer.yaml:1:22: mesh.unused_after: ",
+        ),
         ("mesh: {edges: 63}\n", "observer.yaml:1:15: mesh.edges: "),
         (
             "mesh: {series: {istio: some}}\n",
@@ -579,7 +584,7 @@ fn a_reload_takes_over_what_it_can_and_names_the_rest() {
          routes: {patterns: [/a]}\nmetrics: {series_budget: 1}\nflows: {sampling: 0.5}\n\
          dns: {timeout: 1s, names: 1}\nudp: {idle: 3s}\n\
          traces: {ratio: 1, rules: [{service: a, sampler: always}], peers: none}\n\
-         mesh: {minimum: 1, settle: 0s, window: 1h, readiness_window: 1h, edges: 64}\n\
+         mesh: {minimum: 1, settle: 0s, window: 1h, readiness_window: 1h, unused_after: 1m, edges: 64}\n\
          otlp: {endpoint: 'http://c'}\n",
     );
     assert_eq!(old.reloadable_difference(&reloadable), [""; 0]);

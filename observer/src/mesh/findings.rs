@@ -381,6 +381,7 @@ fn finding(key: &Key, open: &Open, offset: WallOffset) -> report::Finding {
         workload: (*key.workload).clone(),
         peer: key.peer.as_deref().cloned(),
         port: key.port,
+        about: key.about.to_string(),
         summary: open.saying.summary.clone(),
         advice: entry.advice,
         because: reasons(&open.saying.because),

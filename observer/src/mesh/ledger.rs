@@ -32,6 +32,12 @@ use self::{
     view::MOST_PLACES,
     watch::{Around, Ended, Watch},
 };
+pub(in crate::mesh) use self::{
+    edge::at_least,
+    latency::shares,
+    readiness::{Basis, State, summary, without_mutual},
+    show::{encrypted, observed},
+};
 use super::{
     findings::{Findings, Id, between, worst_first},
     policy::Policies,
@@ -72,6 +78,8 @@ pub struct Config {
     pub window: Duration,
     /// Window of readiness.
     pub readiness: Duration,
+    /// How long something must not be used to be called unused.
+    pub unused: Duration,
 }
 
 /// What was seen, and what is declared.
@@ -107,6 +115,7 @@ impl Default for Config {
             settle: Duration::from_secs(60),
             window: Duration::from_secs(24 * 3600),
             readiness: Duration::from_secs(7 * 24 * 3600),
+            unused: traffic::Config::default().unused,
         }
     }
 }
@@ -119,6 +128,7 @@ impl Config {
             settle: self.settle,
             idle: self.idle,
             window: self.window,
+            unused: self.unused,
             ..default
         }
     }

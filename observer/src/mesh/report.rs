@@ -1,15 +1,28 @@
 //! What a mesh was found to do, as plain values: the one place that documents the JSON of
 //! `/api/v1/mesh` and `/api/v1/findings`.
 //!
-//! All keys are always there, `null` where nothing is known; keys may be added. Times are seconds
+//! An agent reports what it sees of its own node: [`merge()`] makes one report of several, and
+//! [`conclude()`] says what only all of them tell together. All keys are always there, `null` where nothing is known; keys may be added. Times are seconds
 //! since the Unix epoch, durations are seconds, shares go from 0 to 1.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::model::policy::ObjectRef;
 
+mod conclude;
+mod merge;
+mod read;
+
+pub mod answer;
+
+pub use self::{conclude::conclude, merge::merge};
+
+/// One of a few words, which the field that has it lists.
+pub type Word = &'static str;
+
 /// All of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Report {
     /// How long this observer has looked, seconds.
     pub observed_seconds: f64,
@@ -25,6 +38,10 @@ pub struct Report {
     pub routes: Vec<Route>,
     /// What policy says of requests, and what was done with them.
     pub authorizations: Vec<Authorization>,
+    /// What policies that allow name, and whether it came.
+    pub grants: Vec<Usage>,
+    /// What other objects declare to be used, and whether it was.
+    pub uses: Vec<Usage>,
     /// Objects that could not be understood.
     pub misunderstood: Vec<Misunderstood>,
     /// Objects that are understood, and in effect nowhere at one of the places that they are for.
@@ -32,11 +49,12 @@ pub struct Report {
 }
 
 /// An end.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Party {
     /// As in the graph of services: `workload`, `kubernetes_service`, `identity`, `node`, `network`,
     /// `name`, `outside`, `service`, `unknown`.
-    pub kind: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub kind: Word,
     /// Namespace; empty without.
     pub namespace: String,
     /// Kind of a workload, `Deployment`; empty for others.
@@ -46,7 +64,7 @@ pub struct Party {
 }
 
 /// An object of the API.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Object {
     /// Kind as the API spells it.
     pub kind: String,
@@ -61,7 +79,7 @@ pub struct Object {
 }
 
 /// Part of why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Reason {
     /// The object that says so; `null` for defaults and for what was observed.
     pub object: Option<Object>,
@@ -70,7 +88,7 @@ pub struct Reason {
 }
 
 /// Traffic from a client to a port of a server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Edge {
     /// Who calls.
     pub client: Party,
@@ -81,18 +99,26 @@ pub struct Edge {
     /// Port of the server's pod; 0 when unknown.
     pub port: u16,
     /// Who carries the client's traffic: `none`, `istio_sidecar`, `istio_ambient`, `linkerd`.
-    pub client_plane: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub client_plane: Word,
     /// Who carries the server's.
-    pub server_plane: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub server_plane: Word,
     /// What is declared of mutual TLS: `strict`, `permissive`, `disabled`, `no_mesh`, `unknown`.
-    pub declared: &'static str,
-    /// What was seen between both ends, or their proxies.
+    #[serde(deserialize_with = "read::word")]
+    pub declared: Word,
+    /// What was seen between both ends, or their proxies: as many as there were at least.
     pub observed: Vec<Observed>,
+    /// Of it, what was seen at the clients' ends; both ends count the same ones.
+    pub at_client: Vec<Observed>,
+    /// What was seen at the servers' ends.
+    pub at_server: Vec<Observed>,
     /// Share of requests (of connections, where there are no requests) that were encrypted; `null`
     /// while nothing is known of any.
     pub encrypted_share: Option<f64>,
     /// Whether what was seen is what was declared: `satisfied`, `violated`, `unknown`.
-    pub verdict: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub verdict: Word,
     /// Why.
     pub because: Vec<Reason>,
     /// When it was first seen.
@@ -101,16 +127,25 @@ pub struct Edge {
     pub last_seen: f64,
     /// Requests that were answered after another attempt, per request at the client; `null` when
     /// attempts are not known.
+    #[serde(default)]
     pub retry_ratio: Option<f64>,
+    /// Requests at the server that were a first attempt.
+    #[serde(default)]
+    pub first_attempts: u64,
+    /// Requests at the server that were another.
+    #[serde(default)]
+    pub other_attempts: u64,
     /// Where the time of a request goes, in the mean.
+    #[serde(default)]
     pub latency: Latency,
 }
 
 /// How connections and requests of an edge were secured.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Observed {
     /// As in flows: `plaintext`, `tls`, `istio_mtls`, `hbone`, `linkerd_mtls`, `unknown`.
-    pub security: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub security: Word,
     /// Connections.
     pub connections: u64,
     /// Requests.
@@ -119,7 +154,7 @@ pub struct Observed {
 
 /// Where the time of a request goes, means in seconds. Each is `null` where this observer does not see
 /// both of its ends.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// At the client application's own socket.
     pub client: Option<f64>,
@@ -135,27 +170,47 @@ pub struct Latency {
     pub server_proxy: Option<f64>,
     /// At the server application's own socket.
     pub server: Option<f64>,
+    /// Whether applications have a proxy at the other end.
+    pub proxied: bool,
+    /// What all of it is made of, of the last five to ten minutes.
+    pub measured: Vec<Measured>,
+}
+
+/// Times that were taken at one place, summed up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// `client`, `server`: at the applications' own sockets; `wire_client`, `wire_server`: at their
+    /// proxies' sockets on the wire; `upstream`: as the client's proxy says.
+    #[serde(deserialize_with = "read::word")]
+    pub at: Word,
+    /// Requests.
+    pub count: u64,
+    /// All that they took, nanoseconds: whole ones, so that sums are exact.
+    pub nanoseconds: u64,
 }
 
 /// Something that is wrong, or may be.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "read::Finding")]
 pub struct Finding {
     /// `M01` to `M36`.
-    pub id: &'static str,
+    pub id: Word,
     /// Its name: `plaintext_accepted_under_strict`.
-    pub name: &'static str,
+    pub name: Word,
     /// `critical`, `high`, `medium`, `low`, `info`.
-    pub severity: &'static str,
+    pub severity: Word,
     /// Whom it is about.
     pub workload: Party,
     /// Who is at the other end; `null` where it is about one end.
     pub peer: Option<Party>,
     /// Port of the server's pod; 0 where it is about none.
     pub port: u16,
+    /// What else tells two of them apart: a rule, a host; empty without.
+    pub about: String,
     /// What was found, in one sentence.
     pub summary: String,
     /// What to do.
-    pub advice: &'static str,
+    pub advice: Word,
     /// Objects that decided, and what was observed.
     pub because: Vec<Reason>,
     /// How often it was seen.
@@ -171,7 +226,7 @@ pub struct Finding {
 }
 
 /// A flow that shows a finding.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sample {
     /// When.
     pub at: f64,
@@ -180,7 +235,8 @@ pub struct Sample {
     /// Address of the server's socket, as seen.
     pub server: String,
     /// As in flows.
-    pub security: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub security: Word,
     /// `METHOD path` of a request, without query; empty for connections.
     pub request: String,
     /// Status of its response; `null` without.
@@ -188,28 +244,49 @@ pub struct Sample {
 }
 
 /// Whether a server could take mutual TLS only.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Readiness {
     /// The server.
     pub workload: Party,
     /// `READY`, `NOT READY`, `INSUFFICIENT`.
-    pub state: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub state: Word,
     /// Why.
     pub why: String,
     /// What is declared now, as in [`Edge::declared`].
-    pub declared: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub declared: Word,
     /// How long the window is that was asked for.
     pub window_seconds: f64,
     /// How much of it was observed.
     pub observed_seconds: f64,
+    /// Connections below which nothing is said.
+    pub minimum: u64,
     /// Connections in it.
     pub connections: u64,
+    /// Of them, those that were seen at the clients' ends; both ends count the same ones.
+    pub at_client: Connections,
+    /// Those that were seen at the servers' ends.
+    pub at_server: Connections,
     /// Who still sends plaintext.
     pub plaintext: Vec<PlaintextClient>,
 }
 
+/// Connections by how they were secured.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connections {
+    /// By mutual TLS of a mesh.
+    pub mutual: u64,
+    /// Not.
+    pub plaintext: u64,
+    /// By TLS of their own.
+    pub foreign: u64,
+    /// It could not be told.
+    pub unknown: u64,
+}
+
 /// Who sends plaintext to a server.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PlaintextClient {
     /// Who.
     pub client: Party,
@@ -217,6 +294,10 @@ pub struct PlaintextClient {
     pub port: u16,
     /// Connections.
     pub connections: u64,
+    /// Of them, those that were seen at the client's end.
+    pub at_client: u64,
+    /// Those that were seen at the server's end.
+    pub at_server: u64,
     /// Last of them.
     pub last_seen: f64,
     /// An address of the client, where it is no workload.
@@ -224,7 +305,7 @@ pub struct PlaintextClient {
 }
 
 /// Declared and observed shares of the backends of a rule.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Split {
     /// The object.
     pub object: Object,
@@ -236,17 +317,24 @@ pub struct Split {
     pub backends: Vec<SplitBackend>,
     /// Requests that were told apart.
     pub requests: u64,
+    /// Requests that clients of this node sent, since shares are declared as they are.
+    pub sent: u64,
+    /// Requests of theirs that were served on this node by none of the backends, since then.
+    pub strays: u64,
+    /// What makes counts say nothing; `null` when they do.
+    pub unclear: Option<String>,
     /// How likely shares as observed are, if those declared are true (chi-square test); `null` below the
     /// minimum of requests.
     pub p_value: Option<f64>,
     /// `satisfied`, `violated`, `unknown`.
-    pub verdict: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub verdict: Word,
     /// Why.
     pub why: String,
 }
 
 /// A backend of a rule.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SplitBackend {
     /// Host or Service.
     pub host: String,
@@ -258,10 +346,13 @@ pub struct SplitBackend {
     pub observed: Option<f64>,
     /// Requests.
     pub requests: u64,
+    /// Requests of clients of any node that it served on this node, since shares are declared as they
+    /// are.
+    pub served: u64,
 }
 
 /// A rule of a route.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Route {
     /// The object.
     pub object: Object,
@@ -271,8 +362,14 @@ pub struct Route {
     pub host: String,
     /// Requests that matched it.
     pub requests: u64,
+    /// Requests that may have matched it: not all of them was seen.
+    pub possible_requests: u64,
     /// Requests to that host.
     pub host_requests: u64,
+    /// Requests to that host below which it is not called unused.
+    pub minimum: u64,
+    /// Rule before it that took requests which it matches too, and others; `null` without.
+    pub shadowed_by: Option<String>,
     /// Last that matched; `null` without.
     pub last_seen: Option<f64>,
     /// Declared limit of the whole time.
@@ -282,13 +379,14 @@ pub struct Route {
     /// Longest that a request took.
     pub longest_seconds: Option<f64>,
     /// `used`, `unused`, `shadowed`, `unknown`.
-    pub state: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub state: Word,
     /// Why.
     pub why: String,
 }
 
 /// What policy says of the requests from a client to a server, and what was done with them.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Authorization {
     /// Who calls.
     pub client: Party,
@@ -307,13 +405,27 @@ pub struct Authorization {
     /// Requests that were refused.
     pub refused: u64,
     /// `satisfied`, `violated`, `unknown`.
-    pub verdict: &'static str,
+    #[serde(deserialize_with = "read::word")]
+    pub verdict: Word,
     /// Why.
     pub because: Vec<Reason>,
 }
 
+/// Something that an object declares, and whether it was used.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// The object.
+    pub object: Object,
+    /// What of it: `identity cluster.local/ns/shop/sa/web`, `subset v1 of cart.shop`.
+    pub what: String,
+    /// Whether it was used.
+    pub used: bool,
+    /// Requests, or connections, that could have used it.
+    pub requests: u64,
+}
+
 /// An object that could not be understood.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Misunderstood {
     /// Which.
     pub object: Object,
@@ -323,7 +435,7 @@ pub struct Misunderstood {
 
 /// An object that is in effect nowhere at one of the places that it is for: a route of the Gateway API
 /// that no controller says it has accepted there.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Ignored {
     /// Which.
     pub object: Object,

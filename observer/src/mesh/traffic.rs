@@ -36,6 +36,7 @@ use std::{sync::Arc, time::Duration};
 use hashbrown::HashMap;
 
 pub(super) use self::connections::is_bytes;
+pub(in crate::mesh) use self::split::Shown;
 use self::{
     answers::{Answers, Changes},
     connections::Known,
@@ -85,8 +86,9 @@ pub struct Config {
     pub minimum: u64,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
-    /// How long something must not be used to be called unused, and how long is told what was seen
-    /// last.
+    /// How long something must not be used to be called unused.
+    pub unused: Duration,
+    /// How long is told what was seen last.
     pub window: Duration,
     /// How long is remembered what nothing is seen of.
     pub idle: Duration,
@@ -158,6 +160,7 @@ impl Default for Config {
             connections: 65_536,
             minimum: 20,
             settle: Duration::from_secs(60),
+            unused: Duration::from_secs(24 * 3600),
             window: Duration::from_secs(24 * 3600),
             idle: Duration::from_secs(7 * 24 * 3600),
         }
@@ -248,6 +251,12 @@ impl Traffic {
             place.map_or(0, |host| host.requests)
         };
         self.uses.judge(&mut findings, judge, requests);
+        self.grants.report(&mut report.grants);
+        self.uses.report(&mut report.uses, requests);
+        for usages in [&mut report.grants, &mut report.uses] {
+            usages
+                .sort_by(|one, other| (&one.object, &one.what).cmp(&(&other.object, &other.what)));
+        }
         current(policies, &mut findings);
         findings.report(&mut report.findings, offset);
     }
@@ -398,6 +407,7 @@ impl Traffic {
         Judge {
             now,
             minimum: self.config.minimum,
+            unused: self.config.unused,
             window: self.config.window,
             settle: self.config.settle,
         }

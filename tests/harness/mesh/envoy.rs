@@ -126,6 +126,36 @@ pub fn refuse(prefix: &str) -> Value {
     extension("envoy.filters.http.rbac", kind, json!({"rules": rules}))
 }
 
+/// A filter of HTTP that lets `most` requests pass, and answers all others with 429 and this field.
+pub fn rate_limit(most: u32, (name, value): (&str, &str)) -> Value {
+    let kind = "envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit";
+    let value = json!({
+        "stat_prefix": "limited",
+        "token_bucket": {"max_tokens": most, "tokens_per_fill": 1, "fill_interval": "600s"},
+        "filter_enabled": share(100), "filter_enforced": share(100),
+        "response_headers_to_add": [{"header": {"key": name, "value": value}}],
+    });
+    extension("envoy.filters.http.local_ratelimit", kind, value)
+}
+
+/// `circuit_breakers`: most connections, and most requests that wait for one.
+pub fn limits(most: u32) -> Value {
+    json!({"thresholds": [{"max_connections": most, "max_pending_requests": most}]})
+}
+
+/// `outlier_detection`: who fails so often in a row gets nothing, for longer than any test looks.
+pub fn ejection(failures: u32) -> Value {
+    json!({
+        "consecutive_5xx": failures, "interval": "0.5s", "base_ejection_time": "600s",
+        "max_ejection_time": "600s", "max_ejection_percent": 50,
+    })
+}
+
+/// A share of requests, in percent.
+pub fn share(percent: u32) -> Value {
+    json!({"default_value": {"numerator": percent, "denominator": "HUNDRED"}})
+}
+
 /// A filter of HTTP that lets what goes upstream have the client's address, with this mark.
 pub fn original_source(mark: u32) -> Value {
     let kind = "envoy.extensions.filters.http.original_src.v3.OriginalSrc";

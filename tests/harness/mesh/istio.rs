@@ -146,7 +146,14 @@ pub(super) fn upstream(
         tls: Some(client(target, &subset.name, certificates, newest)?),
         mark: None,
     };
-    Ok(upstream.build())
+    let mut upstream = upstream.build();
+    if let Some(limit) = target.limit {
+        upstream["circuit_breakers"] = envoy::limits(limit);
+    }
+    if let Some(failures) = target.ejects {
+        upstream["outlier_detection"] = envoy::ejection(failures);
+    }
+    Ok(upstream)
 }
 
 /// What a client says in its handshake.
@@ -189,7 +196,11 @@ pub(super) fn routes(target: &Target) -> Result<Value> {
         });
     }
     if let Some(mirror) = &target.mirror {
-        route["request_mirror_policies"] = json!([{"cluster": cluster(target, mirror)?}]);
+        let mut copies = json!({"cluster": cluster(target, mirror)?});
+        if let Some(percent) = target.mirrored {
+            copies["runtime_fraction"] = envoy::share(percent);
+        }
+        route["request_mirror_policies"] = json!([copies]);
     }
     let prefix = target.prefix.as_deref().unwrap_or("/");
     Ok(json!([{"match": {"prefix": prefix}, "route": route}]))

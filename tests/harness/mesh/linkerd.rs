@@ -30,6 +30,8 @@ pub struct Sidecar<'a> {
     pub serves: Protocol,
     /// Where its application sends to; anything else goes on as it is.
     pub targets: &'a [&'a Target],
+    /// It lets so many requests pass, and refuses all others.
+    pub limit: Option<u32>,
 }
 
 /// The identity of an account.
@@ -160,7 +162,11 @@ fn inbound(sidecar: &Sidecar<'_>, certificates: &Value) -> Value {
                 // Envoy takes the name of another protocol for HTTP/1.1.
                 more["codec_type"] = json!("HTTP2");
             }
-            envoy::http(&route(secured), &[], more)
+            // As that of the proxy itself, rather than of the application.
+            let refused = ("l5d-proxy-error", "rate limit exceeded");
+            let limit = sidecar.limit.map(|most| envoy::rate_limit(most, refused));
+            let filters: Vec<Value> = limit.into_iter().collect();
+            envoy::http(&route(secured), &filters, more)
         }
     };
     let mut context = certificates.clone();

@@ -20,6 +20,8 @@ use crate::{
 pub struct Spec<'a> {
     /// Name of its Deployment, which its own begins with.
     pub name: &'a str,
+    /// Which of several pods of one Deployment it is.
+    pub replica: usize,
     /// Value of its label `app`: which Service it answers for.
     pub app: &'a str,
     /// Value of its label `version`.
@@ -70,6 +72,7 @@ impl<'a> Spec<'a> {
     pub fn new(name: &'a str, plane: Plane) -> Self {
         Self {
             name,
+            replica: 0,
             app: name,
             version: "v1",
             account: name,
@@ -88,6 +91,13 @@ impl<'a> Spec<'a> {
     #[must_use]
     pub fn version(mut self, app: &'a str, version: &'a str) -> Self {
         (self.app, self.version, self.account) = (app, version, app);
+        self
+    }
+
+    /// Another pod of its Deployment.
+    #[must_use]
+    pub fn replica(mut self, number: usize) -> Self {
+        self.replica = number;
         self
     }
 
@@ -172,7 +182,10 @@ impl<'a> Member<'a> {
             Plane::Istio => &["app", istio::CONTAINER],
             Plane::Linkerd => &["app", linkerd::CONTAINER],
         };
-        let name = format!("{}-5d8f-{number}", spec.name);
+        let mut name = format!("{}-5d8f-{number}", spec.name);
+        if spec.replica > 0 {
+            name.push_str(&format!("-{}", spec.replica));
+        }
         let pod = PodSpec {
             containers,
             ..PodSpec::new(NAMESPACE, &name)

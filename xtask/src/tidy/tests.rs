@@ -34,8 +34,12 @@ const IMPORTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("export", &["model", "config", "telemetry", "aggregate"]),
-    // The command line prints what it is told; of capture it knows whether there is an object.
-    ("cli", &["model", "config", "host", "telemetry", "capture"]),
+    // The command line prints what it is told, and makes one report of those of several agents; of
+    // capture it knows whether there is an object.
+    (
+        "cli",
+        &["model", "config", "host", "telemetry", "capture", "mesh"],
+    ),
 ];
 
 /// Stages without clock, I/O and runtime: one recorded fixture drives them in one thread.

@@ -137,6 +137,13 @@ fn every_family() {
             ],
         ),
         (
+            &contract::MESH_SPLIT_SERVED,
+            vec![
+                format!("{} 700", backend("v1")),
+                format!("{} 300", backend("v2")),
+            ],
+        ),
+        (
             &contract::MESH_AUTHORIZATION,
             vec![
                 format!("{allowed},decision=allowed 10"),

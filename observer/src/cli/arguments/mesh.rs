@@ -3,7 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::DEFAULT_SERVER;
-use crate::cli::{findings, mesh};
+use crate::cli::{agents::Agents, findings, mesh};
 
 /// `observer findings`.
 #[derive(Debug, Args)]
@@ -12,19 +12,24 @@ What was seen is compared with what Istio, Linkerd, the Gateway API and NetworkP
 Each finding has an id, M01 to M36, and says what was seen, since when, and which objects decided. \
 Commas separate alternatives of a filter.
 
+An agent knows what it sees of its own node. With --all, or several servers, all agents are asked, \
+and what they found becomes one: the same finding is shown once, with the counts of all that found \
+it, and that nothing uses a thing, or that a server is ready, is said only if it is so for all of \
+them. How many answered is told below the table, or in `asked`, and on stderr who did not.
+
 It exits 0 whatever was found; with --fail-on it exits 1 when something of what is shown is at \
-least so bad.
+least so bad, or when an agent did not answer.
 
 Examples:
   observer findings
   observer findings --severity critical,high -o wide
   observer findings --namespace shop --workload cart
   observer findings --fail-on high               for pipelines
+  observer findings --all --server http://observer-agent.observer:9920
   observer findings -o json | jq -r '.findings[] | [.id, .summary] | @tsv'")]
 pub struct FindingsArguments {
-    /// Where the agent answers
-    #[arg(long, value_name = "URL", env = "OBSERVER_SERVER", default_value = DEFAULT_SERVER)]
-    pub server: String,
+    #[command(flatten)]
+    agents: AgentsArguments,
     /// Form of the output
     #[arg(long, short, value_name = "FORM", default_value = "table")]
     pub output: MeshOutput,
@@ -43,6 +48,20 @@ pub struct FindingsArguments {
     /// Exit with 1 when there is one at least so bad
     #[arg(long, value_name = "SEVERITY")]
     pub fail_on: Option<FailOn>,
+}
+
+/// Whom to ask.
+#[derive(Debug, Args)]
+struct AgentsArguments {
+    /// Where the agent answers; given several times, or with commas between, all of them are asked,
+    /// and what they answer becomes one
+    #[arg(long = "server", value_name = "URL", env = "OBSERVER_SERVER", value_delimiter = ',',
+          default_value = DEFAULT_SERVER)]
+    servers: Vec<String>,
+    /// Ask all agents that have the name in URL, as those of a cluster have that of their headless
+    /// Service, and not one of them
+    #[arg(long)]
+    all: bool,
 }
 
 /// How bad a finding is.
@@ -74,12 +93,14 @@ pub enum MeshOutput {
 /// `observer mesh`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-What is seen by the agent of this node, and so of the pods of this node and whom they talk with. \
-Verdicts are `satisfied`, `violated`, and `unknown` where it cannot be told; -o wide says why.
+What is seen by the agent of this node, and so of the pods of this node and whom they talk with; \
+with --all, or several servers, by those of a cluster together. A call between two of them is seen \
+at both ends: of both, as many are told as there were at least. Verdicts are `satisfied`, `violated`, and `unknown` where it cannot be told; -o wide says why.
 
 Examples:
   observer mesh mtls --namespace shop -o wide
   observer mesh readiness --window 7d
+  observer mesh readiness --all --server http://observer-agent.observer:9920
   observer mesh split --host cart
   observer mesh routes -o json | jq '.routes[] | select(.state == \"unused\")'")]
 pub struct MeshArguments {
@@ -108,9 +129,8 @@ pub enum MeshCommand {
 /// Where from, and in which form.
 #[derive(Debug, Args)]
 struct CommonArguments {
-    /// Where the agent answers
-    #[arg(long, value_name = "URL", env = "OBSERVER_SERVER", default_value = DEFAULT_SERVER)]
-    pub server: String,
+    #[command(flatten)]
+    agents: AgentsArguments,
     /// Form of the output
     #[arg(long, short, value_name = "FORM", default_value = "table")]
     pub output: MeshOutput,
@@ -154,7 +174,7 @@ pub struct HostArguments {
 impl From<FindingsArguments> for findings::Options {
     fn from(arguments: FindingsArguments) -> Self {
         let FindingsArguments {
-            server,
+            agents,
             output,
             severity,
             id,
@@ -163,7 +183,7 @@ impl From<FindingsArguments> for findings::Options {
             fail_on,
         } = arguments;
         Self {
-            server,
+            agents: agents.into(),
             output: output.into(),
             fail_on: fail_on.map(|severity| match severity {
                 FailOn::Critical => findings::Severity::Critical,
@@ -179,6 +199,15 @@ impl From<FindingsArguments> for findings::Options {
                 ("workload", workload),
             ],
         }
+    }
+}
+
+// === impl AgentsArguments ===
+
+impl From<AgentsArguments> for Agents {
+    fn from(arguments: AgentsArguments) -> Self {
+        let AgentsArguments { servers, all } = arguments;
+        Self { servers, all }
     }
 }
 
@@ -234,7 +263,7 @@ impl HostArguments {
 impl CommonArguments {
     fn of(self, view: mesh::View, more: (&'static str, Option<String>)) -> mesh::Options {
         mesh::Options {
-            server: self.server,
+            agents: self.agents.into(),
             view,
             output: self.output.into(),
             filters: vec![("namespace", self.namespace), more],
@@ -256,7 +285,10 @@ mod tests {
         };
         let own = |text: &str| Some(text.to_owned());
         let expected = findings::Options {
-            server: "http://a:1".to_owned(),
+            agents: Agents {
+                servers: vec!["http://a:1".to_owned()],
+                all: false,
+            },
             output: mesh::Output::Wide,
             fail_on: Some(findings::Severity::Medium),
             filters: vec![
@@ -267,6 +299,33 @@ mod tests {
             ],
         };
         assert_eq!(findings::Options::from(*arguments), expected);
+    }
+
+    #[test]
+    fn several_agents() {
+        for (flags, servers, all) in [
+            ("", &[DEFAULT_SERVER] as &[&str], false),
+            ("--server a:1 --server b:2", &["a:1", "b:2"], false),
+            ("--server a:1,b:2", &["a:1", "b:2"], false),
+            ("--all --server a:1", &["a:1"], true),
+        ] {
+            let line = format!("observer mesh readiness {flags}");
+            let Command::Mesh(arguments) = parse(&line).unwrap() else {
+                panic!("not mesh")
+            };
+            let agents = mesh::Options::from(*arguments).agents;
+            assert_eq!(
+                (agents.servers.as_slice(), agents.all),
+                (&*own(servers), all),
+                "{line}"
+            );
+            let only = agents.only().is_some();
+            assert_eq!(only, servers.len() == 1 && !all, "{line}");
+        }
+    }
+
+    fn own(list: &[&str]) -> Vec<String> {
+        list.iter().map(|it| (*it).to_owned()).collect()
     }
 
     #[test]

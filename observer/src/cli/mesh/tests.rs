@@ -95,7 +95,7 @@ fn nothing_is_said_to_be_nothing() {
         let answer = json!({"observed_seconds": 30.0});
         let found = show::table(view, &answer, true, NOW).text(Style::plain());
         assert!(found.ends_with("nothing was seen in 30s\n"), "{found}");
-        assert!(view.path().starts_with("/api/v1/mesh"));
+        assert!(view.report().path().starts_with("/api/v1/mesh"));
     }
 }
 

@@ -52,6 +52,7 @@ pub(in crate::config) const ALL: &[Setting] = &[
     MESH_SETTLE,
     MESH_WINDOW,
     MESH_READINESS_WINDOW,
+    MESH_UNUSED_AFTER,
     MESH_EDGES,
     MESH_SERIES_ISTIO,
     MESH_SERIES_LINKERD,

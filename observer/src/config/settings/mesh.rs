@@ -55,6 +55,10 @@ pub(in crate::config) const MESH_READINESS_WINDOW: Setting = Setting {
     key: "mesh.readiness_window",
     set: readiness_window,
 };
+pub(in crate::config) const MESH_UNUSED_AFTER: Setting = Setting {
+    key: "mesh.unused_after",
+    set: unused_after,
+};
 pub(in crate::config) const MESH_EDGES: Setting = Setting {
     key: "mesh.edges",
     set: edges,
@@ -132,6 +136,11 @@ fn window(config: &mut Config, text: &str) -> Result<(), String> {
 
 fn readiness_window(config: &mut Config, text: &str) -> Result<(), String> {
     config.mesh.readiness_window = between(text, HOUR, 90 * DAY)?;
+    Ok(())
+}
+
+fn unused_after(config: &mut Config, text: &str) -> Result<(), String> {
+    config.mesh.unused_after = between(text, Duration::ZERO, 90 * DAY)?;
     Ok(())
 }
 

@@ -64,9 +64,26 @@ pub(super) fn declared(
     let hidden = service.is_none() && !edge.dialled_pod && server.pod.is_some();
     let sends = match sends.value {
         Sends::Plaintext if hidden => unknown("it is not known which Service was dialled"),
+        Sends::Mutual if is_passed_on(policies, edge, client, service) => {
+            unknown("pods are dialled as well, which the proxy passes on as it is")
+        }
         _ => sends,
     };
     Declared { accepts, sends }
+}
+
+/// Whether a sidecar of Istio was also seen to be asked for pods by their addresses. It passes that on
+/// in the clear, and on the wire it looks as what is for their Service.
+fn is_passed_on(policies: &Policies, edge: &Edge, client: &Known, service: Option<&Party>) -> bool {
+    let Some(service) = service else {
+        return false;
+    };
+    let facts = policies
+        .context()
+        .service(&service.namespace, &service.name);
+    edge.dialled_pod
+        && client.plane == Plane::IstioSidecar
+        && facts.is_none_or(|facts| !facts.headless)
 }
 
 /// Asks what else an edge is judged by.

@@ -196,6 +196,24 @@ impl Shown {
     }
 }
 
+/// As many as there were at least, by kind, the first of which is unknown. Both ends count the same
+/// ones, each as far as it is seen, and one may know what the other does not.
+pub(in crate::mesh) fn at_least<const KINDS: usize>(
+    client: [u64; KINDS],
+    server: [u64; KINDS],
+) -> [u64; KINDS] {
+    let mut combined = [0; KINDS];
+    for (count, (client, server)) in combined.iter_mut().zip(client.into_iter().zip(server)) {
+        *count = client.max(server);
+    }
+    let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+    let all = sum(&client).max(sum(&server));
+    if let Some((unknown, known)) = combined.split_first_mut() {
+        *unknown = all.saturating_sub(sum(known));
+    }
+    combined
+}
+
 // === impl Signs ===
 
 impl Signs {
@@ -292,20 +310,14 @@ impl Tally {
         }
     }
 
-    /// As many as there were at least. Both ends count the same ones, each as far as it is seen, and
-    /// one may know what the other does not.
+    /// As many as there were at least: see [`at_least`].
     pub(super) fn combined(&self) -> [u64; Security::ALL.len()] {
-        let mut combined = [0; Security::ALL.len()];
-        let ends = self.client.into_iter().zip(self.server);
-        for (count, (client, server)) in combined.iter_mut().zip(ends) {
-            *count = client.max(server);
-        }
-        let sum = |counts: &[u64]| counts.iter().sum::<u64>();
-        let all = sum(&self.client).max(sum(&self.server));
-        if let Some((unknown, known)) = combined.split_first_mut() {
-            *unknown = all.saturating_sub(sum(known));
-        }
-        combined
+        at_least(self.client, self.server)
+    }
+
+    /// As the clients' ends counted, and as the servers' ends did.
+    pub(super) fn ends(&self) -> [[u64; Security::ALL.len()]; 2] {
+        [self.client, self.server]
     }
 
     fn merge(&mut self, other: &Self) {
@@ -417,7 +429,10 @@ impl Edge {
         if self.dialled_port == 0 {
             self.dialled_port = other.dialled_port;
         }
-        self.dialled_pod |= other.dialled_pod;
+        if other.dialled_pod && !self.dialled_pod {
+            self.dialled_pod = true;
+            self.asked = None;
+        }
         self.address = self.address.or(other.address);
         self.server_address = self.server_address.or(other.server_address);
         self.connections.merge(&other.connections);

@@ -28,7 +28,13 @@ pub(super) enum Place {
     Upstream,
 }
 
-const PLACES: usize = Place::Upstream as usize + 1;
+const PLACES: [Place; 5] = [
+    Place::Client,
+    Place::Server,
+    Place::WireClient,
+    Place::WireServer,
+    Place::Upstream,
+];
 
 /// Times of an edge.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +48,7 @@ pub(super) struct Latency {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Period([Sum; PLACES]);
+struct Period([Sum; PLACES.len()]);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Sum {
@@ -117,44 +123,83 @@ impl Latency {
         }
     }
 
-    /// Means, as far as both ends of a share are seen.
+    /// What is told of it.
     pub(super) fn report(&self) -> report::Latency {
-        let client = self.sum(Place::Client);
-        let server = self.sum(Place::Server);
-        let client_mean = client.mean();
-        let server_mean = server.mean();
-        if !self.proxied {
-            return report::Latency {
-                client: client_mean,
-                server: server_mean,
-                ..report::Latency::default()
+        shares(self.measured(), self.proxied)
+    }
+
+    /// All that was measured, but for what tells nothing.
+    fn measured(&self) -> Vec<report::Measured> {
+        let measured = PLACES.into_iter().filter_map(|place| {
+            let sum = self.sum(place);
+            let told = match place {
+                Place::Client | Place::Server => true,
+                Place::WireClient | Place::Upstream => {
+                    self.proxied && sum.is_of(self.sum(Place::Client))
+                }
+                Place::WireServer => self.proxied && sum.is_of(self.sum(Place::Server)),
             };
-        }
-        let turn = |place, calls: Sum| {
-            let turns = self.sum(place);
-            turns.mean().filter(|_| turns.is_of(calls))
-        };
-        let wire_client = turn(Place::WireClient, client);
-        let wire_server = turn(Place::WireServer, server);
-        let less = |whole: Option<f64>, part: Option<f64>| {
-            // Means of nearly the same requests: a difference below nothing is one of those that
-            // are not the same.
-            Some((whole? - part?).max(0.0))
-        };
-        // What the proxy itself says: whole milliseconds, cut off, so half of one more in the mean.
-        let upstream = self.sum(Place::Upstream);
-        let told = upstream
-            .mean()
-            .filter(|_| wire_client.is_none() && upstream.is_of(client))
-            .map(|mean| mean + 0.0005);
-        report::Latency {
-            client: client_mean,
-            client_proxy: less(client_mean, wire_client.or(told)),
-            wire_client,
-            wire_server,
-            network: less(wire_client, wire_server),
-            server_proxy: less(wire_server, server_mean),
-            server: server_mean,
+            (told && sum.count > 0).then(|| report::Measured {
+                at: place.as_str(),
+                count: sum.count,
+                nanoseconds: sum.nanoseconds,
+            })
+        });
+        measured.collect()
+    }
+}
+
+/// Means, as far as both ends of a share are seen. `proxied` where applications have proxies.
+pub(in crate::mesh) fn shares(measured: Vec<report::Measured>, proxied: bool) -> report::Latency {
+    let sum = |place: Place| {
+        let of = measured.iter().filter(|it| it.at == place.as_str());
+        of.fold(Sum::default(), |sum, it| Sum {
+            count: sum.count.saturating_add(it.count),
+            nanoseconds: sum.nanoseconds.saturating_add(it.nanoseconds),
+        })
+    };
+    let client = sum(Place::Client);
+    let server = sum(Place::Server);
+    let client_mean = client.mean();
+    let server_mean = server.mean();
+    let turn = |place, calls: Sum| {
+        let turns = sum(place);
+        turns.mean().filter(|_| proxied && turns.is_of(calls))
+    };
+    let wire_client = turn(Place::WireClient, client);
+    let wire_server = turn(Place::WireServer, server);
+    let less = |whole: Option<f64>, part: Option<f64>| {
+        // Means of nearly the same requests: a difference below nothing is one of those that
+        // are not the same.
+        Some((whole? - part?).max(0.0))
+    };
+    // What the proxy itself says: whole milliseconds, cut off, so half of one more in the mean.
+    let told = turn(Place::Upstream, client)
+        .filter(|_| wire_client.is_none())
+        .map(|mean| mean + 0.0005);
+    report::Latency {
+        client: client_mean,
+        client_proxy: less(client_mean, wire_client.or(told)),
+        wire_client,
+        wire_server,
+        network: less(wire_client, wire_server),
+        server_proxy: less(wire_server, server_mean),
+        server: server_mean,
+        proxied,
+        measured,
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Server => "server",
+            Self::WireClient => "wire_client",
+            Self::WireServer => "wire_server",
+            Self::Upstream => "upstream",
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::model::{security::Security, time::Monotonic};
+use crate::{
+    mesh::report,
+    model::{security::Security, time::Monotonic},
+};
 
 /// Hours that are told apart; what is older is by days.
 const HOURS: u32 = 48;
@@ -23,6 +26,25 @@ pub(super) struct Counts {
     pub(super) unknown: u64,
 }
 
+/// Which end of a connection counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Teller {
+    /// The client's.
+    Client,
+    /// The server's, and the client's is on another host.
+    Server,
+    /// The server's, of one that its client counts on this host too.
+    Again,
+}
+
+/// Connections, as each end counted them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    client: Counts,
+    server: Counts,
+    again: Counts,
+}
+
 /// Connections by time. Whole hours, and beyond two days whole days: a window is never cut short.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Past {
@@ -35,8 +57,13 @@ pub(super) struct Past {
 struct Bucket {
     /// Number of its hour, or of its day, since boot.
     number: u32,
-    counts: Counts,
+    /// By [`Teller`].
+    told: [Few; 3],
 }
+
+/// [`Counts`] of an hour or a day.
+#[derive(Clone, Copy, Debug, Default)]
+struct Few([u32; 4]);
 
 // === impl Counts ===
 
@@ -65,20 +92,117 @@ impl Counts {
     pub(super) fn total(self) -> u64 {
         self.mutual + self.plaintext + self.foreign + self.unknown
     }
+
+    /// Those that are known not to be of mutual TLS.
+    pub(super) fn not_mutual(self) -> u64 {
+        self.plaintext + self.foreign
+    }
+
+    pub(super) fn report(self) -> report::Connections {
+        let Self {
+            mutual,
+            plaintext,
+            foreign,
+            unknown,
+        } = self;
+        report::Connections {
+            mutual,
+            plaintext,
+            foreign,
+            unknown,
+        }
+    }
+}
+
+// === impl Totals ===
+
+impl Totals {
+    pub(super) fn add(&mut self, other: Self) {
+        self.client.add(other.client);
+        self.server.add(other.server);
+        self.again.add(other.again);
+    }
+
+    /// Each once, as far as this host knows.
+    pub(super) fn once(self) -> Counts {
+        let mut counts = self.client;
+        counts.add(self.server);
+        counts
+    }
+
+    /// Those that were counted at the client's end.
+    pub(super) fn at_client(self) -> Counts {
+        self.client
+    }
+
+    /// Those that were counted at the server's end.
+    pub(super) fn at_server(self) -> Counts {
+        let mut counts = self.server;
+        counts.add(self.again);
+        counts
+    }
+}
+
+// === impl Few ===
+
+impl Few {
+    fn of(counts: Counts) -> Self {
+        let few = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
+        let Counts {
+            mutual,
+            plaintext,
+            foreign,
+            unknown,
+        } = counts;
+        Self([mutual, plaintext, foreign, unknown].map(few))
+    }
+
+    fn counts(self) -> Counts {
+        let [mutual, plaintext, foreign, unknown] = self.0.map(u64::from);
+        Counts {
+            mutual,
+            plaintext,
+            foreign,
+            unknown,
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own = own.saturating_add(other);
+        }
+    }
+}
+
+// === impl Bucket ===
+
+impl Bucket {
+    fn totals(&self) -> Totals {
+        let [client, server, again] = self.told.map(Few::counts);
+        Totals {
+            client,
+            server,
+            again,
+        }
+    }
 }
 
 // === impl Past ===
 
 impl Past {
-    pub(super) fn add(&mut self, counts: Counts, now: Monotonic) {
+    pub(super) fn add(&mut self, by: Teller, counts: Counts, now: Monotonic) {
         let hour = hour(now);
-        add(&mut self.hours, hour, counts);
+        let mut told = [Few::default(); 3];
+        if let Some(place) = told.get_mut(by as usize) {
+            *place = Few::of(counts);
+        }
+        add(&mut self.hours, hour, told);
         while let Some(oldest) = self.hours.front()
             && oldest.number + HOURS < hour
         {
-            let (number, counts) = (oldest.number / 24, oldest.counts);
+            let (number, told) = (oldest.number / 24, oldest.told);
             self.hours.pop_front();
-            add(&mut self.days, number, counts);
+            add(&mut self.days, number, told);
         }
         while let Some(oldest) = self.days.front()
             && oldest.number + DAYS < hour / 24
@@ -94,23 +218,23 @@ impl Past {
             (&mut self.days, &other.days),
         ] {
             for bucket in others {
-                add(own, bucket.number, bucket.counts);
+                add(own, bucket.number, bucket.told);
             }
         }
     }
 
     /// All within a window that ends `now`.
-    pub(super) fn sum(&self, window: Duration, now: Monotonic) -> Counts {
+    pub(super) fn sum(&self, window: Duration, now: Monotonic) -> Totals {
         let window = u64::try_from(window.as_nanos()).unwrap_or(u64::MAX);
         let first = hour(Monotonic(now.0.saturating_sub(window)));
-        let mut counts = Counts::default();
+        let mut totals = Totals::default();
         for bucket in self.hours.iter().filter(|it| it.number >= first) {
-            counts.add(bucket.counts);
+            totals.add(bucket.totals());
         }
         for bucket in self.days.iter().filter(|it| it.number >= first / 24) {
-            counts.add(bucket.counts);
+            totals.add(bucket.totals());
         }
-        counts
+        totals
     }
 }
 
@@ -119,11 +243,15 @@ fn hour(at: Monotonic) -> u32 {
 }
 
 /// Adds to a bucket of a list that is sorted by number; nearly always to the last.
-fn add(buckets: &mut VecDeque<Bucket>, number: u32, counts: Counts) {
+fn add(buckets: &mut VecDeque<Bucket>, number: u32, told: [Few; 3]) {
     let at = buckets.partition_point(|bucket| bucket.number < number);
     match buckets.get_mut(at) {
-        Some(bucket) if bucket.number == number => bucket.counts.add(counts),
-        _ => buckets.insert(at, Bucket { number, counts }),
+        Some(bucket) if bucket.number == number => {
+            for (own, other) in bucket.told.iter_mut().zip(told) {
+                own.add(other);
+            }
+        }
+        _ => buckets.insert(at, Bucket { number, told }),
     }
 }
 
@@ -143,14 +271,33 @@ mod tests {
     fn windows_have_what_is_in_them() {
         let mut past = Past::default();
         for hour in 0..24 * 20 {
-            past.add(Counts::one(Security::Plaintext), Monotonic(hour * HOUR));
+            past.add(
+                Teller::Client,
+                Counts::one(Security::Plaintext),
+                Monotonic(hour * HOUR),
+            );
         }
         let now = Monotonic(24 * 20 * HOUR - 1);
-        assert_eq!(past.sum(hours(1), now).plaintext, 2);
-        assert_eq!(past.sum(hours(24), now).plaintext, 25);
-        let week = past.sum(hours(7 * 24), now).plaintext;
+        assert_eq!(past.sum(hours(1), now).once().plaintext, 2);
+        assert_eq!(past.sum(hours(24), now).once().plaintext, 25);
+        let week = past.sum(hours(7 * 24), now).once().plaintext;
         assert!((7 * 24..8 * 24 + 1).contains(&week), "{week}");
-        assert_eq!(past.sum(hours(30 * 24), now).plaintext, 24 * 20);
+        assert_eq!(past.sum(hours(30 * 24), now).once().plaintext, 24 * 20);
+    }
+
+    #[test]
+    fn what_both_ends_tell_is_counted_once_and_at_both() {
+        let mut past = Past::default();
+        let now = Monotonic(HOUR);
+        for (by, times) in [(Teller::Client, 5), (Teller::Server, 3), (Teller::Again, 2)] {
+            for _ in 0..times {
+                past.add(by, Counts::one(Security::Hbone), now);
+            }
+        }
+        let totals = past.sum(hours(1), now);
+        assert_eq!(totals.once().mutual, 8);
+        assert_eq!(totals.at_client().mutual, 5);
+        assert_eq!(totals.at_server().mutual, 5);
     }
 
     proptest! {
@@ -161,16 +308,16 @@ mod tests {
             let (mut past, mut other) = (Past::default(), Past::default());
             for (index, hour) in times.iter().enumerate() {
                 let into = if index % 3 == 0 { &mut other } else { &mut past };
-                into.add(Counts::one(Security::Hbone), Monotonic(hour * HOUR));
+                into.add(Teller::Server, Counts::one(Security::Hbone), Monotonic(hour * HOUR));
             }
             past.merge(&other);
             let last = times.last().copied().unwrap_or_default();
             let now = Monotonic(last * HOUR);
-            past.add(Counts::default(), now);
+            past.add(Teller::Server, Counts::default(), now);
             for days in [1, 2, 7, 30] {
                 let window = 24 * days;
                 let within = times.iter().filter(|hour| **hour + window >= last).count() as u64;
-                let sum = past.sum(hours(window), now);
+                let sum = past.sum(hours(window), now).once();
                 prop_assert!(sum.mutual >= within, "{days}: {} of {within}", sum.mutual);
                 let around = times.iter().filter(|hour| **hour + window + 24 >= last).count() as u64;
                 prop_assert!(sum.mutual <= around, "{days}: {} of {around}", sum.mutual);

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
 
-use super::{Config, edge::Edge, edges::Edges, parties::Known, past::Counts};
+use super::{Config, edge::Edge, edges::Edges, parties::Known, past::Totals};
 use crate::{
     mesh::{
         decision::{Accepts, Reason},
@@ -24,18 +24,33 @@ const OBSERVED: f64 = 0.98;
 /// What is known of a server in a window.
 struct Server<'a> {
     known: &'a Known,
-    counts: Counts,
+    totals: Totals,
     declared: Vec<DeclaredMtls>,
     /// Edges that are not of mutual TLS alone.
-    others: Vec<(&'a Edge, &'a Known, Counts)>,
+    others: Vec<(&'a Edge, &'a Known, Totals)>,
 }
 
 /// Whether a server is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(in crate::mesh) enum State {
     Ready,
     NotReady,
     Insufficient,
+}
+
+/// What tells whether a server is ready.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mesh) struct Basis {
+    /// Connections in the window.
+    pub(in crate::mesh) counts: report::Connections,
+    /// How many clients sent something else than mutual TLS.
+    pub(in crate::mesh) clients: usize,
+    /// Connections below which nothing is said.
+    pub(in crate::mesh) minimum: u64,
+    /// Window, seconds.
+    pub(in crate::mesh) window: f64,
+    /// How much of it was observed, seconds.
+    pub(in crate::mesh) observed: f64,
 }
 
 /// Reports of all servers of the mesh, over a window that ends `now`.
@@ -55,11 +70,13 @@ pub(super) fn report(
             let mut plaintext: Vec<report::PlaintextClient> = server
                 .others
                 .iter()
-                .filter(|(_, _, counts)| counts.plaintext + counts.foreign > 0)
-                .map(|(edge, client, counts)| report::PlaintextClient {
+                .filter(|(_, _, totals)| totals.once().not_mutual() > 0)
+                .map(|(edge, client, totals)| report::PlaintextClient {
                     client: (*client.party).clone(),
                     port: edge.key.port,
-                    connections: counts.plaintext + counts.foreign,
+                    connections: totals.once().not_mutual(),
+                    at_client: totals.at_client().not_mutual(),
+                    at_server: totals.at_server().not_mutual(),
                     last_seen: seconds(edge.last_plaintext.unwrap_or(edge.last), offset),
                     address: edge
                         .address
@@ -76,7 +93,10 @@ pub(super) fn report(
                 declared: server.declared().as_str(),
                 window_seconds: window.as_secs_f64(),
                 observed_seconds: observed.min(window).as_secs_f64(),
-                connections: server.counts.total(),
+                minimum: config.minimum,
+                connections: server.totals.once().total(),
+                at_client: server.totals.at_client().report(),
+                at_server: server.totals.at_server().report(),
                 plaintext,
             }
         })
@@ -101,20 +121,9 @@ pub(super) fn find(
         if state == State::Insufficient || server.declared() != DeclaredMtls::Permissive {
             continue;
         }
-        let summary = match state {
-            State::Ready => format!("{} could take mutual TLS only: {why}", party.describe()),
-            _ => format!(
-                "{} cannot take mutual TLS only yet: {why}",
-                party.describe()
-            ),
-        };
-        let reason = |(edge, client, counts): &(&Edge, &Known, Counts)| {
-            let connections = counts.plaintext + counts.foreign;
-            let text = format!(
-                "{} made {connections} connections without mutual TLS to port {}",
-                client.party.describe(),
-                edge.key.port
-            );
+        let reason = |(edge, client, totals): &(&Edge, &Known, Totals)| {
+            let connections = totals.once().not_mutual();
+            let text = without_mutual(&client.party, connections, edge.key.port);
             (connections > 0).then(|| Reason::plain(text))
         };
         let key = Key {
@@ -125,7 +134,7 @@ pub(super) fn find(
             about: "".into(),
         };
         let saying = Saying {
-            summary,
+            summary: summary(party, state, &why),
             because: server.others.iter().filter_map(reason).collect(),
             severity: None,
         };
@@ -133,6 +142,36 @@ pub(super) fn find(
         told.push(party.clone());
     }
     findings.retain(|key, _| key.id != Id::M03 || told.contains(&key.workload));
+}
+
+/// Place of what is declared, the least protection first, and then what is not known.
+fn least(mtls: &DeclaredMtls) -> u8 {
+    match mtls {
+        DeclaredMtls::Disabled => 0,
+        DeclaredMtls::Permissive => 1,
+        DeclaredMtls::Unknown => 2,
+        DeclaredMtls::NoMesh => 3,
+        DeclaredMtls::Strict => 4,
+    }
+}
+
+/// What finding M03 says.
+pub(in crate::mesh) fn summary(server: &Party, state: State, why: &str) -> String {
+    let server = server.describe();
+    match state {
+        State::Ready => format!("{server} could take mutual TLS only: {why}"),
+        State::NotReady | State::Insufficient => {
+            format!("{server} cannot take mutual TLS only yet: {why}")
+        }
+    }
+}
+
+/// Why a server is not ready.
+pub(in crate::mesh) fn without_mutual(client: &Party, connections: u64, port: u16) -> String {
+    format!(
+        "{} made {connections} connections without mutual TLS to port {port}",
+        client.describe()
+    )
 }
 
 fn servers(edges: &Edges, window: Duration, now: Monotonic) -> Vec<Server<'_>> {
@@ -148,19 +187,20 @@ fn servers(edges: &Edges, window: Duration, now: Monotonic) -> Vec<Server<'_>> {
         }
         let server = servers.entry(edge.key.server).or_insert_with(|| Server {
             known,
-            counts: Counts::default(),
+            totals: Totals::default(),
             declared: Vec::new(),
             others: Vec::new(),
         });
-        let counts = edge.past.sum(window, now);
-        server.counts.add(counts);
+        let totals = edge.past.sum(window, now);
+        server.totals.add(totals);
         let accepts = edge.declared.as_deref().map(|told| &told.accepts.value);
         let declared = accepts.map_or(DeclaredMtls::Unknown, |accepts: &Accepts| {
             super::verdict::declared(accepts)
         });
         server.declared.push(declared);
+        let counts = totals.once();
         if counts.mutual < counts.total() {
-            server.others.push((edge, client, counts));
+            server.others.push((edge, client, totals));
         }
     }
     servers.into_values().collect()
@@ -171,63 +211,71 @@ fn servers(edges: &Edges, window: Duration, now: Monotonic) -> Vec<Server<'_>> {
 impl Server<'_> {
     /// What is declared for all of its ports that were seen: the least of it.
     fn declared(&self) -> DeclaredMtls {
-        let least = |mtls: &DeclaredMtls| match mtls {
-            DeclaredMtls::Disabled => 0,
-            DeclaredMtls::Permissive => 1,
-            DeclaredMtls::Unknown => 2,
-            DeclaredMtls::NoMesh => 3,
-            DeclaredMtls::Strict => 4,
-        };
         let least = self.declared.iter().copied().min_by_key(least);
         least.unwrap_or_default()
     }
 
     fn state(&self, config: &Config, window: Duration, observed: Duration) -> (State, String) {
-        let counts = self.counts;
-        let not_mutual = counts.plaintext + counts.foreign;
+        let others = self.others.iter();
+        let basis = Basis {
+            counts: self.totals.once().report(),
+            clients: others
+                .filter(|(_, _, totals)| totals.once().not_mutual() > 0)
+                .count(),
+            minimum: config.minimum,
+            window: window.as_secs_f64(),
+            observed: observed.as_secs_f64(),
+        };
+        basis.state()
+    }
+}
+
+// === impl Basis ===
+
+impl Basis {
+    /// Whether the server is ready, and why.
+    pub(in crate::mesh) fn state(self) -> (State, String) {
+        let report::Connections {
+            mutual,
+            plaintext,
+            foreign,
+            unknown,
+        } = self.counts;
+        let not_mutual = plaintext + foreign;
+        let total = mutual + not_mutual + unknown;
+        let minimum = self.minimum.max(1);
         if not_mutual > 0 {
-            let clients = self
-                .others
-                .iter()
-                .filter(|(_, _, counts)| counts.plaintext + counts.foreign > 0)
-                .count();
-            let tls = match counts.foreign {
+            let tls = match foreign {
                 0 => String::new(),
                 foreign => format!(", {foreign} of them with TLS of their own"),
             };
             let why = format!(
-                "{not_mutual} of {} connections were not of mutual TLS{tls}, from {clients} \
+                "{not_mutual} of {total} connections were not of mutual TLS{tls}, from {} \
                  clients",
-                counts.total()
+                self.clients
             );
             return (State::NotReady, why);
         }
-        if counts.unknown > 0 {
+        if unknown > 0 {
             let why = format!(
-                "of {} of {} connections it is not known how they were secured",
-                counts.unknown,
-                counts.total()
+                "of {unknown} of {total} connections it is not known how they were secured"
             );
             return (State::Insufficient, why);
         }
-        if counts.total() < config.minimum.max(1) {
-            let why = format!(
-                "{} connections are too few to tell; it takes {}",
-                counts.total(),
-                config.minimum.max(1)
-            );
+        if total < minimum {
+            let why = format!("{total} connections are too few to tell; it takes {minimum}");
             return (State::Insufficient, why);
         }
-        if observed.as_secs_f64() < window.as_secs_f64() * OBSERVED {
-            let hours = |time: Duration| time.as_secs_f64() / 3600.0;
+        if self.observed < self.window * OBSERVED {
+            let hours = |seconds: f64| seconds / 3600.0;
             let why = format!(
                 "{:.1} of {:.1} hours were observed: who calls seldom may be missing",
-                hours(observed),
-                hours(window)
+                hours(self.observed),
+                hours(self.window)
             );
             return (State::Insufficient, why);
         }
-        let why = format!("all {} connections were of mutual TLS", counts.total());
+        let why = format!("all {total} connections were of mutual TLS");
         (State::Ready, why)
     }
 }
@@ -235,7 +283,7 @@ impl Server<'_> {
 // === impl State ===
 
 impl State {
-    const fn as_str(self) -> &'static str {
+    pub(in crate::mesh) const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "READY",
             Self::NotReady => "NOT READY",

@@ -1,6 +1,9 @@
 //! Edges, and objects that have no effect, as they are reported.
 
-use super::{edge::Edge, edges::Edges};
+use super::{
+    edge::{Edge, Tally},
+    edges::Edges,
+};
 use crate::{
     mesh::{
         findings::{reasons, seconds},
@@ -9,6 +12,9 @@ use crate::{
     },
     model::{security::Security, time::WallOffset},
 };
+
+/// By [`Security`].
+type Counts = [u64; Security::ALL.len()];
 
 /// An edge as it is reported; `None` when nothing was counted.
 pub(super) fn edge(edges: &Edges, edge: &Edge, offset: WallOffset) -> Option<report::Edge> {
@@ -21,17 +27,10 @@ pub(super) fn edge(edges: &Edges, edge: &Edge, offset: WallOffset) -> Option<rep
         // Nothing came of it yet.
         return None;
     }
-    let counts = connections.into_iter().zip(requests);
-    let observed = Security::ALL
-        .into_iter()
-        .zip(counts)
-        .filter(|(_, (connections, requests))| connections + requests > 0)
-        .map(|(security, (connections, requests))| report::Observed {
-            security: security.as_str(),
-            connections,
-            requests,
-        })
-        .collect();
+    let [at_client, at_server] = [0, 1].map(|end| {
+        let of = |tally: &Tally| tally.ends().get(end).copied().unwrap_or_default();
+        observed(&of(&edge.connections), &of(&edge.requests))
+    });
     let (first, again) = edge.attempts;
     Some(report::Edge {
         client: (*client.party).clone(),
@@ -41,15 +40,34 @@ pub(super) fn edge(edges: &Edges, edge: &Edge, offset: WallOffset) -> Option<rep
         client_plane: client.plane.as_str(),
         server_plane: server.plane.as_str(),
         declared: edge.judged.declared.as_str(),
-        observed,
+        observed: observed(&connections, &requests),
+        at_client,
+        at_server,
         encrypted_share: encrypted(&requests).or_else(|| encrypted(&connections)),
         verdict: edge.judged.verdict.as_str(),
         because: reasons(&edge.judged.because),
         first_seen: seconds(edge.first, offset),
         last_seen: seconds(edge.last, offset),
         retry_ratio: (first > 0).then(|| again as f64 / first as f64),
+        first_attempts: first,
+        other_attempts: again,
         latency: edge.latency.report(),
     })
+}
+
+/// Counts of connections and of requests, those that are not 0.
+pub(in crate::mesh) fn observed(connections: &Counts, requests: &Counts) -> Vec<report::Observed> {
+    let counts = connections.iter().zip(requests);
+    Security::ALL
+        .into_iter()
+        .zip(counts)
+        .filter(|(_, (connections, requests))| *connections + *requests > 0)
+        .map(|(security, (connections, requests))| report::Observed {
+            security: security.as_str(),
+            connections: *connections,
+            requests: *requests,
+        })
+        .collect()
 }
 
 /// Objects that are not understood, or in effect nowhere.
@@ -76,7 +94,7 @@ pub(super) fn objects(policies: &Policies, report: &mut Report) {
 }
 
 /// Share of what is known that was encrypted; `None` of nothing.
-fn encrypted(counts: &[u64; Security::ALL.len()]) -> Option<f64> {
+pub(in crate::mesh) fn encrypted(counts: &Counts) -> Option<f64> {
     let of = |wanted: fn(Security) -> bool| {
         Security::ALL
             .into_iter()

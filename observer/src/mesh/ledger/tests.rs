@@ -8,7 +8,7 @@ use self::world::*;
 use super::Config;
 use crate::model::{
     connection::{ClosedBy, Role},
-    kubernetes::Pod,
+    kubernetes::{Pod, Service},
     mesh::{Hop, ProxyKind},
     policy::PolicyKind,
     security::{MeshSigns, Security},
@@ -530,6 +530,24 @@ fn fallback_and_pods_that_are_not_captured() {
             expected: &["M06"],
         },
         Case {
+            name: "pods are dialled as well as their Service",
+            labels: INJECTED,
+            objects: permissive,
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                let by_service = Wire::to_proxy(&web, &cart, MUTUAL);
+                world.calls(20, &by_service, |_, _| {});
+                let by_address = Wire {
+                    remote: address("10.0.2.2:8080"),
+                    dialled: None,
+                    ..Wire::to_proxy(&web, &cart, PLAIN)
+                };
+                world.calls(20, &by_address, |_, _| {});
+                world.connect(20, &Wire::sidecar(&web, &cart, PLAIN));
+            },
+            expected: &[],
+        },
+        Case {
             name: "a client that is not captured",
             labels: INJECTED,
             objects: permissive,
@@ -983,6 +1001,44 @@ fn identities_networks_and_tls() {
             objects: |world| world.service("other", &[]),
             traffic: |world| world.connect(20, &asks_for("other.shop.svc.cluster.local")),
             expected: &["M31"],
+        },
+        Case {
+            name: "a Service that does not choose the pod, on a connection that is kept",
+            labels: &[],
+            objects: |world| world.service("other", &[]),
+            traffic: |world| {
+                let (web, cart) = (web(Mesh::Sidecar), cart(Mesh::Sidecar));
+                let own = Wire {
+                    dialled: Some(Arc::new(Service {
+                        name: "other".into(),
+                        ..(*cart_service()).clone()
+                    })),
+                    ..Wire::to_proxy(&web, &cart, MUTUAL)
+                };
+                world.calls(20, &own, |_, _| {});
+                let wire = asks_for("other.shop.svc.cluster.local");
+                let link = world.open(&wire);
+                for _ in 0..4 {
+                    world.pass(601);
+                    world.progress(&wire, &link);
+                }
+            },
+            expected: &["M31"],
+        },
+        Case {
+            name: "a Service that a gateway answers for",
+            labels: &[],
+            objects: |world| world.service("other", &[]),
+            traffic: |world| {
+                let labels = labelled("istio", "eastwestgateway");
+                let gateway = pod("cart", Mesh::Sidecar, labels);
+                let wire = Wire {
+                    peer: Peer::Pod(gateway),
+                    ..asks_for("other.shop.svc.cluster.local")
+                };
+                world.connect(20, &wire);
+            },
+            expected: &[],
         },
         Case {
             name: "the Service that chooses it",

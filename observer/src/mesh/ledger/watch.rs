@@ -12,7 +12,7 @@ use super::{
     edge::{Edge, Side, Sign},
     edges::Edges,
     latency::{Place, Turns},
-    past::Counts,
+    past::{Counts, Teller},
     view::{Places, Vantage, View},
 };
 use crate::{
@@ -51,8 +51,6 @@ struct Live {
     waiting: bool,
     /// It is in what is kept by time.
     dated: bool,
-    /// What its handshake shows was looked at.
-    shaken: bool,
     /// When it was last a sign.
     signed: Option<Monotonic>,
     turns: Turns,
@@ -163,7 +161,6 @@ impl Watch {
             counted: None,
             waiting: false,
             dated: false,
-            shaken: false,
             signed: None,
             turns: Turns::default(),
             last: around.now,
@@ -182,7 +179,6 @@ impl Watch {
                 leave(&old, around.edges);
             } else {
                 live.counted = old.counted;
-                live.shaken = old.shaken;
                 live.signed = old.signed;
             }
         }
@@ -401,9 +397,17 @@ fn count(live: &mut Live, edge: &mut Edge, side: Side, ended: bool, now: Monoton
     }
     let second = side == Side::Server && live.told_twice;
     // What is not known may still be, until the end.
-    if !live.dated && !second && !live.link.connection.pre_existing && (known || ended) {
+    if !live.dated && !live.link.connection.pre_existing && (known || ended) {
         live.dated = true;
-        edge.past.add(Counts::one(security), now);
+        let teller = match side {
+            Side::Client => Teller::Client,
+            Side::Server if second => Teller::Again,
+            Side::Server => Teller::Server,
+        };
+        edge.past.add(teller, Counts::one(security), now);
+        if second {
+            return;
+        }
         if security == Security::Plaintext {
             edge.last_plaintext = Some(now);
         }

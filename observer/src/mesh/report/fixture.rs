@@ -52,6 +52,11 @@ pub(crate) fn report() -> Report {
         connections,
         requests,
     };
+    let measured = |at, count: u64, milliseconds: u64| Measured {
+        at,
+        count,
+        nanoseconds: count * milliseconds * 1_000_000,
+    };
     Report {
         observed_seconds: 7_200.0,
         edges: vec![
@@ -64,12 +69,16 @@ pub(crate) fn report() -> Report {
                 server_plane: "istio_sidecar",
                 declared: "strict",
                 observed: vec![observed("istio_mtls", 10, 1_000)],
+                at_client: vec![observed("istio_mtls", 10, 1_000)],
+                at_server: vec![observed("istio_mtls", 9, 990)],
                 encrypted_share: Some(1.0),
                 verdict: "satisfied",
                 because: vec![strict.clone()],
                 first_seen: 1_000.0,
                 last_seen: 8_000.0,
                 retry_ratio: Some(0.02),
+                first_attempts: 1_000,
+                other_attempts: 20,
                 latency: Latency {
                     client: Some(0.012),
                     client_proxy: Some(0.001),
@@ -78,6 +87,8 @@ pub(crate) fn report() -> Report {
                     network: Some(0.002),
                     server_proxy: Some(0.001),
                     server: Some(0.008),
+                    proxied: true,
+                    measured: vec![measured("client", 1_000, 12), measured("server", 990, 8)],
                 },
             },
             Edge {
@@ -88,6 +99,10 @@ pub(crate) fn report() -> Report {
                 server_plane: "istio_sidecar",
                 declared: "strict",
                 observed: vec![
+                    observed("istio_mtls", 50, 50),
+                    observed("plaintext", 150, 150),
+                ],
+                at_server: vec![
                     observed("istio_mtls", 50, 50),
                     observed("plaintext", 150, 150),
                 ],
@@ -107,6 +122,7 @@ pub(crate) fn report() -> Report {
                 workload: cart.clone(),
                 peer: Some(batch.clone()),
                 port: 8_080,
+                about: String::new(),
                 summary: "plaintext is accepted although only mutual TLS is declared".to_owned(),
                 advice: "Look for ports that are left out of the mesh.",
                 because: vec![strict, seen],
@@ -143,12 +159,24 @@ pub(crate) fn report() -> Report {
             declared: "permissive",
             window_seconds: 604_800.0,
             observed_seconds: 7_200.0,
+            minimum: 20,
             connections: 210,
+            at_client: Connections {
+                mutual: 57,
+                ..Connections::default()
+            },
+            at_server: Connections {
+                mutual: 57,
+                plaintext: 153,
+                ..Connections::default()
+            },
             plaintext: vec![
                 PlaintextClient {
                     client: batch.clone(),
                     port: 8_080,
                     connections: 150,
+                    at_client: 0,
+                    at_server: 150,
                     last_seen: 8_100.0,
                     address: None,
                 },
@@ -156,6 +184,8 @@ pub(crate) fn report() -> Report {
                     client: outside(),
                     port: 8_080,
                     connections: 3,
+                    at_client: 0,
+                    at_server: 3,
                     last_seen: 7_000.0,
                     address: Some("192.0.2.7".to_owned()),
                 },
@@ -172,6 +202,7 @@ pub(crate) fn report() -> Report {
                     declared: 0.9,
                     observed: Some(0.7),
                     requests: 700,
+                    served: 700,
                 },
                 SplitBackend {
                     host: "cart.shop.svc.cluster.local".to_owned(),
@@ -179,9 +210,13 @@ pub(crate) fn report() -> Report {
                     declared: 0.1,
                     observed: Some(0.3),
                     requests: 300,
+                    served: 300,
                 },
             ],
             requests: 1_000,
+            sent: 1_000,
+            strays: 0,
+            unclear: None,
             p_value: Some(0.000_01),
             verdict: "violated",
             why: "v2 gets 30% instead of 10%".to_owned(),
@@ -191,7 +226,10 @@ pub(crate) fn report() -> Report {
             rule: "checkout".to_owned(),
             host: "cart".to_owned(),
             requests: 0,
+            possible_requests: 0,
             host_requests: 5_000,
+            minimum: 20,
+            shadowed_by: None,
             last_seen: None,
             timeout_seconds: Some(2.0),
             retries: Some(3),
@@ -218,6 +256,18 @@ pub(crate) fn report() -> Report {
                 )),
                 text: "no rule allows it".to_owned(),
             }],
+        }],
+        grants: vec![Usage {
+            object: object("AuthorizationPolicy", "security.istio.io", "shop", "cart"),
+            what: "identity cluster.local/ns/old/sa/batch".to_owned(),
+            used: true,
+            requests: 10,
+        }],
+        uses: vec![Usage {
+            object: object("DestinationRule", "networking.istio.io", "shop", "cart"),
+            what: "subset v3 of cart.shop".to_owned(),
+            used: false,
+            requests: 1_000,
         }],
         misunderstood: vec![Misunderstood {
             object: object("VirtualService", "networking.istio.io", "pay", "odd"),

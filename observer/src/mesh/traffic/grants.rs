@@ -15,6 +15,7 @@ use crate::{
     mesh::{
         decision::Reason,
         findings::{Findings, Id, Key, Saying},
+        report,
     },
     model::{
         exchange::RequestHead,
@@ -169,13 +170,25 @@ impl Grants {
         (self.callers.len(), self.callers.lost())
     }
 
+    /// What reports say.
+    pub(super) fn report(&self, into: &mut Vec<report::Usage>) {
+        for used in self.used.values() {
+            into.extend(used.grants.iter().map(|(grant, hit)| report::Usage {
+                object: (&grant.object).into(),
+                what: grant.words(),
+                used: *hit,
+                requests: used.requests,
+            }));
+        }
+    }
+
     /// What is allowed and not used.
     pub(super) fn judge(&self, into: &mut Findings, judge: Judge) {
         for used in self.used.values() {
             let Some(server) = &used.server else {
                 continue;
             };
-            let long = judge.now.since(used.since) >= judge.window;
+            let long = judge.watched(used.since);
             if !long || used.requests < judge.minimum {
                 continue;
             }
@@ -188,11 +201,7 @@ impl Grants {
                 continue;
             };
             let object = &first.object;
-            let names: Vec<String> = idle
-                .iter()
-                .take(MOST)
-                .map(|grant| format!("{} {}", grant.subject.as_str(), grant.pattern))
-                .collect();
+            let names: Vec<String> = idle.iter().take(MOST).map(|grant| grant.words()).collect();
             let mut summary = format!(
                 "{} allows what none of {} requests seen on this node used: {}.",
                 words_of(object),
@@ -215,7 +224,11 @@ impl Grants {
                 port: server.1,
                 about: words_of(object).into(),
             };
-            let because = vec![Reason::of(object.clone(), "what it allows")];
+            let reason = |grant: &&Grant| {
+                let text = format!("allows {} {}", grant.subject.as_str(), grant.pattern);
+                Reason::of(grant.object.clone(), text)
+            };
+            let because = idle.iter().take(MOST).map(reason).collect();
             let saying = Saying {
                 summary,
                 because,
@@ -317,6 +330,15 @@ fn template(route: &str) -> String {
         }
     });
     parts.collect::<Vec<&str>>().join("/")
+}
+
+// === impl Grant ===
+
+impl Grant {
+    /// `identity cluster.local/ns/shop/sa/web`.
+    fn words(&self) -> String {
+        format!("{} {}", self.subject.as_str(), self.pattern)
+    }
 }
 
 // === impl Subject ===

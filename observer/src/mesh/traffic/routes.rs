@@ -66,6 +66,8 @@ pub(super) struct Judge {
     /// Requests below which nothing is said.
     pub(super) minimum: u64,
     /// How long something must not be used.
+    pub(super) unused: Duration,
+    /// How long is told what was seen last.
     pub(super) window: Duration,
     /// How long after a change nothing is said.
     pub(super) settle: Duration,
@@ -150,9 +152,9 @@ fn same(one: &Rule, other: &Rule) -> bool {
 // === impl Judge ===
 
 impl Judge {
-    /// Whether a window has passed since then.
+    /// Whether what was not used since then is unused.
     pub(super) fn watched(&self, since: Monotonic) -> bool {
-        self.now.since(since) >= self.window
+        self.now.since(since) >= self.unused
     }
 
     /// Whether something is settled that is so since then.
@@ -281,7 +283,10 @@ impl Routes {
                 rule: state.rule.name.to_string(),
                 host: state.hosts.join(", "),
                 requests: state.requests,
+                possible_requests: state.perhaps,
                 host_requests: seen.requests,
+                minimum: judge.minimum,
+                shadowed_by: state.shadowed_by(seen).map(|(by, _)| by.to_owned()),
                 last_seen: state.last.map(|last| seconds(last, offset)),
                 timeout_seconds: state.rule.timeout.map(|limit| limit.as_secs_f64()),
                 retries: state.rule.retries.map(|retries| retries.attempts),

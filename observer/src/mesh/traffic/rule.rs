@@ -284,7 +284,7 @@ impl RuleState {
 
     /// The rule that takes what this one is for. One that takes no other requests is only the more
     /// special of both.
-    fn shadowed_by(&self, seen: HostSeen) -> Option<(&str, u64)> {
+    pub(super) fn shadowed_by(&self, seen: HostSeen) -> Option<(&str, u64)> {
         let (by, count) = self.shadow.as_ref()?;
         (seen.by_shadow > *count).then_some((by, *count))
     }

@@ -45,6 +45,8 @@ pub(super) struct Split {
     pub(super) since: Monotonic,
     young: Counts,
     old: Counts,
+    /// All since then, whose clients ever it was of, for those who know of other nodes too.
+    total: Counts,
     /// What makes counts say nothing; `None` when they do.
     pub(super) vague: Option<&'static str>,
     drift: Evidence,
@@ -85,16 +87,33 @@ pub(super) enum Served {
     Unclear,
 }
 
+/// Requests where they were sent, and where they were served.
+#[derive(Clone, Debug)]
+pub(in crate::mesh) struct Shown<'a> {
+    /// Requests that were sent.
+    pub(in crate::mesh) sent: u64,
+    /// Requests that were served, by backend.
+    pub(in crate::mesh) served: Vec<u64>,
+    /// By none of them.
+    pub(in crate::mesh) strays: u64,
+    /// What makes counts say nothing.
+    pub(in crate::mesh) unclear: Option<&'a str>,
+}
+
 /// How shares stand.
 #[derive(Clone, Debug)]
-struct Standing {
+pub(in crate::mesh) struct Standing {
     counts: Vec<u64>,
-    requests: u64,
-    probability: Option<f64>,
+    /// Requests that were told apart.
+    pub(in crate::mesh) requests: u64,
+    /// How likely they are, if shares are as declared.
+    pub(in crate::mesh) probability: Option<f64>,
     /// Greatest difference of a share, and whose.
     worst: Option<(f64, usize)>,
-    verdict: Verdict,
-    why: String,
+    /// Whether they are as declared.
+    pub(in crate::mesh) verdict: Verdict,
+    /// Why.
+    pub(in crate::mesh) why: String,
 }
 
 // === impl Counts ===
@@ -139,6 +158,7 @@ impl Split {
             since: now,
             young: Counts::new(backends, now),
             old: Counts::new(backends, now),
+            total: Counts::new(backends, now),
             vague: None,
             drift: Evidence::default(),
             stray: Evidence::default(),
@@ -166,6 +186,7 @@ impl Split {
     pub(super) fn sent(&mut self, now: Monotonic) {
         self.turn(now);
         self.young.sent += 1;
+        self.total.sent += 1;
     }
 
     /// A server of this node served a request, at its first attempt.
@@ -184,8 +205,10 @@ impl Split {
                 } else {
                     &mut counts.foreign
                 };
-                if let Some(count) = of.get_mut(place) {
-                    *count += 1;
+                for of in [of, &mut self.total.served] {
+                    if let Some(count) = of.get_mut(place) {
+                        *count += 1;
+                    }
                 }
                 if matches!(by, Served::Idle(_)) {
                     self.stray.of(self.all).call(call, now);
@@ -194,6 +217,7 @@ impl Split {
             // Those of others may have been for another rule, which changed their name on the way.
             Served::Stray if local => {
                 counts.strays += 1;
+                self.total.strays += 1;
                 self.stray.of(self.all).call(call, now);
             }
             Served::Stray => {}
@@ -248,43 +272,22 @@ impl Split {
     fn standing(&self, rule: &Rule) -> Standing {
         let counts = self.old.add(&self.young);
         let shares: Vec<f64> = rule.backends.iter().map(|backend| backend.share).collect();
-        let least = shares
-            .iter()
-            .copied()
-            .filter(|share| *share > 0.0)
-            .fold(1.0, f64::min);
-        let needed = (EXPECTED / least).ceil().max(float(REQUESTS));
-        let local = counts.local();
-        let here = local + counts.strays;
-        let seen = float(counts.sent.max(here)).max(1.0);
-        let missing = float(counts.sent.abs_diff(here)) / seen;
-        let whole = missing <= MISSING;
-        let told: Vec<u64> = match whole {
-            true => counts.served.clone(),
-            false => {
-                let both = counts.served.iter().zip(&counts.foreign);
-                both.map(|(local, foreign)| local + foreign).collect()
-            }
+        let shown = Shown {
+            sent: counts.sent,
+            served: counts.served.clone(),
+            strays: counts.strays,
+            unclear: self.vague,
         };
-        let mut standing = Standing {
-            requests: told.iter().sum(),
-            counts: told,
-            probability: None,
-            worst: None,
-            verdict: Verdict::Unknown,
-            why: String::new(),
+        let elsewhere = |here: u64, sent: u64| {
+            format!(
+                "{here} of {sent} requests of this node's clients were served on this node: others serve the rest"
+            )
         };
-        if let Some(why) = self.vague {
-            standing.why = why.to_owned();
-        } else if !whole {
-            standing.why = format!(
-                "{here} of {} requests of this node's clients were served on this node: others serve the rest",
-                counts.sent
-            );
-        } else if float(local) < needed {
-            standing.why = format!("{local} requests are too few: {needed:.0} are needed");
-        } else {
-            standing.judge(&shares, missing);
+        let (mut standing, whole) = shown.standing(&shares, elsewhere);
+        if !whole {
+            let both = counts.served.iter().zip(&counts.foreign);
+            standing.counts = both.map(|(local, foreign)| local + foreign).collect();
+            standing.requests = standing.counts.iter().sum();
         }
         standing
     }
@@ -305,6 +308,7 @@ impl Split {
                 declared: backend.share,
                 observed: (standing.requests > 0).then(|| float(requests) / all),
                 requests,
+                served: self.total.served.get(place).copied().unwrap_or_default(),
             }
         });
         Some(report::Split {
@@ -313,6 +317,9 @@ impl Split {
             host: state.hosts.join(", "),
             backends: backends.collect(),
             requests: standing.requests,
+            sent: self.total.sent,
+            strays: self.total.strays,
+            unclear: self.vague.map(str::to_owned),
             p_value: standing.probability,
             verdict: standing.verdict.as_str(),
             why: standing.why,
@@ -375,6 +382,53 @@ impl Split {
             );
             evidence.raise(into, state.key(Id::M19, ""), state.saying(summary));
         }
+    }
+}
+
+// === impl Shown ===
+
+impl Shown<'_> {
+    /// How shares stand, and whether about as many were served as were sent; `elsewhere` says what it
+    /// means if not.
+    pub(in crate::mesh) fn standing(
+        self,
+        shares: &[f64],
+        elsewhere: impl Fn(u64, u64) -> String,
+    ) -> (Standing, bool) {
+        let Self {
+            sent,
+            served,
+            strays,
+            unclear,
+        } = self;
+        let least = shares
+            .iter()
+            .copied()
+            .filter(|share| *share > 0.0)
+            .fold(1.0, f64::min);
+        let needed = (EXPECTED / least).ceil().max(float(REQUESTS));
+        let told: u64 = served.iter().sum();
+        let here = told + strays;
+        let missing = float(sent.abs_diff(here)) / float(sent.max(here)).max(1.0);
+        let whole = missing <= MISSING;
+        let mut standing = Standing {
+            requests: told,
+            counts: served,
+            probability: None,
+            worst: None,
+            verdict: Verdict::Unknown,
+            why: String::new(),
+        };
+        if let Some(why) = unclear {
+            standing.why = why.to_owned();
+        } else if !whole {
+            standing.why = elsewhere(here, sent);
+        } else if float(told) < needed {
+            standing.why = format!("{told} requests are too few: {needed:.0} are needed");
+        } else {
+            standing.judge(shares, missing);
+        }
+        (standing, whole)
     }
 }
 

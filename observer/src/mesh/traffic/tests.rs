@@ -75,6 +75,7 @@ impl World {
         let mut world = Self {
             policies: Policies::default(),
             traffic: Traffic::new(Config {
+                unused: Duration::from_secs(3600),
                 window: Duration::from_secs(3600),
                 ..Config::default()
             }),

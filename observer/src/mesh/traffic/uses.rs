@@ -15,6 +15,7 @@ use crate::{
     mesh::{
         decision::{Reason, Rule},
         findings::{Findings, Id, Key, Saying},
+        report,
     },
     model::time::Monotonic,
 };
@@ -125,23 +126,34 @@ impl Uses {
         self.lost
     }
 
+    /// What reports say. `requests` tells those to a canonical host.
+    pub(super) fn report(&self, into: &mut Vec<report::Usage>, requests: impl Fn(&str) -> u64) {
+        into.extend(self.all.values().map(|state| report::Usage {
+            object: (&state.declared.object).into(),
+            what: state.declared.words(),
+            used: state.used,
+            requests: self.possible(&state.declared, &requests),
+        }));
+    }
+
+    /// Requests and connections that could have used something.
+    fn possible(&self, declared: &Use, requests: impl Fn(&str) -> u64) -> u64 {
+        match declared.what {
+            Usage::Subset => requests(&declared.host),
+            what => self.seen.get(what as usize).copied().unwrap_or_default(),
+        }
+    }
+
     /// What is not used. `requests` tells those to a canonical host.
     pub(super) fn judge(&self, into: &mut Findings, judge: Judge, requests: impl Fn(&str) -> u64) {
         for state in self.all.values() {
             let declared = &state.declared;
-            let seen = match declared.what {
-                Usage::Subset => requests(&declared.host),
-                what => self.seen.get(what as usize).copied().unwrap_or_default(),
-            };
-            let long = judge.now.since(state.since) >= judge.window;
+            let seen = self.possible(declared, &requests);
+            let long = judge.watched(state.since);
             if state.used || !long || seen < judge.minimum {
                 continue;
             }
-            let what = match declared.what {
-                Usage::Outside => format!("host {}", declared.host),
-                Usage::Subset => format!("subset {} of {}", declared.subset, declared.host),
-                Usage::Scope => format!("host {} in its scope", declared.host),
-            };
+            let what = declared.words();
             let summary = format!(
                 "{} declares {what}, which nobody on this node used.",
                 words_of(&declared.object)
@@ -161,6 +173,19 @@ impl Uses {
                 severity: None,
             };
             evidence.raise(into, key, saying);
+        }
+    }
+}
+
+// === impl Use ===
+
+impl Use {
+    /// `subset v1 of cart.shop`.
+    fn words(&self) -> String {
+        match self.what {
+            Usage::Outside => format!("host {}", self.host),
+            Usage::Subset => format!("subset {} of {}", self.subset, self.host),
+            Usage::Scope => format!("host {} in its scope", self.host),
         }
     }
 }

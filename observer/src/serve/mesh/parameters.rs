@@ -3,21 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    mesh::report::{Edge, Finding, Object, Party},
+    mesh::report::{Edge, Finding, Object, Party, answer::View},
     serve::{filter::parse_duration, node_graph::is_called},
 };
-
-/// What is shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum View {
-    Findings,
-    Edges,
-    Mtls,
-    Readiness,
-    Split,
-    Routes,
-    Authz,
-}
 
 /// Parameters of the query. One that is empty counts as absent, as variables of dashboards may be;
 /// a list has commas between, and one of it must match. What is wrong, or means nothing for what
@@ -48,17 +36,13 @@ const LONGEST: usize = 1_024;
 const SHORTEST_WINDOW: Duration = Duration::from_secs(60);
 const LONGEST_WINDOW: Duration = Duration::from_secs(31 * 24 * 3_600);
 
-// === impl View ===
-
-impl View {
-    /// Parameters that mean something.
-    const fn keys(self) -> &'static [&'static str] {
-        match self {
-            Self::Findings => &["severity", "id", "namespace", "workload"],
-            Self::Edges | Self::Mtls | Self::Authz => &["namespace", "workload"],
-            Self::Readiness => &["window", "namespace", "workload"],
-            Self::Split | Self::Routes => &["namespace", "host"],
-        }
+/// Parameters that mean something.
+const fn keys(view: View) -> &'static [&'static str] {
+    match view {
+        View::Findings => &["severity", "id", "namespace", "workload"],
+        View::Edges | View::Mtls | View::Authz => &["namespace", "workload"],
+        View::Readiness => &["window", "namespace", "workload"],
+        View::Split | View::Routes => &["namespace", "host"],
     }
 }
 
@@ -69,8 +53,8 @@ impl Parameters {
     pub(super) fn parse(view: View, pairs: &[(String, String)]) -> Result<Self, String> {
         let mut parameters = Self::default();
         for (name, value) in pairs {
-            if !view.keys().contains(&name.as_str()) {
-                let known = view.keys().join(", ");
+            if !keys(view).contains(&name.as_str()) {
+                let known = keys(view).join(", ");
                 return Err(format!("{name} is no parameter here; there are {known}"));
             }
             let value = value.trim();

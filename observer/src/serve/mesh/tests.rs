@@ -74,6 +74,8 @@ async fn encryption_by_namespace() {
     let edge = answer["edges"][1].as_object().unwrap();
     let keys: Vec<&str> = edge.keys().map(String::as_str).collect();
     let expected = [
+        "at_client",
+        "at_server",
         "because",
         "client",
         "client_plane",

@@ -22,6 +22,8 @@ const OBJECTS: &[(&str, &str)] = &[
     ("object_namespace", "namespace"),
 ];
 
+const SERVER: &[&str] = &["namespace", "workload"];
+
 const FINDING: &[&str] = &["severity", "id", "namespace", "workload", "peer"];
 
 /// What tells edges apart, whoever sees them.
@@ -45,6 +47,8 @@ const DECLARED_EDGE: &[&str] = &[
     "server_port",
     "declared",
 ];
+
+const RULE: &[&str] = &["object_kind", "object_namespace", "object_name", "rule"];
 
 const BACKEND: &[&str] = &[
     "object_kind",
@@ -80,8 +84,36 @@ fn states(by: &[&'static str]) -> Query {
         .max(by)
 }
 
-fn split(family: &'static Family) -> Query {
-    of(family).chosen(OBJECTS).now().max(BACKEND)
+/// Servers in a state, by what any agent saw of them.
+fn servers(state: &str) -> Query {
+    of(&contract::MESH_READINESS)
+        .chosen(WORKLOADS)
+        .like("state", state)
+        .now()
+        .max(SERVER)
+}
+
+/// How many servers are in a state, but for those that another agent saw in one of `others`.
+fn servers_but(state: &str, others: &str) -> Query {
+    servers(state).unless(SERVER, servers(others)).number(&[])
+}
+
+fn declared_split() -> Query {
+    of(&contract::MESH_SPLIT_DECLARED)
+        .chosen(OBJECTS)
+        .now()
+        .max(BACKEND)
+}
+
+/// Shares of what all agents saw: each sees the servers of its node alone.
+fn observed_split() -> Query {
+    let served = |by| {
+        of(&contract::MESH_SPLIT_SERVED)
+            .chosen(OBJECTS)
+            .rate(WINDOW)
+            .sum(by)
+    };
+    served(BACKEND).by(served(RULE).above("0"))
 }
 
 fn decisions(by: &[&'static str], decision: &str) -> Query {
@@ -148,12 +180,7 @@ pub(super) fn board() -> Board {
                     Panel::number("Servers ready for mutual TLS only", "short")
                         .query(
                             "",
-                            of(&contract::MESH_READINESS)
-                                .chosen(WORKLOADS)
-                                .is("state", "ready")
-                                .now()
-                                .max(&["namespace", "workload"])
-                                .number(&[]),
+                            servers_but("ready", "not_ready"),
                         ),
                     Panel::number("Declared objects", "short").query(
                         "",
@@ -212,10 +239,9 @@ pub(super) fn board() -> Board {
                             .above("0"),
                     ),
                     Panel::stack("Servers by state", "short")
-                        .query(
-                            "{{state}}",
-                            states(&["namespace", "workload", "state"]).number(&["state"]),
-                        )
+                        .query("not ready", servers("not_ready").number(&[]))
+                        .query("ready", servers_but("ready", "not_ready"))
+                        .query("insufficient", servers_but("insufficient", "ready|not_ready"))
                         .wide(24),
                 ],
             },
@@ -225,17 +251,16 @@ pub(super) fn board() -> Board {
                     Panel::lines("Declared and observed shares", "percentunit")
                         .query(
                             "{{object_name}} {{rule}} {{backend}} {{subset}} declared",
-                            split(&contract::MESH_SPLIT_DECLARED),
+                            declared_split(),
                         )
                         .query(
                             "{{object_name}} {{rule}} {{backend}} {{subset}}",
-                            split(&contract::MESH_SPLIT_OBSERVED),
+                            observed_split(),
                         )
                         .wide(12),
                     Panel::table("Distance of observed from declared", "percentunit").query(
                         "",
-                        split(&contract::MESH_SPLIT_OBSERVED)
-                            .distance(split(&contract::MESH_SPLIT_DECLARED)),
+                        observed_split().distance(declared_split()),
                     ),
                 ],
             },

@@ -22,8 +22,9 @@ const WARNING: &str = "warning";
 const CRITICAL: &str = "critical";
 
 /// What tells backends of rules of routes apart, on an agent.
+const RULE: &[&str] = &["object_kind", "object_namespace", "object_name", "rule"];
+
 const BACKEND: &[&str] = &[
-    "instance",
     "object_kind",
     "object_namespace",
     "object_name",
@@ -106,7 +107,10 @@ pub(super) fn mesh() -> Group {
             .max(&["id", "namespace", "workload", "peer"])
             .above("0")
     };
-    let split = |family| of(family).now().max(BACKEND);
+    // Each agent sees the servers of its node alone: shares are those of what all of them saw.
+    let served = |by| of(&contract::MESH_SPLIT_SERVED).rate("10m").sum(by);
+    let observed = || served(BACKEND).by(served(RULE).above("0"));
+    let declared = || of(&contract::MESH_SPLIT_DECLARED).now().max(BACKEND);
     let alerts = vec![
         Alert {
             name: "ObserverMeshFindingCritical",
@@ -152,10 +156,10 @@ pub(super) fn mesh() -> Group {
             more: &[],
             summary: "{{ $labels.object_kind }} {{ $labels.object_namespace }}/{{ $labels.object_name }} does not split requests as declared",
             description: "The share of {{ $labels.backend }} {{ $labels.subset }} is {{ $value | humanizePercentage }} away from what rule {{ $labels.rule }} declares.",
-            query: split(&contract::MESH_SPLIT_OBSERVED)
-                .distance(split(&contract::MESH_SPLIT_DECLARED))
+            query: observed()
+                .distance(declared())
                 .above("0.05")
-                .and(split(&contract::MESH_SPLIT_REQUESTS).above("20")),
+                .and(served(BACKEND).above("0.04")),
         },
     ];
     group("observer-mesh", alerts)

@@ -98,10 +98,6 @@ pub(super) fn carried(live: &mut Live, around: &mut Around<'_>) {
             edge.sign(Sign::TunnelledFrom, sample);
         }
     }
-    if live.shaken {
-        return;
-    }
-    live.shaken = true;
     let handshake = link.opening.as_ref().and_then(|it| it.tls.as_deref());
     if let Some(handshake) = handshake {
         if is_weak(handshake) {
