@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::*;
+use super::{others::recognised, *};
 use crate::model::{mesh::ProxyKind, security::MeshSigns};
 
 const FIRST: &str = "v1";
