@@ -213,7 +213,7 @@ pub struct Finding {
     pub advice: Word,
     /// Objects that decided, and what was observed.
     pub because: Vec<Reason>,
-    /// How often it was seen.
+    /// How often it was seen: connections and requests that show it.
     pub count: u64,
     /// When it was first seen.
     pub first_seen: f64,

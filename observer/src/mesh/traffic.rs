@@ -36,7 +36,7 @@ use std::{sync::Arc, time::Duration};
 use hashbrown::HashMap;
 
 pub(super) use self::connections::is_bytes;
-pub(in crate::mesh) use self::split::Shown;
+pub(in crate::mesh) use self::split::{Part, Shown};
 use self::{
     answers::{Answers, Changes},
     connections::Known,

@@ -249,10 +249,12 @@ impl Basis {
                 0 => String::new(),
                 foreign => format!(", {foreign} of them with TLS of their own"),
             };
+            let clients = match self.clients {
+                1 => "1 client".to_owned(),
+                clients => format!("{clients} clients"),
+            };
             let why = format!(
-                "{not_mutual} of {total} connections were not of mutual TLS{tls}, from {} \
-                 clients",
-                self.clients
+                "{not_mutual} of {total} connections were not of mutual TLS{tls}, from {clients}"
             );
             return (State::NotReady, why);
         }

@@ -100,6 +100,14 @@ pub(in crate::mesh) struct Shown<'a> {
     pub(in crate::mesh) unclear: Option<&'a str>,
 }
 
+/// A backend of a rule, and the share that it is to get.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::mesh) struct Part<'a> {
+    pub(in crate::mesh) host: &'a str,
+    pub(in crate::mesh) subset: &'a str,
+    pub(in crate::mesh) share: f64,
+}
+
 /// How shares stand.
 #[derive(Clone, Debug)]
 pub(in crate::mesh) struct Standing {
@@ -271,7 +279,12 @@ impl Split {
 
     fn standing(&self, rule: &Rule) -> Standing {
         let counts = self.old.add(&self.young);
-        let shares: Vec<f64> = rule.backends.iter().map(|backend| backend.share).collect();
+        let parts = rule.backends.iter().map(|backend| Part {
+            host: &backend.host,
+            subset: &backend.subset,
+            share: backend.share,
+        });
+        let parts: Vec<Part<'_>> = parts.collect();
         let shown = Shown {
             sent: counts.sent,
             served: counts.served.clone(),
@@ -283,7 +296,7 @@ impl Split {
                 "{here} of {sent} requests of this node's clients were served on this node: others serve the rest"
             )
         };
-        let (mut standing, whole) = shown.standing(&shares, elsewhere);
+        let (mut standing, whole) = shown.standing(&parts, elsewhere);
         if !whole {
             let both = counts.served.iter().zip(&counts.foreign);
             standing.counts = both.map(|(local, foreign)| local + foreign).collect();
@@ -385,6 +398,17 @@ impl Split {
     }
 }
 
+// === impl Part ===
+
+impl Part<'_> {
+    fn name(&self) -> String {
+        match self.subset {
+            "" => self.host.to_owned(),
+            subset => format!("{} {subset}", self.host),
+        }
+    }
+}
+
 // === impl Shown ===
 
 impl Shown<'_> {
@@ -392,7 +416,7 @@ impl Shown<'_> {
     /// means if not.
     pub(in crate::mesh) fn standing(
         self,
-        shares: &[f64],
+        parts: &[Part<'_>],
         elsewhere: impl Fn(u64, u64) -> String,
     ) -> (Standing, bool) {
         let Self {
@@ -401,9 +425,9 @@ impl Shown<'_> {
             strays,
             unclear,
         } = self;
-        let least = shares
+        let least = parts
             .iter()
-            .copied()
+            .map(|part| part.share)
             .filter(|share| *share > 0.0)
             .fold(1.0, f64::min);
         let needed = (EXPECTED / least).ceil().max(float(REQUESTS));
@@ -426,7 +450,7 @@ impl Shown<'_> {
         } else if float(told) < needed {
             standing.why = format!("{told} requests are too few: {needed:.0} are needed");
         } else {
-            standing.judge(shares, missing);
+            standing.judge(parts, missing);
         }
         (standing, whole)
     }
@@ -435,30 +459,33 @@ impl Shown<'_> {
 // === impl Standing ===
 
 impl Standing {
-    fn judge(&mut self, shares: &[f64], missing: f64) {
+    fn judge(&mut self, parts: &[Part<'_>], missing: f64) {
         let all = float(self.requests).max(1.0);
-        self.probability = fit(&self.counts, shares);
+        let shares: Vec<f64> = parts.iter().map(|part| part.share).collect();
+        self.probability = fit(&self.counts, &shares);
         let worst = self
             .counts
             .iter()
-            .zip(shares)
+            .zip(&shares)
             .enumerate()
             .map(|(place, (count, share))| (float(*count) / all - share, place))
             .max_by(|one, other| one.0.abs().total_cmp(&other.0.abs()));
         self.worst = worst;
-        let Some((drift, place)) = worst else {
+        let Some((drift, part)) = worst.and_then(|(drift, at)| Some((drift, parts.get(at)?)))
+        else {
             return;
         };
         let unlikely = self.probability.is_some_and(|p| p < UNLIKELY);
         // All that is missing may have been of one backend.
         let violated = unlikely && drift.abs() - missing > DRIFT;
-        let share = shares.get(place).copied().unwrap_or_default();
+        let share = part.share;
         self.verdict = match violated {
             true => Verdict::Violated,
             false => Verdict::Satisfied,
         };
         self.why = format!(
-            "backend {place} is to get {:.1} % and got {:.1} %",
+            "{} is to get {:.1} % and got {:.1} %",
+            part.name(),
             100.0 * share,
             100.0 * (share + drift)
         );

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Name, first, join_verdicts, later, name, newer};
 use crate::mesh::{
     report::{Authorization, Party, Route, Split, SplitBackend, Word},
-    traffic::Shown,
+    traffic::{Part, Shown},
 };
 
 /// Object, rule, and shares as they are declared: host, subset, and the bits of the share.
@@ -42,7 +42,12 @@ pub(super) fn join_splits(own: &mut Split, other: Split) {
     for (own, other) in own.backends.iter_mut().zip(backends) {
         own.served = own.served.saturating_add(other.served);
     }
-    let shares: Vec<f64> = own.backends.iter().map(|it| it.declared).collect();
+    let parts = own.backends.iter().map(|it| Part {
+        host: &it.host,
+        subset: &it.subset,
+        share: it.declared,
+    });
+    let parts: Vec<Part<'_>> = parts.collect();
     let shown = Shown {
         sent: own.sent,
         served: own.backends.iter().map(|it| it.served).collect(),
@@ -55,7 +60,7 @@ pub(super) fn join_splits(own: &mut Split, other: Split) {
              some nodes were not asked, or have not looked for as long"
         )
     };
-    let (standing, _) = shown.standing(&shares, elsewhere);
+    let (standing, _) = shown.standing(&parts, elsewhere);
     own.requests = standing.requests;
     own.p_value = standing.probability;
     own.verdict = standing.verdict.as_str();

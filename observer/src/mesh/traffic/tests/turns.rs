@@ -60,7 +60,7 @@ fn proxied(world: &mut World, client: &Arc<Pod>, version: &str) -> Link {
 fn connected(world: &mut World, times: u64, client: &Arc<Pod>, version: &str) {
     for _ in 0..times {
         let link = proxied(world, client, version);
-        others::recognised(world, 1, link, "tls");
+        recognised(world, 1, link, "tls");
     }
 }
 
@@ -194,7 +194,7 @@ fn connections_of_before_do_not_count() {
     for _ in 0..30 {
         let mut link = proxied(&mut world, &web(1), FIRST);
         link.connection.started = before;
-        others::recognised(&mut world, 1, link, "tls");
+        recognised(&mut world, 1, link, "tls");
     }
     assert_eq!(stale(&mut world), []);
     connected(&mut world, 3, &web(1), FIRST);
