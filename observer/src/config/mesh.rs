@@ -23,7 +23,7 @@ pub struct Mesh {
     pub minimum: u32,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
-    /// How far back findings look, and for how long one stays that nothing speaks against.
+    /// How long a finding stays that nothing shows any more and nothing speaks against.
     pub window: Duration,
     /// For how long there must have been no plaintext before it may be forbidden.
     pub readiness_window: Duration,

@@ -37,8 +37,6 @@ pub(super) struct Ends {
     /// Changes with every one of them.
     pub(super) revision: u64,
     pub(super) wires: Vec<Wire>,
-    /// How many of them have closed.
-    closed: usize,
 }
 
 /// One of them.
@@ -76,8 +74,7 @@ pub(super) fn wires_at<'a>(
     let all = all
         .iter()
         .filter(move |wire| wire.role == role && which(wire));
-    let some_closed = ends.is_some_and(Ends::is_of_time);
-    let none_open = some_closed && all.clone().all(|wire| wire.closed.is_some());
+    let none_open = then.is_none() && all.clone().all(|wire| wire.closed.is_some());
     all.filter(move |wire| match (wire.closed, then) {
         (None, None) => true,
         (Some(_), None) => none_open,
@@ -139,7 +136,6 @@ impl Wires {
             }
             None => ends.wires.push(wire),
         }
-        ends.count_closed();
         ends.revision += 1;
         self.changes += 1;
     }
@@ -164,14 +160,10 @@ impl Wires {
             return;
         };
         wire.closed = Some(at);
-        ends.closed += 1;
         ends.revision += 1;
         self.changes += 1;
-        if ends.closed > MAX_GONE_OF_POD
-            && let Some(place) = ends.oldest_closed()
-        {
+        if let Some(place) = ends.oldest_of_many() {
             let wire = ends.wires.swap_remove(place);
-            ends.closed -= 1;
             self.of.remove(&wire.id);
         }
         self.gone.push_back((at, id));
@@ -210,7 +202,6 @@ impl Wires {
             return;
         };
         ends.wires.retain(|wire| wire.id != id);
-        ends.count_closed();
         ends.revision += 1;
         if ends.wires.is_empty() {
             self.pods.remove(&address);
@@ -242,11 +233,6 @@ impl Wires {
 // === impl Ends ===
 
 impl Ends {
-    /// Whether any of them has closed.
-    fn is_of_time(&self) -> bool {
-        self.closed > 0
-    }
-
     /// From when on, and until when, the same of them were open as at this time.
     pub(super) fn unchanged(&self, at: Monotonic) -> (Monotonic, Monotonic) {
         let mut times = (Monotonic::default(), Monotonic(u64::MAX));
@@ -263,15 +249,14 @@ impl Ends {
         times
     }
 
-    fn oldest_closed(&self) -> Option<usize> {
+    /// Which closed first, if more have than are remembered.
+    fn oldest_of_many(&self) -> Option<usize> {
         let closed = self.wires.iter().enumerate();
         let closed = closed.filter_map(|(place, wire)| Some((wire.closed?, place)));
+        if closed.clone().count() <= MAX_GONE_OF_POD {
+            return None;
+        }
         closed.min().map(|(_, place)| place)
-    }
-
-    fn count_closed(&mut self) {
-        let closed = self.wires.iter().filter(|wire| wire.closed.is_some());
-        self.closed = closed.count();
     }
 }
 
@@ -379,7 +364,7 @@ mod tests {
         assert_eq!(ids(&wires, None), [1, 2], "none is open");
         wires.expire(at(14));
         assert_eq!(ids(&wires, Some(at(9))), [2]);
-        assert!(wires.of(address).unwrap().is_of_time());
+        assert_eq!(wires.len(), 1);
         wires.expire(at(16));
         assert!(wires.of(address).is_none() && wires.len() == 0);
         // Those of one pod are few, whatever their rate.

@@ -74,7 +74,7 @@ pub struct Config {
     pub minimum: u64,
     /// How long nothing is judged after something that has to do with it changed.
     pub settle: Duration,
-    /// How far back findings look, and how long one stays open that is raised no more.
+    /// How long a finding stays open that is raised no more, and that nothing speaks against.
     pub window: Duration,
     /// Window of readiness.
     pub readiness: Duration,

@@ -18,6 +18,19 @@ mod topology;
 /// What tells services apart.
 pub(super) const SERVICE: &[&str] = &["k8s_cluster_name", "service_namespace", "service_name"];
 
+/// What tells rules of routes apart.
+pub(super) const RULE: &[&str] = &["object_kind", "object_namespace", "object_name", "rule"];
+
+/// What tells backends of rules of routes apart.
+pub(super) const BACKEND: &[&str] = &[
+    "object_kind",
+    "object_namespace",
+    "object_name",
+    "rule",
+    "backend",
+    "subset",
+];
+
 /// What tells edges apart, whichever end saw them.
 pub(super) const EDGE: &[&str] = &[
     "k8s_cluster_name",

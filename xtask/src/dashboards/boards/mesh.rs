@@ -1,6 +1,6 @@
 //! The service mesh: what is wrong with it, and what is declared of it against what was seen.
 
-use super::EDGE_LEGEND;
+use super::{BACKEND, EDGE_LEGEND, RULE};
 use crate::dashboards::{
     contract::{self, Family},
     panel::{Board, Panel, Row, Variable},
@@ -46,17 +46,6 @@ const DECLARED_EDGE: &[&str] = &[
     "destination_kind",
     "server_port",
     "declared",
-];
-
-const RULE: &[&str] = &["object_kind", "object_namespace", "object_name", "rule"];
-
-const BACKEND: &[&str] = &[
-    "object_kind",
-    "object_namespace",
-    "object_name",
-    "rule",
-    "backend",
-    "subset",
 ];
 
 /// What is so now, of all agents that see it.

@@ -2,6 +2,7 @@
 
 use super::{Alert, Group, Rule, recording};
 use crate::dashboards::{
+    boards::{BACKEND, RULE},
     contract,
     query::{Query, of},
 };
@@ -20,18 +21,6 @@ fn recorded(name: &str) -> Query {
 
 const WARNING: &str = "warning";
 const CRITICAL: &str = "critical";
-
-/// What tells backends of rules of routes apart, on an agent.
-const RULE: &[&str] = &["object_kind", "object_namespace", "object_name", "rule"];
-
-const BACKEND: &[&str] = &[
-    "object_kind",
-    "object_namespace",
-    "object_name",
-    "rule",
-    "backend",
-    "subset",
-];
 
 /// What tells kinds of telemetry that is sent apart.
 const SIGNAL: &[&str] = &["instance", "signal"];
