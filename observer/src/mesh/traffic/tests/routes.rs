@@ -386,3 +386,21 @@ fn copies_are_counted() {
         assert_eq!(found.len(), expected, "{found:?}");
     }
 }
+
+#[test]
+fn the_backend_that_is_furthest_off_is_named() {
+    let shown = Shown {
+        sent: 400,
+        served: vec![180, 80, 140],
+        strays: 0,
+        unclear: None,
+    };
+    let part = |subset, share| Part {
+        host: "cart",
+        subset,
+        share,
+    };
+    let parts = [part("", 0.5), part("v1", 0.3), part("v2", 0.2)];
+    let (standing, _) = shown.standing(&parts, |_, _| unreachable!());
+    assert_eq!(standing.why, "cart v2 is to get 20.0 % and got 35.0 %");
+}
