@@ -2,6 +2,9 @@
 # The first process of a machine of `cargo xtask vm`: observes a real exchange and prints one
 # verdict, "OBSERVER-VM: passed DETAIL" or "OBSERVER-VM: failed WHY".
 
+# From here on the kernel is up, and what fails is ours.
+echo OBSERVER-VM-STARTED
+
 CALLS=20
 AGENT=127.0.0.1:9920
 PROBES=5
