@@ -13,7 +13,7 @@ use observer_tests::{
     server::Server,
     settings,
     tally::{self, Tally},
-    wait::PATIENCE,
+    wait::PROMPT,
 };
 
 const FAULTS: Faults = Faults {
@@ -46,7 +46,7 @@ fn check(
     let whole = |flow: &&Flow| flow.text("outcome") == "complete";
     let whole: Vec<Flow> = calls.iter().filter(whole).cloned().collect();
     // Losses make ends differ in time, as they see one message at other times.
-    tally::expect_agreement(&whole, 3 * PATIENCE)?;
+    tally::expect_agreement(&whole, 3 * PROMPT)?;
     // What the last packets of a connection bring no exchange waits for, and some never come.
     let lost = agent.metrics()?.losses();
     ensure!(

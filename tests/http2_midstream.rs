@@ -21,7 +21,7 @@ use observer_tests::{
     requirement::{Need, lacking},
     server::Server,
     settings, tally,
-    wait::PATIENCE,
+    wait::PROMPT,
 };
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -66,7 +66,7 @@ fn busy_connections_are_joined() -> Result<()> {
     ensure!(phases.total() == 800, "{phases:?}");
     let phase = |flow: &Flow| ["/hello/after", "/hello/later"].contains(&flow.text("path"));
     let calls = tally::expect(&agent, "phases", &phases, &BOTH_SIDES, phase)?;
-    tally::expect_agreement(&calls, PATIENCE)?;
+    tally::expect_agreement(&calls, PROMPT)?;
     for side in BOTH_SIDES {
         let others: Vec<Flow> = agent
             .flows()?
@@ -132,7 +132,7 @@ fn channels_that_are_older_are_joined() -> Result<()> {
     let calls = tally::expect(&agent, "phases", &expected, &BOTH_SIDES, |flow| {
         new(flow.text("path"))
     })?;
-    tally::expect_agreement(&calls, PATIENCE)?;
+    tally::expect_agreement(&calls, PROMPT)?;
     for call in &calls {
         ensure!(is_or_unknown(call, "rpc_system", "grpc"), "{call:?}");
         ensure!(is_or_unknown(call, "rpc_status", "OK"), "{call:?}");
@@ -235,6 +235,6 @@ fn a_load_is_joined_without_wrong_calls() -> Result<()> {
     .run(&place)?;
     let new = |flow: &Flow| flow.text("path") == "/64k";
     let found = tally::expect(&agent, "a load after it", &counted, &BOTH_SIDES, new)?;
-    tally::expect_agreement(&found, PATIENCE)?;
+    tally::expect_agreement(&found, PROMPT)?;
     agent.stop()
 }

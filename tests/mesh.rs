@@ -18,7 +18,7 @@ use observer_tests::{
     requirement::{Need, lacking},
     server::{PYTHON, Server},
     tally::{self, Tally},
-    wait::PATIENCE,
+    wait::PROMPT,
 };
 use serde_json::json;
 
@@ -126,7 +126,7 @@ fn check(
         &BOTH_SIDES,
         |flow| hop(flow, "none", 8080),
     )?;
-    tally::expect_agreement(&inner, PATIENCE)?;
+    tally::expect_agreement(&inner, PROMPT)?;
     for flow in inner.iter().filter(|flow| flow.text("side") == "server") {
         ensure!(flow.text("remote").starts_with("127.0.0.6:"), "{flow:?}");
     }

@@ -45,7 +45,7 @@ fn every_kind_of_call_of_grpcio_is_told() -> Result<()> {
     let calls = tally::expect(&agent, "calls", &counted, &BOTH_SIDES, |_| true)?;
     let open = |flow: &&Flow| flow.text("outcome") == "complete";
     let whole: Vec<Flow> = calls.iter().filter(open).cloned().collect();
-    tally::expect_agreement(&whole, observer_tests::wait::PATIENCE)?;
+    tally::expect_agreement(&whole, observer_tests::wait::PROMPT)?;
     for side in BOTH_SIDES {
         let name = format!("rpc_{side}_call_duration_seconds_count");
         agent.expect_metric(&name, &[], counted.total())?;
@@ -132,7 +132,7 @@ fn a_busy_go_server_is_told_exactly() -> Result<()> {
         10_000,
     );
     let calls = tally::expect(&agent, "calls", &counted, &BOTH_SIDES, |_| true)?;
-    tally::expect_agreement(&calls, observer_tests::wait::PATIENCE)?;
+    tally::expect_agreement(&calls, observer_tests::wait::PROMPT)?;
     agent.expect_no_loss()?;
     agent.stop()
 }

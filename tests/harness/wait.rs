@@ -7,8 +7,11 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// How long things that should happen soon may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long things that should happen soon may take on a busy machine. Only what fails waits that long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The longest that what takes a part of a second may take on a busy machine.
+pub const PROMPT: Duration = Duration::from_secs(10);
 
 /// How long to wait for something that must not happen.
 pub const SETTLE: Duration = Duration::from_millis(500);

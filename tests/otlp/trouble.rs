@@ -16,7 +16,7 @@ use observer_tests::{
     place::Place,
     requirement::{Need, lacking},
     server::Server,
-    wait::{self, PATIENCE},
+    wait::{self, PATIENCE, PROMPT},
 };
 use serde_json::json;
 
@@ -229,7 +229,7 @@ fn a_slow_collector_loses_nothing_that_fits() -> Result<()> {
     scene.collector.behave(&json!({"delay": 0.2}))?;
     let begun = Instant::now();
     scene.drive(160)?;
-    ensure!(begun.elapsed() < PATIENCE, "held up");
+    ensure!(begun.elapsed() < PROMPT, "held up");
     ensure!(scene.balance()? == 0, "lost");
     scene.agent.expect_no_loss()?;
     scene.agent.stop()
@@ -247,7 +247,7 @@ fn a_collector_that_hangs_holds_up_nothing() -> Result<()> {
     scene.drive(400)?;
     // Flows, metrics and readiness are answered as ever.
     ensure!(
-        scene.agent.get("/readyz").is_ok() && begun.elapsed() < PATIENCE,
+        scene.agent.get("/readyz").is_ok() && begun.elapsed() < PROMPT,
         "held up"
     );
     ensure!(
